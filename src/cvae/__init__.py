@@ -1,0 +1,1 @@
+"""A conditional variational autoencoder on MNIST-like images: what the pipeline's stages do."""

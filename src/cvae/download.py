@@ -1,0 +1,154 @@
+"""Fetching a data set's four files from the first source that serves them whole."""
+
+import hashlib
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import requests
+import urllib3
+from tqdm import tqdm
+
+from cvae import datasets
+from cvae.errors import UserError
+
+CONNECT_TIMEOUT = 10  # seconds
+READ_TIMEOUT = 15  # seconds without a byte
+MINIMUM_RATE = 2048  # bytes per second, on average after the first READ_TIMEOUT
+MAXIMUM_SIZE = 2**28  # bytes
+
+
+class SourceError(Exception):
+    """One source could not serve one file; the message says why."""
+
+
+def sources(dataset: str, mirror: str | None) -> tuple[list[str], dict[str, str]]:
+    """Where the files of `dataset` may come from, in order, and the MD5 sum of each file.
+
+    `mirror`, a URL or a directory, comes before the mirrors that torchvision lists, and HTTPS before HTTP.
+    """
+    from torchvision.datasets import MNIST, FashionMNIST, KMNIST
+
+    listed = {"mnist": MNIST, "fashion-mnist": FashionMNIST, "kmnist": KMNIST}[dataset]
+    urls = sorted(listed.mirrors, key=lambda url: not url.startswith("https://"))
+    return ([mirror] if mirror else []) + urls, dict(listed.resources)
+
+
+def download(dataset: str, folder: str | Path, mirror: str | None = None) -> None:
+    """Put the four verified files of `dataset` into `folder`; those already there and whole are kept.
+
+    A file appears under its own name only when its checksum is right. `digits` is made, not fetched.
+
+    Raises:
+        UserError: no source serves one of the files; a line for each source says why.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    if dataset == "digits":
+        datasets.write_digits(folder)
+        return
+    places, checksums = sources(dataset, mirror)
+    for name in datasets.FILES:
+        target = folder / name
+        if target.exists() and hashlib.md5(target.read_bytes()).hexdigest() == checksums[name]:
+            continue
+        reasons = []
+        for place in list(places):
+            try:
+                fetch(place, target, checksums[name])
+            except SourceError as error:
+                reasons.append(f"  {place}: {error}")
+                continue
+            places.remove(place)  # the source that served this file is asked first for the next
+            places.insert(0, place)
+            break
+        else:
+            raise UserError(
+                f"{name} of {dataset} could be had from none of its sources:\n" + "\n".join(reasons) + "\n"
+                f"  With the four files at hand: MNIST_MIRROR=<their folder or URL> dvc repro\n"
+                f"  Without a network:           dvc exp run -S dataset=digits"
+            )
+
+
+def fetch(place: str, target: Path, checksum: str) -> None:
+    """Fetch the file called `target.name` from `place`, a URL or a directory; it is renamed to `target` once its
+    MD5 `checksum` is found right.
+
+    Raises:
+        SourceError: unreachable, refused, stalled, too slow, cut short, or not the file wanted.
+    """
+    aside = target.with_name(target.name + ".part")
+    try:
+        with aside.open("wb") as file:
+            if place.startswith(("http://", "https://")):
+                _stream(place.rstrip("/") + "/" + target.name, file)
+            else:
+                with open(Path(place.removeprefix("file://")) / target.name, "rb") as source:
+                    shutil.copyfileobj(source, file)
+        content = aside.read_bytes()
+        if hashlib.md5(content).hexdigest() != checksum:
+            start = content[:512].lstrip().lower()
+            page = ": a web page came instead" if start.startswith((b"<!doctype", b"<html")) else ""
+            raise SourceError(f"wrong checksum for {target.name} ({len(content):,} bytes){page}")
+        os.replace(aside, target)
+    except FileNotFoundError:
+        raise SourceError(f"no {target.name} there") from None
+    except (NotADirectoryError, PermissionError) as error:
+        raise SourceError(error.strerror) from None
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _stream(url: str, file) -> None:
+    """Write the body at `url` to `file` as it was sent, with a progress bar on a terminal."""
+    try:
+        started = time.monotonic()
+        with requests.get(
+            url, stream=True, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT), headers={"Accept-Encoding": "identity"}
+        ) as response:
+            response.raise_for_status()
+            length = int(response.headers.get("Content-Length") or 0) or None
+            bar = {"total": length, "unit": "B", "unit_scale": True, "disable": None, "leave": False}
+            with tqdm(desc=url.rsplit("/", 1)[-1], **bar) as progress:
+                # read1 returns what has come, so that a trickle is seen; a larger read would wait for it.
+                while chunk := response.raw.read1(2**16, decode_content=False):
+                    file.write(chunk)
+                    progress.update(len(chunk))
+                    seconds = time.monotonic() - started
+                    if seconds > READ_TIMEOUT and progress.n < MINIMUM_RATE * seconds:
+                        raise SourceError(f"too slow: {progress.n:,} bytes in {seconds:.0f} s")
+                    if progress.n > MAXIMUM_SIZE:
+                        raise SourceError(f"larger than {MAXIMUM_SIZE:,} bytes")
+    except requests.HTTPError as error:
+        raise SourceError(f"HTTP {error.response.status_code} {error.response.reason}") from None
+    except requests.ConnectTimeout:
+        raise SourceError(f"no connection within {CONNECT_TIMEOUT} s") from None
+    except (requests.ReadTimeout, urllib3.exceptions.ReadTimeoutError):
+        raise SourceError(f"stalled: nothing came for {READ_TIMEOUT} s") from None
+    except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+        raise SourceError(_innermost(error)) from None
+
+
+def _innermost(error: BaseException) -> str:
+    """The plain reason at the bottom of a chain of network errors: `Connection refused`."""
+    while (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def reachable(dataset: str, mirror: str | None = None) -> bool:
+    """Whether any source of `dataset` serves its smallest file; asked by `make run` before it gives up on it."""
+    import tempfile
+
+    name = datasets.TEST_LABELS
+    places, checksums = sources(dataset, mirror)
+    with tempfile.TemporaryDirectory() as folder:
+        for place in places:
+            try:
+                fetch(place, Path(folder) / name, checksums[name])
+                return True
+            except SourceError as error:
+                print(f"  {place}: {error}", file=sys.stderr)
+    return False

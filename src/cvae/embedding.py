@@ -1,0 +1,66 @@
+"""The latent embedding of every image, as one table."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from cvae.datasets import Split
+from cvae.devices import to_device
+from cvae.errors import UserError
+from cvae.model import CVAE
+from cvae.seeding import generator
+
+
+@torch.no_grad()
+def embed(model: CVAE, split: Split, noise: torch.Tensor) -> dict[str, np.ndarray]:
+    """q(z|x,y) of every image of `split`: `mu`, `sigma` and one sample `z` = μ + σ·noise, (n, latent_dims) float32."""
+    device = next(model.parameters()).device
+    parts = []
+    for start in range(0, len(split), 10_000):
+        batch = slice(start, start + 10_000)
+        mu, log_sigma = model.encode(*to_device(Split(split.images[batch], split.labels[batch]), device))
+        sigma = log_sigma.exp()
+        parts.append(torch.stack((mu, sigma, mu + sigma * noise[batch].to(device))).cpu())
+    mu, sigma, z = torch.cat(parts, dim=1).numpy()
+    return {"mu": mu, "sigma": sigma, "z": z}
+
+
+def embed_dataset(model: CVAE, splits: dict[str, Split], seed: int) -> pa.Table:
+    """A row per image: split ("train" or "test"), index in its split, label, then mu_0 …, sigma_0 …, z_0 …"""
+    tables = []
+    for name, split in splits.items():
+        noise = torch.randn(len(split), model.latent_dims, generator=generator(seed, f"embedding/{name}"))
+        columns = {
+            "split": pa.array([name] * len(split)).dictionary_encode(),
+            "index": np.arange(len(split), dtype=np.int32),
+            "label": split.labels,
+        }
+        for quantity, values in embed(model, split, noise).items():
+            columns |= {f"{quantity}_{d}": values[:, d] for d in range(model.latent_dims)}
+        tables.append(pa.table(columns))
+    return pa.concat_tables(tables).unify_dictionaries()
+
+
+def write_latents(table: pa.Table, path: str | Path) -> None:
+    """Write the table of `embed_dataset`; the same table gives the same bytes."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, path, compression="zstd")
+
+
+def read_latents(path: str | Path, split: str, quantity: str) -> tuple[np.ndarray, np.ndarray]:
+    """`quantity` ("mu", "sigma" or "z") of one split, (n, latent_dims), and its labels, (n,).
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    try:
+        table = pq.read_table(path, filters=[("split", "==", split)])
+    except FileNotFoundError:
+        raise UserError(f"{path}: missing; `dvc repro embed` makes it") from None
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{path}: damaged ({str(error).splitlines()[0]}); `dvc repro --force embed` makes it anew") from None
+    names = [name for name in table.column_names if name.startswith(quantity + "_")]
+    return np.stack([table[name].to_numpy() for name in names], axis=1), table["label"].to_numpy()

@@ -1,0 +1,165 @@
+"""The pictures: each function draws arrays as a matplotlib figure, and `save` writes it as a PNG.
+
+A picture of one label is 700×700 pixels, or 700×320 for latents of one dimension; an overview of all ten
+is 1500×720, or 1500×560.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+
+INK = "gray_r"  # dark strokes on white, in steps that look even
+COLOURS = sns.color_palette("tab10")
+
+sns.set_theme(context="notebook", style="whitegrid", rc={"figure.dpi": 100, "savefig.dpi": 100})
+
+
+@dataclass(frozen=True)
+class LabelView:
+    """What there is to see of one label on its line (k = 1) or plane (k = 2) of latents.
+
+    `points`: sampled latents, (n, k). `manifold`: decoded images, tiled. `grid_range`: the centres of the
+    outer tiles are at ± this. `prior_mean`: (k,). `reach`: axes of scatters span ± this.
+    """
+
+    label: int
+    name: str
+    axis_names: tuple[str, ...]
+    points: np.ndarray
+    prior_mean: np.ndarray
+    prior_std: float
+    reach: float
+    manifold: np.ndarray
+    grid_range: float
+
+    @property
+    def is_line(self) -> bool:
+        return len(self.axis_names) == 1
+
+
+Draw = Callable[[Axes, LabelView], None]
+
+
+def draw_latents(axes: Axes, view: LabelView) -> None:
+    """Scatter the label's latents in its colour; the dashed line is two standard deviations of the prior.
+
+    Latents of one dimension become a strip: a point's height only keeps it apart from the others.
+    """
+    many = len(view.points) > 1000
+    style = {"s": 6 if many else 16, "alpha": 0.3 if many else 0.7, "color": COLOURS[view.label], "linewidths": 0}
+    dashed = {"color": "0.3", "linestyle": "--", "linewidth": 1}
+    radius = 2 * view.prior_std
+    if view.is_line:
+        heights = np.random.RandomState(view.label).uniform(-0.8, 0.8, len(view.points))
+        axes.scatter(view.points[:, 0], heights, **style)
+        for side in (-radius, radius):
+            axes.axvline(view.prior_mean[0] + side, **dashed)
+        axes.set(xlim=(-view.reach, view.reach), ylim=(-1, 1), yticks=[])
+    else:
+        axes.scatter(*view.points.T, **style)
+        axes.add_patch(plt.Circle(view.prior_mean, radius, fill=False, **dashed))
+        axes.set(xlim=(-view.reach, view.reach), ylim=(-view.reach, view.reach), aspect="equal")
+
+
+def draw_manifold(axes: Axes, view: LabelView) -> None:
+    """Show what the decoder makes of the label across its latents, with the latents as axes."""
+    height, width = view.manifold.shape
+    half_x = view.grid_range + view.grid_range / (width // 28 - 1)  # half a tile beyond the outer centres
+    half_y = half_x * height / width
+    axes.imshow(view.manifold, cmap=INK, vmin=0, vmax=1, extent=(-half_x, half_x, -half_y, half_y))
+    axes.grid(False)
+    if view.is_line:
+        axes.set(yticks=[])
+
+
+def draw_one(view: LabelView, draw: Draw, title: str) -> Figure:
+    """One label's picture, with its axes named."""
+    figure, axes = plt.subplots(figsize=(7, 3.2 if view.is_line else 7), layout="constrained")
+    draw(axes, view)
+    axes.set_title(title, fontsize=13, pad=10)
+    axes.set_xlabel(view.axis_names[0])
+    if not view.is_line:
+        axes.set_ylabel(view.axis_names[1])
+    return figure
+
+
+def draw_overview(views: Sequence[LabelView], draw: Draw, title: str) -> Figure:
+    """All ten labels' pictures, five by two, on shared axes."""
+    is_line = views[0].is_line
+    figure, grid = plt.subplots(
+        2, 5, figsize=(15, 4.6 if is_line else 7.2), sharex=True, sharey=True, layout="constrained"
+    )
+    for axes, view in zip(grid.flat, views, strict=True):
+        draw(axes, view)
+        axes.set_title(view.name, fontsize=13)
+    own_axes = len({view.axis_names for view in views}) > 1  # of more than two dimensions, each label has its own
+    names = ("principal axis 1 of z, each label's own", "principal axis 2 of z") if own_axes else views[0].axis_names
+    figure.supxlabel(names[0], fontsize=13)
+    if not is_line:
+        figure.supylabel(names[1], fontsize=13)
+    figure.suptitle(title, fontsize=16)
+    return figure
+
+
+def draw_reconstructions(originals: np.ndarray, reconstructions: np.ndarray, names: Sequence[str], title: str) -> Figure:
+    """Two rows a label, originals above their reconstructions; both (10, n, 28, 28) in [0, 1]."""
+    figure, grid = plt.subplots(5, 2, figsize=(12, 7.2), layout="constrained")
+    for label, axes in enumerate(grid.T.flat):
+        rows = (np.concatenate(list(images[label]), axis=1) for images in (originals, reconstructions))
+        axes.imshow(np.concatenate(list(rows)), cmap=INK, vmin=0, vmax=1)
+        axes.set(xticks=[], yticks=[14, 42], yticklabels=[names[label], "model"])
+        axes.grid(False)
+        axes.axhline(27.5, color="0.85", linewidth=1)
+    figure.suptitle(title, fontsize=16)
+    return figure
+
+
+def draw_styles(images: np.ndarray, row_names: Sequence[str], names: Sequence[str], title: str) -> Figure:
+    """One z a row through all ten labels; `images`: (rows, 10, 28, 28) in [0, 1]."""
+    rows = len(images)
+    figure, axes = plt.subplots(figsize=(8, 8), layout="constrained")
+    axes.imshow(images.swapaxes(1, 2).reshape(rows * 28, -1), cmap=INK, vmin=0, vmax=1)
+    short = max(map(len, names)) <= 4
+    axes.set_xticks(13.5 + 28 * np.arange(10), names, rotation=0 if short else 35, ha="center" if short else "right")
+    axes.set_yticks(13.5 + 28 * np.arange(rows), row_names)
+    axes.set(xlabel="label", ylabel="z, drawn from the prior")
+    axes.grid(False)
+    axes.set_title(title, fontsize=16, pad=12)
+    return figure
+
+
+def draw_training(history: pd.DataFrame, title: str) -> Figure:
+    """Loss, reconstruction and KL over the epochs, training and test overlaid; `history` is plots/training.csv."""
+    figure, grid = plt.subplots(1, 3, figsize=(15, 4.6), layout="constrained")
+    for axes, part, name in zip(grid, ("loss", "reconstruction", "kl"), ("Loss", "Reconstruction", "KL"), strict=True):
+        curves = history.rename(columns={f"train_{part}": "training", f"test_{part}": "test"})
+        sns.lineplot(curves.set_index("epoch")[["training", "test"]], ax=axes, dashes=False, palette=["C0", "C1"],
+                     marker="o" if len(history) == 1 else None)
+        axes.set_title(name, fontsize=13)
+        axes.set(xlabel="epoch", ylabel="nats per image")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    figure.suptitle(title, fontsize=16)
+    return figure
+
+
+def save(figure: Figure, path: str | Path) -> None:
+    """Write `figure` to `path` and free it; the same picture gives the same bytes."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.canvas.draw()
+    pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3]
+    plt.close(figure)
+    is_grey = (pixels == pixels[..., :1]).all()
+    Image.fromarray(pixels[..., 0] if is_grey else pixels).save(path, optimize=True)

@@ -1,0 +1,40 @@
+"""The rows that training yields: shown as they come, and written when all are there."""
+
+import csv
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from tqdm import tqdm
+
+SUMMARY = {"article_loss": "article_loss", "train_loss": "loss", "train_reconstruction": "reconstruction", "train_kl": "kl"}
+
+
+def show_progress(rows: Iterable[dict[str, float]], epochs: int) -> Iterator[dict[str, float]]:
+    """Pass `rows` on, one an epoch, with a bar on a terminal and a plain line an epoch elsewhere."""
+    with tqdm(total=epochs, unit="epoch", disable=None) as bar:
+        for row in rows:
+            parts = {part: f"{row[f'train_{part}']:.2f}" for part in ("loss", "reconstruction", "kl")}
+            if bar.disable:
+                figures = ", ".join(f"{part} {value}" for part, value in parts.items())
+                print(f"epoch {row['epoch']}/{epochs}: {figures} nats per image", flush=True)
+            else:
+                bar.set_postfix(parts, refresh=False)
+                bar.update()
+            yield row
+
+
+def write_history(rows: list[dict[str, float]], table: str | Path, summary: str | Path) -> None:
+    """Write `rows` as the CSV file `table`, and the last one's training figures as the JSON file `summary`.
+
+    Eight significant digits: more than float32 sums hold, and the same text on every run.
+    """
+    rounded = [{name: float(f"{value:.8g}") if name != "epoch" else value for name, value in row.items()} for row in rows]
+    Path(table).parent.mkdir(parents=True, exist_ok=True)
+    with open(table, "w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rounded)
+    Path(summary).parent.mkdir(parents=True, exist_ok=True)
+    figures = {name: rounded[-1][column] for column, name in SUMMARY.items()}
+    Path(summary).write_text(json.dumps(figures, indent=2) + "\n")

@@ -1,0 +1,117 @@
+"""The conditional variational autoencoder, in the order that data flows through it.
+
+The article's model: an encoder q(z|x,y) and a decoder p(x|z,y) of one hidden layer each, both told the
+label y, and a prior N(0, prior_std² I) over z.
+"""
+
+import json
+import math
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from cvae.datasets import LABELS, PIXELS
+from cvae.errors import UserError
+
+
+class ConditionalLinear(nn.Module):
+    """A linear layer on [x, onehot(label)], without building the one-hot vectors.
+
+    A product with a one-hot vector picks one column of the weight matrix; this layer keeps those columns
+    as the rows of a table and adds the row of each label. Same function, same initial distribution.
+    """
+
+    def __init__(self, in_features: int, labels: int, out_features: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(out_features, in_features))
+        self.label_weight = nn.Parameter(torch.empty(labels, out_features))
+        self.bias = nn.Parameter(torch.empty(out_features))
+        self.fan_in = in_features + labels
+
+    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        return F.linear(x, self.weight, self.bias) + F.embedding(label, self.label_weight)
+
+
+class CVAE(nn.Module):
+    """Shapes: images x (n, 784) float in [0, 1], labels y (n,) int64, latents z (n, latent_dims).
+
+    `likelihood`: what p(x|z,y) is; "gaussian" of variance ½, or "bernoulli".
+    """
+
+    def __init__(
+        self,
+        latent_dims: int = 2,
+        hidden_dims: int = 256,
+        likelihood: str = "gaussian",
+        prior_std: float = math.sqrt(0.5),
+    ):
+        super().__init__()
+        self.latent_dims, self.hidden_dims = latent_dims, hidden_dims
+        self.likelihood, self.prior_std = likelihood, prior_std
+
+        self.encoder = ConditionalLinear(PIXELS, LABELS, hidden_dims)
+        self.mu = nn.Linear(hidden_dims, latent_dims)
+        self.log_sigma = nn.Linear(hidden_dims, latent_dims)
+        self.decoder = ConditionalLinear(latent_dims, LABELS, hidden_dims)
+        self.pixel_logits = nn.Linear(hidden_dims, PIXELS)
+
+    def initialise(self, generator: torch.Generator) -> "CVAE":
+        """Draw every weight from U(±1/√fan_in), `torch.nn.Linear`'s own distribution."""
+        for layer in (self.encoder, self.mu, self.log_sigma, self.decoder, self.pixel_logits):
+            bound = 1 / math.sqrt(getattr(layer, "fan_in", None) or layer.in_features)
+            for weight in layer.parameters():
+                nn.init.uniform_(weight, -bound, bound, generator)
+        return self
+
+    def encode(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """q(z|x,y) as its mean μ and log standard deviation log σ, (n, latent_dims) each."""
+        h = torch.relu(self.encoder(x, y))
+        return self.mu(h), self.log_sigma(h)
+
+    def logits(self, z: Tensor, y: Tensor) -> Tensor:
+        """The decoder up to its last sigmoid, (n, 784)."""
+        return self.pixel_logits(torch.sigmoid(self.decoder(z, y)))
+
+    def decode(self, z: Tensor, y: Tensor) -> Tensor:
+        """The mean image of p(x|z,y), (n, 784) in [0, 1]."""
+        return torch.sigmoid(self.logits(z, y))
+
+    def configuration(self) -> dict:
+        """What `CVAE(**configuration)` needs to build this model anew."""
+        return {
+            "latent_dims": self.latent_dims,
+            "hidden_dims": self.hidden_dims,
+            "likelihood": self.likelihood,
+            "prior_std": self.prior_std,
+        }
+
+    def save(self, folder: str | Path) -> None:
+        """Write model.safetensors and config.json to `folder`; the same weights give the same bytes."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        weights = {name: weight.detach().cpu().contiguous() for name, weight in self.state_dict().items()}
+        (folder / "model.safetensors").write_bytes(save(weights))
+        (folder / "config.json").write_text(json.dumps(self.configuration(), indent=2) + "\n")
+
+    @classmethod
+    def load(cls, folder: str | Path, device: torch.device | str = "cpu") -> "CVAE":
+        """Rebuild the model that `save` wrote to `folder`, on `device`, ready to evaluate.
+
+        Raises:
+            UserError: a file is missing or damaged, or the two do not belong together.
+        """
+        folder = Path(folder)
+        try:
+            model = cls(**json.loads((folder / "config.json").read_text()))
+            model.load_state_dict(load_file(folder / "model.safetensors"))
+        except OSError as error:
+            raise UserError(f"{error.filename or folder}: {error.strerror}; `dvc repro train` makes the model") from None
+        except (ValueError, TypeError, SafetensorError) as error:
+            raise UserError(f"{folder}: damaged ({error}); `dvc repro --force train` makes it anew") from None
+        except RuntimeError:
+            raise UserError(f"{folder}: its weights are not of the model in its config.json") from None
+        return model.eval().requires_grad_(False).to(device)

@@ -1,0 +1,120 @@
+"""params.yaml: its only reader. Imports neither torch nor anything slow, so a typo is told at once."""
+
+import re
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from cvae.errors import UserError
+
+
+class Parameters(BaseModel):
+    """Every key of params.yaml, its type and its range; params.yaml itself says what each one means.
+
+    The defaults are the article's settings. A file must still name every key.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    dataset: Literal["mnist", "fashion-mnist", "kmnist", "digits"] = "mnist"
+
+    latent_dims: int = Field(2, ge=1, le=1024)
+    hidden_dims: int = Field(256, ge=1, le=65536)
+    likelihood: Literal["gaussian", "bernoulli"] = "gaussian"
+    prior_std: float = Field(0.5**0.5, ge=1e-3, le=1e3)
+    beta: float = Field(1.0, ge=0, le=1e4)
+
+    epochs: int = Field(100, ge=1, le=1_000_000)
+    batch_size: int = Field(128, ge=1, le=60_000)
+    learning_rate: float = Field(1e-3, gt=0, le=10)
+    seed: int = Field(0, ge=0, le=2**32 - 1)
+
+    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d{1,3})?)$")
+    threads: int = Field(2, ge=1, le=1024)
+
+    grid_size: int = Field(20, ge=2, le=100)
+    grid_range: float = Field(2.0, gt=0, le=100)
+
+
+class _YAML12Loader(yaml.SafeLoader):
+    """Reads scalars by YAML 1.2's core schema, as DVC does: 1e-05 is a number, 010 is ten, `no` is text."""
+
+    yaml_implicit_resolvers = {}
+
+
+for _tag, _pattern, _first in (
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("null", r"~|null|Null|NULL|", "~nN\0"),
+    ("int", r"[-+]?[0-9]+", "-+0123456789"),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", "-+.0123456789"),
+):
+    _YAML12Loader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_tag}", re.compile(f"(?:{_pattern})$"), [c if c != "\0" else "" for c in _first]
+    )
+_YAML12Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(loader.construct_scalar(node)))
+_YAML12Loader.add_constructor("tag:yaml.org,2002:float", yaml.SafeLoader.construct_yaml_float)
+
+
+def read_parameters(path: str | Path = "params.yaml") -> Parameters:
+    """Read and check `path`.
+
+    Raises:
+        UserError: one line that names the file, the key, its value and what is allowed.
+    """
+    path = Path(path)
+    try:
+        content = yaml.load(path.read_bytes(), Loader=_YAML12Loader)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); `git checkout {path}` brings it back") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}{_position(error)}: not YAML ({_reason(error)})") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not YAML that can be read ({_short(error)})") from None
+    return check_parameters(content, str(path))
+
+
+def check_parameters(content: object, name: str = "params.yaml") -> Parameters:
+    """Turn a file's content into `Parameters`, or raise a `UserError` of one line that calls the file `name`."""
+    if content is None:
+        raise UserError(f"{name}: is empty; `git checkout {name}` brings it back")
+    if not isinstance(content, dict):
+        raise UserError(f"{name}: must be lines of `key: value`, not {_short(content)}")
+    for key in content:
+        if key not in Parameters.model_fields:
+            raise UserError(f"{name}: {_short(key)} is not a parameter; allowed: {', '.join(Parameters.model_fields)}")
+    for key in Parameters.model_fields:
+        if key not in content:
+            raise UserError(f"{name}: {key} is missing; allowed: {_allowed(key)}")
+    try:
+        return Parameters(**content)
+    except ValidationError as error:
+        key = error.errors()[0]["loc"][0]
+        raise UserError(f"{name}: {key} is {_short(content[key])}; allowed: {_allowed(key)}") from None
+
+
+def _allowed(key: str) -> str:
+    """What may stand at `key`, in words, from the constraints that check it."""
+    schema = Parameters.model_json_schema()["properties"][key]
+    if "enum" in schema:
+        return "one of " + ", ".join(schema["enum"])
+    if key == "device":
+        return "auto, cpu, mps, cuda or cuda:N"
+    kind = {"integer": "a whole number", "number": "a number"}[schema["type"]]
+    low = f"above {schema['exclusiveMinimum']}, up to" if "exclusiveMinimum" in schema else f"from {schema['minimum']} to"
+    return f"{kind} {low} {schema['maximum']}"
+
+
+def _short(value: object) -> str:
+    text = " ".join((str(value) if isinstance(value, Exception) else repr(value)).split())
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _position(error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    return f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+
+
+def _reason(error: yaml.YAMLError) -> str:
+    return getattr(error, "problem", None) or getattr(error, "reason", None) or _short(error)

@@ -1,0 +1,92 @@
+"""From a trained model to its pictures: what to decode, and under which name each figure is saved."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from cvae import figures
+from cvae.datasets import LABEL_NAMES, LABELS, SIDE, TITLES, Split
+from cvae.figures import LabelView
+from cvae.model import CVAE
+from cvae.planes import decode, decode_manifold, fit_plane
+from cvae.seeding import generator
+
+RECONSTRUCTIONS = 10  # images a label
+STYLES = 10  # draws of z
+
+
+def label_views(
+    model: CVAE, dataset: str, labels: np.ndarray, mu: np.ndarray, z: np.ndarray, grid_size: int, grid_range: float
+) -> list[LabelView]:
+    """What there is to see of each label, from the latents of the training images.
+
+    `labels`: (n,). `mu`, `z`: posterior means and samples, (n, latent_dims). The decoder runs once a label.
+    """
+    planes, points = [], []
+    for label in range(LABELS):
+        own = labels == label
+        planes.append(fit_plane(mu[own]))
+        points.append(planes[-1].project(z[own]))
+    farthest = max(float(np.abs(p).max(initial=0)) for p in points)
+    reach = np.ceil(2 * max(farthest, 2 * model.prior_std)) / 2
+    return [
+        LabelView(
+            label=label,
+            name=LABEL_NAMES[dataset][label],
+            axis_names=planes[label].names,
+            points=points[label],
+            prior_mean=planes[label].project(np.zeros((1, model.latent_dims)))[0],
+            prior_std=model.prior_std,
+            reach=float(reach),
+            manifold=decode_manifold(model, planes[label], label, grid_size, grid_range),
+            grid_range=grid_range,
+        )
+        for label in range(LABELS)
+    ]
+
+
+def render_labels(views: Sequence[LabelView], dataset: str, folder: str | Path) -> None:
+    """latents/0.png … 9.png and manifolds/0.png … 9.png in `folder`, and the overviews latents.png and manifolds.png."""
+    folder, title = Path(folder), TITLES[dataset]
+    for name, draw, caption in (
+        ("latents", figures.draw_latents, "latents of the training images (dashed: two standard deviations of the prior)"),
+        ("manifolds", figures.draw_manifold, "what the decoder draws across its latents"),
+    ):
+        figures.save(figures.draw_overview(views, draw, f"{title}: {caption}"), folder / f"{name}.png")
+        for view in views:
+            one = figures.draw_one(view, draw, f"{title} {view.name}: {caption}")
+            figures.save(one, folder / name / f"{view.label}.png")
+
+
+def render_reconstructions(model: CVAE, test: Split, dataset: str, path: str | Path) -> None:
+    """The first test images of each label above what the model makes of their posterior means."""
+    device = next(model.parameters()).device
+    originals = np.zeros((LABELS, RECONSTRUCTIONS, SIDE, SIDE))
+    reconstructions = np.zeros_like(originals)
+    for label in range(LABELS):
+        images = test.images[test.labels == label][:RECONSTRUCTIONS]
+        x = torch.tensor(images, device=device).to(torch.float32) / 255
+        with torch.no_grad():
+            mu, _ = model.encode(x, torch.full((len(x),), label, device=device))
+        originals[label, : len(x)] = x.cpu().reshape(-1, SIDE, SIDE)
+        reconstructions[label, : len(x)] = decode(model, mu.cpu().numpy(), label)
+    title = f"{TITLES[dataset]}: test images, and their reconstructions below"
+    figures.save(figures.draw_reconstructions(originals, reconstructions, LABEL_NAMES[dataset], title), path)
+
+
+def render_styles(model: CVAE, dataset: str, seed: int, path: str | Path) -> None:
+    """Each of a few z, drawn from the prior, through all ten labels."""
+    z = torch.randn(STYLES, model.latent_dims, generator=generator(seed, "styles")).numpy() * model.prior_std
+    images = decode(model, z.repeat(LABELS, axis=0), np.tile(np.arange(LABELS), STYLES))
+    row_names = [", ".join(f"{value:.1f}" for value in row) if model.latent_dims <= 2 else "" for row in z]
+    title = f"{TITLES[dataset]}: one z a row, through all labels"
+    images = images.reshape(STYLES, LABELS, SIDE, SIDE)
+    figures.save(figures.draw_styles(images, row_names, LABEL_NAMES[dataset], title), path)
+
+
+def render_training(history_path: str | Path, dataset: str, path: str | Path) -> None:
+    """The training curves, from plots/training.csv."""
+    figures.save(figures.draw_training(pd.read_csv(history_path), f"{TITLES[dataset]}: training"), path)

@@ -1,0 +1,22 @@
+"""Embed every training and test image: data/latents.parquet."""
+
+from stages import run
+
+from cvae.parameters import read_parameters
+
+
+def main() -> None:
+    params = read_parameters()
+
+    from cvae import datasets
+    from cvae.devices import open_device
+    from cvae.embedding import embed_dataset, write_latents
+    from cvae.model import CVAE
+
+    model = CVAE.load("data/model", open_device(params.device, params.threads))
+    train, test = datasets.load("data/raw")
+    write_latents(embed_dataset(model, {"train": train, "test": test}, params.seed), "data/latents.parquet")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,29 @@
+"""Draw the pictures: plots/latents, plots/manifolds, and the overviews beside them."""
+
+from stages import run
+
+from cvae.parameters import read_parameters
+
+
+def main() -> None:
+    params = read_parameters()
+
+    from cvae import datasets, rendering
+    from cvae.devices import open_device
+    from cvae.embedding import read_latents
+    from cvae.model import CVAE
+
+    model = CVAE.load("data/model", open_device(params.device, params.threads))
+    _, test = datasets.load("data/raw")
+    mu, labels = read_latents("data/latents.parquet", "train", "mu")
+    z, _ = read_latents("data/latents.parquet", "train", "z")
+
+    views = rendering.label_views(model, params.dataset, labels, mu, z, params.grid_size, params.grid_range)
+    rendering.render_labels(views, params.dataset, "plots")
+    rendering.render_reconstructions(model, test, params.dataset, "plots/reconstructions.png")
+    rendering.render_styles(model, params.dataset, params.seed, "plots/styles.png")
+    rendering.render_training("plots/training.csv", params.dataset, "plots/training.png")
+
+
+if __name__ == "__main__":
+    run(main)
