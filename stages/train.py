@@ -1,5 +1,7 @@
 """Train the model: data/model, plots/training.csv, metrics/train.json, and a live MLflow run."""
 
+import time
+
 from stages import run
 
 from cvae.parameters import read_parameters
@@ -8,16 +10,19 @@ from cvae.parameters import read_parameters
 def main() -> None:
     params = read_parameters()
 
+    import torch
+
     from cvae import datasets
     from cvae.devices import describe, open_device
-    from cvae.history import show_progress, write_history
+    from cvae.history import rounded, show_progress, write_history
     from cvae.model import CVAE
     from cvae.seeding import generator
+    from cvae.tracking.live import LiveRun
     from cvae.training import train
 
     device = open_device(params.device, params.threads)
     train_split, test_split = datasets.load("data/raw")
-    print(f"Training on {describe(device)}: {params.epochs} epochs of {len(train_split):,} images")
+    print(f"Training on {describe(device)}: {params.epochs} epochs of {len(train_split):,} images", flush=True)
 
     model = CVAE(params.latent_dims, params.hidden_dims, params.likelihood, params.prior_std)
     model.initialise(generator(params.seed, "weights")).to(device)
@@ -31,9 +36,19 @@ def main() -> None:
         beta=params.beta,
         seed=params.seed,
     )
-    history = list(show_progress(rows, params.epochs))
-    model.save("data/model")
-    write_history(history, "plots/training.csv", "metrics/train.json")
+    with LiveRun(params.model_dump(), {"device": describe(device), "torch.version": torch.__version__}) as live:
+        history = []
+        started = time.perf_counter()
+        for row in show_progress(map(rounded, rows), params.epochs):
+            history.append(row)
+            live.log(row)
+        seconds = time.perf_counter() - started
+
+        model.save("data/model")
+        write_history(history, "plots/training.csv", "metrics/train.json")
+        rate = params.epochs * len(train_split) / seconds
+        print(f"Trained in {seconds:.1f} s, {rate:,.0f} images per second")
+        live.complete({"train.seconds": f"{seconds:.1f}", "train.images_per_second": f"{rate:.0f}"})
 
 
 if __name__ == "__main__":

@@ -59,7 +59,9 @@ def load(folder: str | Path) -> tuple[Split, Split]:
 def _split(images_path: Path, labels_path: Path) -> Split:
     images, labels = read_idx(images_path, dimensions=3), read_idx(labels_path, dimensions=1)
     if images.shape[1:] != (SIDE, SIDE):
-        raise UserError(f"{images_path}: images are {images.shape[1]} by {images.shape[2]} pixels, not {SIDE} by {SIDE}")
+        raise UserError(
+            f"{images_path}: images are {images.shape[1]} by {images.shape[2]} pixels, not {SIDE} by {SIDE}"
+        )
     if len(images) != len(labels):
         raise UserError(f"{images_path}: {len(images)} images, but {len(labels)} labels in {labels_path.name}")
     if len(images) == 0:

@@ -113,7 +113,9 @@ def draw_overview(views: Sequence[LabelView], draw: Draw, title: str) -> Figure:
     return figure
 
 
-def draw_reconstructions(originals: np.ndarray, reconstructions: np.ndarray, names: Sequence[str], title: str) -> Figure:
+def draw_reconstructions(
+    originals: np.ndarray, reconstructions: np.ndarray, names: Sequence[str], title: str
+) -> Figure:
     """Two rows a label, originals above their reconstructions; both (10, n, 28, 28) in [0, 1]."""
     figure, grid = plt.subplots(5, 2, figsize=(12, 7.2), layout="constrained")
     for label, axes in enumerate(grid.T.flat):
@@ -145,8 +147,13 @@ def draw_training(history: pd.DataFrame, title: str) -> Figure:
     figure, grid = plt.subplots(1, 3, figsize=(15, 4.6), layout="constrained")
     for axes, part, name in zip(grid, ("loss", "reconstruction", "kl"), ("Loss", "Reconstruction", "KL"), strict=True):
         curves = history.rename(columns={f"train_{part}": "training", f"test_{part}": "test"})
-        sns.lineplot(curves.set_index("epoch")[["training", "test"]], ax=axes, dashes=False, palette=["C0", "C1"],
-                     marker="o" if len(history) == 1 else None)
+        sns.lineplot(
+            curves.set_index("epoch")[["training", "test"]],
+            ax=axes,
+            dashes=False,
+            palette=["C0", "C1"],
+            marker="o" if len(history) == 1 else None,
+        )
         axes.set_title(name, fontsize=13)
         axes.set(xlabel="epoch", ylabel="nats per image")
         axes.xaxis.get_major_locator().set_params(integer=True)

@@ -7,7 +7,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-SUMMARY = {"article_loss": "article_loss", "train_loss": "loss", "train_reconstruction": "reconstruction", "train_kl": "kl"}
+SUMMARY = {
+    "article_loss": "article_loss",
+    "train_loss": "loss",
+    "train_reconstruction": "reconstruction",
+    "train_kl": "kl",
+}
 
 
 def show_progress(rows: Iterable[dict[str, float]], epochs: int) -> Iterator[dict[str, float]]:
@@ -24,17 +29,18 @@ def show_progress(rows: Iterable[dict[str, float]], epochs: int) -> Iterator[dic
             yield row
 
 
-def write_history(rows: list[dict[str, float]], table: str | Path, summary: str | Path) -> None:
-    """Write `rows` as the CSV file `table`, and the last one's training figures as the JSON file `summary`.
+def rounded(row: dict[str, float]) -> dict[str, float]:
+    """`row` to eight significant digits: more than float32 sums hold, and short to read."""
+    return {name: value if name == "epoch" else float(f"{value:.8g}") for name, value in row.items()}
 
-    Eight significant digits: more than float32 sums hold, and the same text on every run.
-    """
-    rounded = [{name: float(f"{value:.8g}") if name != "epoch" else value for name, value in row.items()} for row in rows]
+
+def write_history(rows: list[dict[str, float]], table: str | Path, summary: str | Path) -> None:
+    """Write `rows` as the CSV file `table`, and the last one's training figures as the JSON file `summary`."""
     Path(table).parent.mkdir(parents=True, exist_ok=True)
     with open(table, "w", newline="") as file:
         writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rounded)
+        writer.writerows(rows)
     Path(summary).parent.mkdir(parents=True, exist_ok=True)
-    figures = {name: rounded[-1][column] for column, name in SUMMARY.items()}
+    figures = {name: rows[-1][column] for column, name in SUMMARY.items()}
     Path(summary).write_text(json.dumps(figures, indent=2) + "\n")

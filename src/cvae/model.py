@@ -109,7 +109,9 @@ class CVAE(nn.Module):
             model = cls(**json.loads((folder / "config.json").read_text()))
             model.load_state_dict(load_file(folder / "model.safetensors"))
         except OSError as error:
-            raise UserError(f"{error.filename or folder}: {error.strerror}; `dvc repro train` makes the model") from None
+            raise UserError(
+                f"{error.filename or folder}: {error.strerror}; `dvc repro train` makes the model"
+            ) from None
         except (ValueError, TypeError, SafetensorError) as error:
             raise UserError(f"{folder}: damaged ({error}); `dvc repro --force train` makes it anew") from None
         except RuntimeError:

@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -41,14 +41,18 @@ class Parameters(BaseModel):
 class _YAML12Loader(yaml.SafeLoader):
     """Reads scalars by YAML 1.2's core schema, as DVC does: 1e-05 is a number, 010 is ten, `no` is text."""
 
-    yaml_implicit_resolvers = {}
+    yaml_implicit_resolvers: ClassVar[dict] = {}
 
 
 for _tag, _pattern, _first in (
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
     ("null", r"~|null|Null|NULL|", "~nN\0"),
     ("int", r"[-+]?[0-9]+", "-+0123456789"),
-    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", "-+.0123456789"),
+    (
+        "float",
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        "-+.0123456789",
+    ),
 ):
     _YAML12Loader.add_implicit_resolver(
         f"tag:yaml.org,2002:{_tag}", re.compile(f"(?:{_pattern})$"), [c if c != "\0" else "" for c in _first]
@@ -102,7 +106,9 @@ def _allowed(key: str) -> str:
     if key == "device":
         return "auto, cpu, mps, cuda or cuda:N"
     kind = {"integer": "a whole number", "number": "a number"}[schema["type"]]
-    low = f"above {schema['exclusiveMinimum']}, up to" if "exclusiveMinimum" in schema else f"from {schema['minimum']} to"
+    low = (
+        f"above {schema['exclusiveMinimum']}, up to" if "exclusiveMinimum" in schema else f"from {schema['minimum']} to"
+    )
     return f"{kind} {low} {schema['maximum']}"
 
 

@@ -41,13 +41,15 @@ def fit_plane(mu: np.ndarray) -> Plane:
     """
     dims = mu.shape[1]
     if dims <= 2:
-        return Plane(np.zeros(dims), np.eye(dims), ("$z_1$", "$z_2$")[:dims])
+        return Plane(np.zeros(dims), np.eye(dims), ("$z_0$", "$z_1$")[:dims])
     mu = mu.astype(np.float64)
     centre = mu.mean(0)
     _, spread, axes = np.linalg.svd(mu - centre, full_matrices=False)
     axes = axes[:2] * np.sign(axes[:2].sum(1, keepdims=True))  # a principal axis has no sign of its own
     shares = spread[:2] ** 2 / max(np.sum(spread**2), np.finfo(float).tiny)
-    return Plane(centre, axes, tuple(f"principal axis {i + 1} of z ({s:.0%} of variance)" for i, s in enumerate(shares)))
+    return Plane(
+        centre, axes, tuple(f"principal axis {i + 1} of z ({s:.0%} of variance)" for i, s in enumerate(shares))
+    )
 
 
 @torch.no_grad()

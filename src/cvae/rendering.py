@@ -49,10 +49,14 @@ def label_views(
 
 
 def render_labels(views: Sequence[LabelView], dataset: str, folder: str | Path) -> None:
-    """latents/0.png … 9.png and manifolds/0.png … 9.png in `folder`, and the overviews latents.png and manifolds.png."""
+    """latents/ and manifolds/, each with 0.png … 9.png, and the overviews latents.png and manifolds.png in `folder`."""
     folder, title = Path(folder), TITLES[dataset]
     for name, draw, caption in (
-        ("latents", figures.draw_latents, "latents of the training images (dashed: two standard deviations of the prior)"),
+        (
+            "latents",
+            figures.draw_latents,
+            "latents of the training images (dashed: two standard deviations of the prior)",
+        ),
         ("manifolds", figures.draw_manifold, "what the decoder draws across its latents"),
     ):
         figures.save(figures.draw_overview(views, draw, f"{title}: {caption}"), folder / f"{name}.png")

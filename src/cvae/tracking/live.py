@@ -1,0 +1,115 @@
+"""Train's MLflow run, written as training goes and never in its way."""
+
+import queue
+import sys
+import threading
+import time
+from types import TracebackType
+
+from cvae.tracking import keys
+from cvae.tracking.store import (
+    TRAINING_KEY,
+    Location,
+    close_killed_runs,
+    locate,
+    locked,
+    open_store,
+    process_tags,
+    run_name,
+    source_tags,
+)
+
+PATIENCE = 60.0  # seconds to wait at the end for a local store, which other stages may hold
+SERVER_PATIENCE = 5.0  # seconds to wait at the end for a server, which may be down
+
+
+class LiveRun:
+    """An open MLflow run: `with LiveRun(params, tags) as live`, then `live.log(row)` after each epoch.
+
+    A thread of its own opens the store and writes, so that training waits for neither. When the store
+    cannot be used, one line says so and the rest is dropped: track logs it all from plots/training.csv.
+    The run ends FINISHED, FAILED on an error, KILLED on Ctrl-C.
+    """
+
+    def __init__(self, params: dict, tags: dict[str, str]):
+        self._params = params
+        self._tags = tags
+        self._rows: queue.SimpleQueue[dict | None] = queue.SimpleQueue()
+        self._status = "FINISHED"
+        self._last_tags: dict[str, str] = {}
+        self._started = int(time.time() * 1000)
+        self._thread = threading.Thread(target=self._write, name="mlflow", daemon=True)
+
+    def __enter__(self) -> "LiveRun":
+        self._thread.start()
+        return self
+
+    def log(self, row: dict[str, float]) -> None:
+        """Log one epoch's figures; `row["epoch"]` is the step. Returns at once."""
+        self._rows.put(row | {"time": time.time()})
+
+    def complete(self, tags: dict[str, str]) -> None:
+        """Say that what training made is written, so that track can find this run; `tags` are added to it."""
+        self._last_tags = {**tags, TRAINING_KEY: keys.training_key(self._params)}
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if kind is not None:
+            self._status = "KILLED" if issubclass(kind, KeyboardInterrupt) else "FAILED"
+            self._last_tags = {"error": str(error).splitlines()[0][:500]} if str(error) else {}
+        self._rows.put(None)
+        patience = SERVER_PATIENCE if locate().is_server else PATIENCE
+        self._thread.join(patience)
+        if self._thread.is_alive():
+            _warn(locate(), f"not done within {patience:g} s")
+
+    def _write(self) -> None:
+        location = locate()
+        try:
+            with locked():
+                client, experiment = open_store(location)
+                close_killed_runs(client, experiment)
+            tags = source_tags() | process_tags() | self._tags | {"dvc.stage": "train"}
+            run = client.create_run(experiment, start_time=self._started, tags=tags, run_name=run_name(self._params))
+            self._write_to(client, run.info.run_id)
+        except Exception as error:  # whatever ails a store must not end a training
+            _warn(location, str(error).strip() or type(error).__name__)
+
+    def _write_to(self, client, run_id: str) -> None:
+        from mlflow.entities import Param, RunTag
+
+        own = keys.training_parameters()
+        client.log_batch(run_id, params=[Param(name, str(self._params[name])) for name in own])
+        rows: list[dict] = []
+        while True:
+            rows.append(self._rows.get())
+            while not self._rows.empty() and len(rows) < 50:  # whatever has come while the last batch was written
+                rows.append(self._rows.get())
+            ended = rows[-1] is None
+            log_rows(client, run_id, [row for row in rows if row is not None])
+            rows.clear()
+            if ended:
+                break
+        client.log_batch(run_id, tags=[RunTag(name, value) for name, value in self._last_tags.items()])
+        client.set_terminated(run_id, self._status)
+
+
+def log_rows(client, run_id: str, rows: list[dict[str, float]]) -> None:
+    """Log rows of plots/training.csv, all their columns but `epoch`, which is the step; `time` is in seconds."""
+    from mlflow.entities import Metric
+
+    metrics = []
+    for row in rows:
+        values = dict(row)
+        step, milliseconds = int(values.pop("epoch")), int(values.pop("time", time.time()) * 1000)
+        metrics += [Metric(name, value, milliseconds, step) for name, value in values.items()]
+    for start in range(0, len(metrics), 1000):  # MLflow's limit of one call
+        client.log_batch(run_id, metrics=metrics[start : start + 1000])
+
+
+def _warn(location: Location, reason: str) -> None:
+    line = " ".join(reason.split())
+    print(
+        f"train: MLflow at {location.shown}: {line[:300]}; training goes on, and track will log it",
+        file=sys.stderr,
+        flush=True,
+    )

@@ -1,0 +1,193 @@
+"""The whole record of a pipeline's results as one MLflow run, found again, completed or made."""
+
+import importlib.metadata
+import json
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pandas as pd
+import yaml
+
+from cvae.errors import UserError
+from cvae.tracking import keys
+from cvae.tracking.live import log_rows
+from cvae.tracking.store import (
+    PIPELINE_KEY,
+    TRACKING,
+    TRAINING_KEY,
+    Location,
+    close_killed_runs,
+    find,
+    locate,
+    locked,
+    open_store,
+    process_tags,
+    run_name,
+    source_tags,
+)
+
+MEASURED = ("device", "torch.version", "train.seconds", "train.images_per_second")  # tags that only train can set
+
+
+def record(params: dict) -> str:
+    """Log the results in the workspace, made with `params`, as one MLflow run; returns their pipeline key.
+
+    A run that records exactly these results is reused. Else the run that train left for them is completed;
+    else, where training came from DVC's cache, a new one is made. The pipeline key is written last, so a
+    run without it is not whole, and the next call replaces it.
+
+    Raises:
+        UserError: the store cannot be used; DVC will run track again.
+    """
+    location = locate()
+    with _told_in_one_line(location), locked():
+        client, experiment = open_store(location)
+        close_killed_runs(client, experiment)
+        key, training = keys.pipeline_key(params), keys.training_key(params)
+        same_training = find(client, experiment, training_key=training)
+        measured = _measured(same_training)
+        unfinished = [run for run in same_training if PIPELINE_KEY not in run.data.tags]
+        whole = find(client, experiment, pipeline_key=key)
+
+        if whole:
+            run_id, verb = whole[0].info.run_id, "is already"
+        else:
+            live = _choose_live(unfinished)
+            verb = "completed as" if live else "recorded as"
+            run_id = live.info.run_id if live else _create(client, experiment, params, training)
+            _complete(client, run_id, params)
+        _finish(client, run_id, key, measured)
+        for run in unfinished:  # a repeated training's, or one that track was killed over
+            if run.info.run_id != run_id and not _belongs_to_another(run):
+                client.delete_run(run.info.run_id)
+        print(f"These results {verb} MLflow run {client.get_run(run_id).info.run_name} ({run_id}) in {location.shown}")
+    return key
+
+
+@contextmanager
+def _told_in_one_line(location: Location):
+    import requests
+    import sqlalchemy.exc
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except (MlflowException, requests.RequestException, sqlalchemy.exc.SQLAlchemyError, OSError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"MLflow at {location.shown}: {reason}; run `dvc repro` again when it can be used") from error
+
+
+def _experiment_name() -> str | None:
+    return source_tags().get("dvc.experiment")
+
+
+def _belongs_to_another(run) -> bool:
+    """Whether an experiment other than this one made `run`, and may be about to track it."""
+    return run.data.tags.get("dvc.experiment") != _experiment_name()
+
+
+def _choose_live(unfinished: list):
+    """The run that train left for these results, this experiment's own first; none that track began to write."""
+    live = [run for run in unfinished if TRACKING not in run.data.tags]
+    return min(live, key=_belongs_to_another, default=None)
+
+
+def _measured(runs: list) -> dict[str, str]:
+    """What train measured, from the newest run of the same training that has it; else only what is known here."""
+    for run in sorted(runs, key=lambda run: -run.info.start_time):
+        if "train.seconds" in run.data.tags:
+            return {name: run.data.tags[name] for name in MEASURED if name in run.data.tags}
+    return {"torch.version": importlib.metadata.version("torch")}
+
+
+def _create(client, experiment: str, params: dict, training: str) -> str:
+    tags = source_tags() | process_tags() | {"dvc.stage": "track", TRAINING_KEY: training, TRACKING: "true"}
+    return client.create_run(experiment, tags=tags, run_name=run_name(params)).info.run_id
+
+
+def _complete(client, run_id: str, params: dict) -> None:
+    """Log everything to the run that it does not have yet."""
+    from mlflow.entities import Metric, Param, RunTag
+
+    tags = source_tags() | process_tags() | _lock_tags() | {TRACKING: "true"}
+    client.log_batch(
+        run_id,
+        params=[Param(name, str(value)) for name, value in params.items()],
+        tags=[RunTag(name, value) for name, value in tags.items()],
+    )
+    client.update_run(run_id, name=run_name(params))
+
+    logged = {metric.step for metric in client.get_metric_history(run_id, "test_loss")}
+    rows = pd.read_csv(keys.HISTORY).to_dict("records")
+    log_rows(client, run_id, [row for row in rows if row["epoch"] not in logged])
+    now = int(time.time() * 1000)
+    figures = json.loads(Path("metrics/test.json").read_text())
+    client.log_batch(run_id, metrics=[Metric(f"final_test_{name}", value, now, 0) for name, value in figures.items()])
+
+    _log_pictures(client, run_id)
+    _log_data(client, run_id, params)
+    _log_model(run_id)
+
+
+def _log_pictures(client, run_id: str) -> None:
+    """Every picture, twice: as a file, which the compare page shows, and as an image for the charts page's grids."""
+    from PIL import Image
+
+    for place in ("plots", "metrics"):
+        client.log_artifacts(run_id, place)
+    client.log_artifact(run_id, "params.yaml")
+    for picture in keys.files_in("plots"):
+        if picture.suffix == ".png":
+            name = picture.relative_to("plots").with_suffix("").as_posix()
+            client.log_image(run_id, Image.open(picture), key=name, step=0)
+
+
+def _log_data(client, run_id: str, params: dict) -> None:
+    from mlflow.data.code_dataset_source import CodeDatasetSource
+    from mlflow.data.meta_dataset import MetaDataset
+    from mlflow.entities import DatasetInput, InputTag
+
+    digest = _lock_tags().get("dvc.data.raw", "")[:32] or None
+    dataset = MetaDataset(CodeDatasetSource(tags={"dvc.path": "data/raw"}), name=params["dataset"], digest=digest)
+    client.log_inputs(
+        run_id, [DatasetInput(dataset._to_mlflow_entity(), [InputTag("mlflow.data.context", "training")])]
+    )
+
+
+def _log_model(run_id: str) -> None:
+    import mlflow
+
+    from cvae.tracking import served_model
+
+    with mlflow.start_run(run_id=run_id):
+        served_model.log(keys.MODEL)
+
+
+def _lock_tags() -> dict[str, str]:
+    """DVC's hashes of the data and the model, from dvc.lock, which holds them once their stages have run."""
+    path = Path("dvc.lock")
+    stages = (yaml.safe_load(path.read_text()) or {}).get("stages", {}) if path.exists() else {}
+    outs = [out for stage in ("download", "train") for out in stages.get(stage, {}).get("outs", [])]
+    wanted = {"data/raw": "dvc.data.raw", keys.MODEL: "dvc.data.model"}
+    return {wanted[out["path"]]: out["md5"] for out in outs if out["path"] in wanted and "md5" in out}
+
+
+def _finish(client, run_id: str, key: str, measured: dict[str, str]) -> None:
+    """Add this experiment's name and what train measured to the run, and mark it as whole."""
+    from mlflow.entities import RunTag
+
+    tags = dict(measured)
+    names = client.get_run(run_id).data.tags.get("dvc.experiments", "").split()
+    if (name := _experiment_name()) and name not in names:
+        names.append(name)
+    if names:
+        tags["dvc.experiments"] = " ".join(names)
+    client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
+    client.set_terminated(run_id, "FINISHED")
+    client.set_tag(run_id, PIPELINE_KEY, key)
+
+
+def write_receipt(key: str, path: str | Path) -> None:
+    """Write the file by which DVC knows that these results are recorded."""
+    Path(path).write_text(json.dumps({PIPELINE_KEY: key}) + "\n")

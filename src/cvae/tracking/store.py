@@ -1,0 +1,163 @@
+"""The one MLflow store of a repository, wherever a stage runs: found, opened, and locked while it is changed."""
+
+import logging
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psutil
+from filelock import FileLock
+
+from cvae.errors import UserError
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+EXPERIMENT = "cvae"
+
+TRAINING_KEY = "training.key"  # of what training made; set when it is done
+PIPELINE_KEY = "pipeline.key"  # of everything that track logs; set when all of it is there
+TRACKING = "pipeline.tracking"  # set when track starts to write to a run
+
+
+@dataclass(frozen=True)
+class Location:
+    """`uri`: of MLflow's tracking store. `artifacts`: absolute folder or URI, None where a server decides."""
+
+    uri: str
+    artifacts: str | None
+
+    @property
+    def is_server(self) -> bool:
+        return self.artifacts is None
+
+    @property
+    def shown(self) -> str:
+        """`uri` as a message may hold it: without user name and password, a file from the root of the repository."""
+        if self.uri.startswith("sqlite:///"):
+            return os.path.relpath(self.uri.removeprefix("sqlite:///"), root())
+        parts = urlsplit(self.uri)
+        return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if "@" in parts.netloc else self.uri
+
+
+def root() -> Path:
+    """The main repository: DVC names it in DVC_ROOT, even to an experiment that runs in a temporary copy."""
+    return Path(os.environ.get("DVC_ROOT") or REPOSITORY).resolve()
+
+
+def locate() -> Location:
+    """MLFLOW_TRACKING_URI if set, its relative SQLite path taken from the root; else mlflow.db in the root."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+    scheme = urlsplit(uri).scheme
+    if scheme in ("http", "https", "databricks"):
+        return Location(uri, None)
+    if scheme != "sqlite":
+        return Location(uri, str(root() / "mlartifacts"))
+    database = (root() / uri.removeprefix("sqlite:///")).resolve()
+    return Location(f"sqlite:///{database}", str(database.parent / "mlartifacts"))
+
+
+@contextmanager
+def locked() -> Iterator[None]:
+    """Keep every other stage of this repository, in whatever copy it runs, from changing the store meanwhile."""
+    path = root() / ".dvc" / "tmp" / "mlflow.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path):
+        yield
+
+
+def open_store(location: Location):
+    """MLflow's client and the experiment's id; made under the lock, which the caller holds.
+
+    Raises:
+        UserError: the store is of a repository that has moved, or its experiment was deleted.
+    """
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")  # seconds; MLflow's own are 120 and 7 retries
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    for noisy in ("mlflow", "alembic"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    import mlflow
+
+    mlflow.set_tracking_uri(location.uri)
+    if location.uri.startswith("sqlite:///"):
+        Path(location.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    client = mlflow.MlflowClient(location.uri)
+    name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        return client, client.create_experiment(name, artifact_location=location.artifacts)
+    if experiment.lifecycle_stage != "active":
+        raise UserError(
+            f"the MLflow experiment {name!r} was deleted; "
+            f"`mlflow experiments restore -x {experiment.experiment_id}` brings it back"
+        )
+    kept = experiment.artifact_location.removeprefix("file://")
+    if location.artifacts and "://" not in kept and Path(kept).resolve() != Path(location.artifacts).resolve():
+        raise UserError(
+            f"{location.shown} keeps its files in {kept}, but the repository is now in {root()}: move it back, "
+            f"or delete mlflow.db and start a new record with `dvc repro --force track`"
+        )
+    return client, experiment.experiment_id
+
+
+def find(client, experiment: str, **tags: str) -> list:
+    """The experiment's runs, deleted ones aside, that have all these `tags` (`_` in a name stands for `.`)."""
+    conditions = [f"tags.`{name.replace('_', '.')}` = '{value}'" for name, value in tags.items()]
+    return list(client.search_runs([experiment], " and ".join(conditions), max_results=1000))
+
+
+def process_tags() -> dict[str, str]:
+    """Which process writes to a run, so that a later one can tell that it was killed."""
+    process = psutil.Process()
+    return {
+        "process.host": socket.gethostname(),
+        "process.id": str(process.pid),
+        "process.started": f"{process.create_time():.2f}",
+    }
+
+
+def close_killed_runs(client, experiment: str) -> None:
+    """Mark runs as KILLED that are RUNNING still though the process that wrote them, on this host, is gone."""
+    for run in client.search_runs([experiment], "attributes.status = 'RUNNING'", max_results=1000):
+        tags = run.data.tags
+        if tags.get("process.host") == socket.gethostname() and not _is_alive(tags):
+            client.set_terminated(run.info.run_id, "KILLED")
+
+
+def _is_alive(tags: dict[str, str]) -> bool:
+    try:
+        return f"{psutil.Process(int(tags['process.id'])).create_time():.2f}" == tags["process.started"]
+    except psutil.NoSuchProcess:
+        return False
+
+
+def source_tags() -> dict[str, str]:
+    """Which code ran: the commit, whether the code differs from it, and DVC's name of the experiment."""
+    tags = {"mlflow.source.name": "dvc.yaml", "mlflow.source.type": "LOCAL"}
+    commit = _git("rev-parse", "HEAD")
+    if commit:
+        changes = _git("status", "--porcelain", "--", "src", "stages", "dvc.yaml")
+        tags |= {"mlflow.source.git.commit": commit, "git.commit": commit, "git.dirty": str(bool(changes)).lower()}
+    if name := os.environ.get("DVC_EXP_NAME"):
+        tags["dvc.experiment"] = name
+    return tags
+
+
+def _git(*arguments: str) -> str:
+    try:
+        return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def run_name(params: dict) -> str:
+    """DVC's name of the experiment, else one made of the data set and of what differs from the article's settings."""
+    from cvae.parameters import Parameters
+
+    default = Parameters().model_dump()
+    changed = [f"{key}={params[key]}" for key in default if key != "dataset" and params[key] != default[key]]
+    return os.environ.get("DVC_EXP_NAME") or " ".join([params["dataset"], *changed])

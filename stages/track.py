@@ -1,0 +1,17 @@
+"""Record the results as one MLflow run, and write the receipt: data/tracked.json."""
+
+from stages import run
+
+from cvae.parameters import read_parameters
+
+
+def main() -> None:
+    params = read_parameters()
+
+    from cvae.tracking.record import record, write_receipt
+
+    write_receipt(record(params.model_dump()), "data/tracked.json")
+
+
+if __name__ == "__main__":
+    run(main)
