@@ -29,7 +29,7 @@ def sources(dataset: str, mirror: str | None) -> tuple[list[str], dict[str, str]
 
     `mirror`, a URL or a directory, comes before the mirrors that torchvision lists, and HTTPS before HTTP.
     """
-    from torchvision.datasets import MNIST, FashionMNIST, KMNIST
+    from torchvision.datasets import KMNIST, MNIST, FashionMNIST
 
     listed = {"mnist": MNIST, "fashion-mnist": FashionMNIST, "kmnist": KMNIST}[dataset]
     urls = sorted(listed.mirrors, key=lambda url: not url.startswith("https://"))
@@ -67,8 +67,8 @@ def download(dataset: str, folder: str | Path, mirror: str | None = None) -> Non
         else:
             raise UserError(
                 f"{name} of {dataset} could be had from none of its sources:\n" + "\n".join(reasons) + "\n"
-                f"  With the four files at hand: MNIST_MIRROR=<their folder or URL> dvc repro\n"
-                f"  Without a network:           dvc exp run -S dataset=digits"
+                "  With the four files at hand: MNIST_MIRROR=<their folder or URL> dvc repro\n"
+                "  Without a network:           dvc exp run -S dataset=digits"
             )
 
 

@@ -31,7 +31,7 @@ class Generator(mlflow.pyfunc.PythonModel):
             ValueError: a digit is not one of 0 to 9.
         """
         digits = torch.tensor(model_input["digit"].to_numpy(np.int64))
-        if len(digits) and not (0 <= int(digits.min()) and int(digits.max()) < LABELS):
+        if len(digits) and not (int(digits.min()) >= 0 and int(digits.max()) < LABELS):
             raise ValueError(f"digit must be from 0 to {LABELS - 1}")
         seed = (params or {}).get("seed", 0)
         noise = torch.randn(len(digits), self.model.latent_dims, generator=generator(seed, "samples"))
