@@ -1,6 +1,10 @@
-"""Put the four IDX files of the data set into data/raw."""
+"""Put the four IDX files of the data set into data/raw.
+
+With `--check` it only asks whether they can be had: exit status 0 if so, 3 if no source answers.
+"""
 
 import os
+import sys
 from pathlib import Path
 
 from stages import WORKSPACE, run
@@ -11,11 +15,13 @@ from cvae.parameters import read_parameters
 def main() -> None:
     params = read_parameters()
 
-    from cvae.download import download
+    from cvae.download import download, reachable
 
     mirror = os.environ.get("MNIST_MIRROR")
     if mirror and "://" not in mirror:  # a relative folder is the main repository's, where the person typed it
         mirror = str(Path(os.environ.get("DVC_ROOT", WORKSPACE), mirror))
+    if "--check" in sys.argv[1:]:
+        sys.exit(0 if reachable(params.dataset, mirror) else 3)
     download(params.dataset, "data/raw", mirror)
 
 

@@ -13,14 +13,14 @@ def main() -> None:
 
     from cvae import datasets
     from cvae.devices import open_device
-    from cvae.evaluation import test_figures
+    from cvae.evaluation import evaluate
     from cvae.history import rounded
     from cvae.model import CVAE
 
     device = open_device(params.device, params.threads)
     model = CVAE.load("data/model", device)
     _, test = datasets.load("data/raw")
-    figures = rounded(test_figures(model, test, beta=params.beta, seed=params.seed))
+    figures = rounded(evaluate(model, test, beta=params.beta, seed=params.seed))
     Path("metrics/test.json").write_text(json.dumps(figures, indent=2) + "\n")
     print(", ".join(f"{name} {value:.6g}" for name, value in figures.items()))
 

@@ -1,6 +1,7 @@
 """The data sets: four gzipped IDX files each, read from a folder into arrays."""
 
 import gzip
+import math
 import struct
 import zlib
 from dataclasses import dataclass
@@ -64,8 +65,6 @@ def _split(images_path: Path, labels_path: Path) -> Split:
         )
     if len(images) != len(labels):
         raise UserError(f"{images_path}: {len(images)} images, but {len(labels)} labels in {labels_path.name}")
-    if len(images) == 0:
-        raise UserError(f"{images_path}: no images in it")
     if labels.max() >= LABELS:
         raise UserError(f"{labels_path}: label {labels.max()} of image {labels.argmax()} is not a digit from 0 to 9")
     return Split(images.reshape(-1, PIXELS), labels)
@@ -88,7 +87,9 @@ def read_idx(path: str | Path, dimensions: int) -> np.ndarray:
             if magic != bytes((0, 0, 8, dimensions)):
                 raise UserError(f"{path}: not an IDX file of bytes with {dimensions} dimensions (starts {magic.hex()})")
             shape = struct.unpack(f">{dimensions}I", file.read(4 * dimensions))
-            size = int(np.prod(shape, dtype=object))
+            if 0 in shape:
+                raise UserError(f"{path}: its header announces no values")
+            size = math.prod(shape)
             if size > 2**30:
                 raise UserError(f"{path}: its header announces {size:,} bytes, which no data set here has")
             values = file.read(size)

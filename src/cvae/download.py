@@ -4,8 +4,11 @@ import hashlib
 import os
 import shutil
 import sys
+import tempfile
 import time
 from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import unquote
 
 import requests
 import urllib3
@@ -42,14 +45,21 @@ def download(dataset: str, folder: str | Path, mirror: str | None = None) -> Non
     A file appears under its own name only when its checksum is right. `digits` is made, not fetched.
 
     Raises:
-        UserError: no source serves one of the files; a line for each source says why.
+        UserError: no source serves one of the files (a line for each source says why), or `folder` takes none.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    if dataset == "digits":
-        datasets.write_digits(folder)
-        return
-    places, checksums = sources(dataset, mirror)
+    found = None if dataset == "digits" else sources(dataset, mirror)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if found:
+            _fetch_files(dataset, folder, *found)
+        else:
+            datasets.write_digits(folder)
+    except OSError as error:
+        raise UserError(f"{error.filename or folder}: cannot be written ({error.strerror or error})") from None
+
+
+def _fetch_files(dataset: str, folder: Path, places: list[str], checksums: dict[str, str]) -> None:
     for name in datasets.FILES:
         target = folder / name
         if target.exists() and hashlib.md5(target.read_bytes()).hexdigest() == checksums[name]:
@@ -80,28 +90,39 @@ def fetch(place: str, target: Path, checksum: str) -> None:
         SourceError: unreachable, refused, stalled, too slow, cut short, or not the file wanted.
     """
     aside = target.with_name(target.name + ".part")
+    scheme, separator, rest = place.partition("://")
     try:
         with aside.open("wb") as file:
-            if place.startswith(("http://", "https://")):
+            if not separator:
+                _copy(Path(place, target.name), file)
+            elif scheme.lower() == "file":
+                _copy(Path(unquote(rest), target.name), file)
+            elif scheme.lower() in ("http", "https"):
                 _stream(place.rstrip("/") + "/" + target.name, file)
             else:
-                with open(Path(place.removeprefix("file://")) / target.name, "rb") as source:
-                    shutil.copyfileobj(source, file)
+                raise SourceError("neither a folder nor an address with file://, http:// or https://")
         content = aside.read_bytes()
         if hashlib.md5(content).hexdigest() != checksum:
             start = content[:512].lstrip().lower()
             page = ": a web page came instead" if start.startswith((b"<!doctype", b"<html")) else ""
             raise SourceError(f"wrong checksum for {target.name} ({len(content):,} bytes){page}")
         os.replace(aside, target)
-    except FileNotFoundError:
-        raise SourceError(f"no {target.name} there") from None
-    except (NotADirectoryError, PermissionError) as error:
-        raise SourceError(error.strerror) from None
     finally:
         aside.unlink(missing_ok=True)
 
 
-def _stream(url: str, file) -> None:
+def _copy(path: Path, file: BinaryIO) -> None:
+    try:
+        source = path.open("rb")
+    except FileNotFoundError:
+        raise SourceError(f"no {path.name} there") from None
+    except OSError as error:
+        raise SourceError(error.strerror) from None
+    with source:
+        shutil.copyfileobj(source, file)
+
+
+def _stream(url: str, file: BinaryIO) -> None:
     """Write the body at `url` to `file` as it was sent, with a progress bar on a terminal."""
     try:
         started = time.monotonic()
@@ -109,17 +130,16 @@ def _stream(url: str, file) -> None:
             url, stream=True, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT), headers={"Accept-Encoding": "identity"}
         ) as response:
             response.raise_for_status()
-            length = int(response.headers.get("Content-Length") or 0) or None
-            bar = {"total": length, "unit": "B", "unit_scale": True, "disable": None, "leave": False}
-            with tqdm(desc=url.rsplit("/", 1)[-1], **bar) as progress:
+            bar = {"unit": "B", "unit_scale": True, "disable": None, "leave": False}
+            with tqdm(desc=url.rsplit("/", 1)[-1], total=response.raw.length_remaining, **bar) as progress:
                 # read1 returns what has come, so that a trickle is seen; a larger read would wait for it.
                 while chunk := response.raw.read1(2**16, decode_content=False):
                     file.write(chunk)
                     progress.update(len(chunk))
-                    seconds = time.monotonic() - started
-                    if seconds > READ_TIMEOUT and progress.n < MINIMUM_RATE * seconds:
-                        raise SourceError(f"too slow: {progress.n:,} bytes in {seconds:.0f} s")
-                    if progress.n > MAXIMUM_SIZE:
+                    size, seconds = file.tell(), time.monotonic() - started
+                    if seconds > READ_TIMEOUT and size < MINIMUM_RATE * seconds:
+                        raise SourceError(f"too slow: {size:,} bytes in {seconds:.0f} s")
+                    if size > MAXIMUM_SIZE:
                         raise SourceError(f"larger than {MAXIMUM_SIZE:,} bytes")
     except requests.HTTPError as error:
         raise SourceError(f"HTTP {error.response.status_code} {error.response.reason}") from None
@@ -127,6 +147,8 @@ def _stream(url: str, file) -> None:
         raise SourceError(f"no connection within {CONNECT_TIMEOUT} s") from None
     except (requests.ReadTimeout, urllib3.exceptions.ReadTimeoutError):
         raise SourceError(f"stalled: nothing came for {READ_TIMEOUT} s") from None
+    except urllib3.exceptions.ProtocolError:
+        raise SourceError(f"cut short after {file.tell():,} bytes") from None
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         raise SourceError(_innermost(error)) from None
 
@@ -140,8 +162,8 @@ def _innermost(error: BaseException) -> str:
 
 def reachable(dataset: str, mirror: str | None = None) -> bool:
     """Whether any source of `dataset` serves its smallest file; asked by `make run` before it gives up on it."""
-    import tempfile
-
+    if dataset == "digits":
+        return True
     name = datasets.TEST_LABELS
     places, checksums = sources(dataset, mirror)
     with tempfile.TemporaryDirectory() as folder:

@@ -10,7 +10,7 @@ from cvae.objective import held_out_sums, means
 ACTIVE_VARIANCE = 0.01
 
 
-def test_figures(model: CVAE, split: Split, *, beta: float, seed: int) -> dict[str, float]:
+def evaluate(model: CVAE, split: Split, *, beta: float, seed: int) -> dict[str, float]:
     """The figures of metrics/test.json.
 
     `loss` (reconstruction + beta · kl), `reconstruction` and `kl`: means in nats per image; one draw of z per

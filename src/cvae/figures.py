@@ -1,7 +1,7 @@
 """The pictures: each function draws arrays as a matplotlib figure, and `save` writes it as a PNG.
 
-A picture of one label is 700×700 pixels, or 700×320 for latents of one dimension; an overview of all ten
-is 1500×720, or 1500×560.
+A picture of one label is 700×700 pixels, or 700×240 for latents of one dimension; an overview of all ten
+is 1500×720.
 """
 
 from collections.abc import Callable, Sequence
@@ -86,7 +86,7 @@ def draw_manifold(axes: Axes, view: LabelView) -> None:
 
 def draw_one(view: LabelView, draw: Draw, title: str) -> Figure:
     """One label's picture, with its axes named."""
-    figure, axes = plt.subplots(figsize=(7, 3.2 if view.is_line else 7), layout="constrained")
+    figure, axes = plt.subplots(figsize=(7, 2.4 if view.is_line else 7), layout="constrained")
     draw(axes, view)
     axes.set_title(title, fontsize=13, pad=10)
     axes.set_xlabel(view.axis_names[0])
@@ -96,12 +96,11 @@ def draw_one(view: LabelView, draw: Draw, title: str) -> Figure:
 
 
 def draw_overview(views: Sequence[LabelView], draw: Draw, title: str) -> Figure:
-    """All ten labels' pictures, five by two, on shared axes."""
+    """All ten labels' pictures on shared axes: planes five by two, lines two by five."""
     is_line = views[0].is_line
-    figure, grid = plt.subplots(
-        2, 5, figsize=(15, 4.6 if is_line else 7.2), sharex=True, sharey=True, layout="constrained"
-    )
-    for axes, view in zip(grid.flat, views, strict=True):
+    rows, columns = (5, 2) if is_line else (2, 5)
+    figure, grid = plt.subplots(rows, columns, figsize=(15, 7.2), sharex=True, sharey=True, layout="constrained")
+    for axes, view in zip((grid.T if is_line else grid).flat, views, strict=True):
         draw(axes, view)
         axes.set_title(view.name, fontsize=13)
     own_axes = len({view.axis_names for view in views}) > 1  # of more than two dimensions, each label has its own

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from cvae.datasets import LABELS, PIXELS
@@ -107,7 +107,7 @@ class CVAE(nn.Module):
         folder = Path(folder)
         try:
             model = cls(**json.loads((folder / "config.json").read_text()))
-            model.load_state_dict(load_file(folder / "model.safetensors"))
+            model.load_state_dict(load((folder / "model.safetensors").read_bytes()))
         except OSError as error:
             raise UserError(
                 f"{error.filename or folder}: {error.strerror}; `dvc repro train` makes the model"

@@ -31,7 +31,7 @@ class Parameters(BaseModel):
     learning_rate: float = Field(1e-3, gt=0, le=10)
     seed: int = Field(0, ge=0, le=2**32 - 1)
 
-    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d{1,3})?)$")
+    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,3})?)$")
     threads: int = Field(2, ge=1, le=1024)
 
     grid_size: int = Field(20, ge=2, le=100)
@@ -69,12 +69,12 @@ def read_parameters(path: str | Path = "params.yaml") -> Parameters:
     """
     path = Path(path)
     try:
-        content = yaml.load(path.read_bytes(), Loader=_YAML12Loader)
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_YAML12Loader)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); `git checkout {path}` brings it back") from None
     except yaml.YAMLError as error:
         raise UserError(f"{path}{_position(error)}: not YAML ({_reason(error)})") from None
-    except (ValueError, RecursionError) as error:
+    except (ValueError, LookupError, AttributeError, RecursionError) as error:  # not UTF-8, or `!!bool abc`
         raise UserError(f"{path}: not YAML that can be read ({_short(error)})") from None
     return check_parameters(content, str(path))
 
@@ -113,7 +113,9 @@ def _allowed(key: str) -> str:
 
 
 def _short(value: object) -> str:
+    """`value` on one line and as YAML spells it, cut to 80 characters."""
     text = " ".join((str(value) if isinstance(value, Exception) else repr(value)).split())
+    text = {"None": "null", "True": "true", "False": "false"}.get(text, text)
     return text if len(text) <= 80 else text[:77] + "..."
 
 

@@ -1,0 +1,467 @@
+import gzip
+import hashlib
+import http.server
+import os
+import random
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from torchvision.datasets import MNIST
+
+from cvae import datasets
+from cvae import download as downloading
+from cvae.datasets import FILES
+from cvae.download import download, fetch, reachable, sources
+from cvae.errors import UserError
+
+ROOT = Path(__file__).resolve().parent.parent
+CONTENT = {name: gzip.compress(random.Random(name).randbytes(300), mtime=0) for name in FILES}
+PAGE = b"\n<!DOCTYPE html><html>Sign in to the network</html>"
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Serves `CONTENT` in as many ways as there are first parts of a path: /good/train-images-idx3-ubyte.gz."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.asked = []
+        self.stopped = threading.Event()
+        self.listed = None  # a folder to look into half way through each body
+        self.listings = []
+
+    def url(self, way: str) -> str:
+        return f"http://127.0.0.1:{self.server_port}/{way}"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.server.asked.append(self.path)
+        _, way, name = self.path.split("/")
+        body = CONTENT[name]
+        match way:
+            case "403" | "404" | "500":
+                self.send_error(int(way))
+            case "good":
+                self.answer(body[:50], len(body))
+                if self.server.listed:
+                    self.server.listings.append({path.name for path in self.server.listed.iterdir()})
+                self.wfile.write(body[50:])
+            case "moved":
+                self.send_response(302)
+                self.send_header("Location", f"/good/{name}")
+                self.end_headers()
+            case "round-and-round":
+                self.send_response(302)
+                self.send_header("Location", self.path)
+                self.end_headers()
+            case "hangs-up":
+                self.close_connection = True
+            case "silent":
+                self.server.stopped.wait(5)
+            case "stalls":
+                self.answer(body[:50], len(body))
+                self.server.stopped.wait(5)
+            case "truncates":
+                self.answer(body[:50], len(body))
+            case "truncates-unannounced":
+                self.answer(body[:50], None)
+            case "corrupts":
+                self.answer(body[:50] + b"?" + body[51:], len(body))
+            case "sends-a-page":
+                self.answer(PAGE, len(PAGE), kind="text/html")
+            case "sends-nothing":
+                self.answer(b"", 0)
+            case "trickles":
+                self.answer(b"", 10**6)
+                for _ in range(250):
+                    self.server.stopped.wait(0.02)
+                    self.wfile.write(b".")
+                    self.wfile.flush()
+            case "is-too-large":
+                self.answer(b"", None)
+                for _ in range(100):
+                    self.wfile.write(bytes(2**16))
+            case "slow":
+                self.answer(b"", len(body))
+                for start in range(0, len(body), 80):
+                    self.wfile.write(body[start : start + 80])
+                    self.wfile.flush()
+                    time.sleep(0.15 if name == FILES[0] else 0)
+            case "length-unknown":
+                self.answer(body, None)
+            case "length-nonsense":
+                self.answer(body, "abc")
+            case "chunks":
+                self.protocol_version = "HTTP/1.1"
+                self.answer(b"32\r\n" + body[:50] + b"\r\n", None, ("Transfer-Encoding", "chunked"))
+                self.wfile.write(b"%x\r\n%s\r\n0\r\n\r\n" % (len(body) - 50, body[50:]))
+            case "encoding-declared":
+                self.answer(body, len(body), ("Content-Encoding", "gzip"))
+
+    def answer(self, body, length, *headers, kind="application/gzip"):
+        self.send_response(200)
+        self.send_header("Content-Type", kind)
+        for name, value in (*headers, ("Content-Length", length)):
+            if value is not None:
+                self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+        self.wfile.flush()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server():
+    with Server() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.stopped.set()
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def closed():
+    """The address of a port that refuses connections."""
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        port = held.getsockname()[1]
+    return f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture(autouse=True)
+def surroundings(monkeypatch):
+    """No proxy, and an MNIST that is small and listed at no mirror."""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "MNIST_MIRROR"):
+        monkeypatch.delenv(name, raising=False)
+    listed(monkeypatch)
+    resources = [(name, hashlib.md5(content).hexdigest()) for name, content in CONTENT.items()]
+    monkeypatch.setattr(MNIST, "resources", resources)
+
+
+def listed(monkeypatch, *mirrors: str) -> None:
+    monkeypatch.setattr(MNIST, "mirrors", list(mirrors))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def failure(folder: Path, mirror: str | None = None) -> list[str]:
+    with pytest.raises(UserError) as raised:
+        download("mnist", folder, mirror)
+    return str(raised.value).splitlines()
+
+
+FAILURES = {
+    "403": "HTTP 403 Forbidden",
+    "404": "HTTP 404 Not Found",
+    "500": "HTTP 500 Internal Server Error",
+    "hangs-up": "Remote end closed connection without response",
+    "silent": "stalled: nothing came for 0.4 s",
+    "stalls": "stalled: nothing came for 0.4 s",
+    "truncates": "cut short after 50 bytes",
+    "truncates-unannounced": f"wrong checksum for {FILES[0]} (50 bytes)",
+    "corrupts": f"wrong checksum for {FILES[0]} ({len(CONTENT[FILES[0]])} bytes)",
+    "sends-a-page": f"wrong checksum for {FILES[0]} ({len(PAGE)} bytes): a web page came instead",
+    "sends-nothing": f"wrong checksum for {FILES[0]} (0 bytes)",
+    "trickles": "too slow: ",
+    "is-too-large": "larger than 1,000,000 bytes",
+    "round-and-round": "Exceeded 30 redirects.",
+}
+
+
+@pytest.mark.parametrize("way", FAILURES)
+def test_a_source_that_fails_is_told_and_the_next_one_is_asked(way, server, tmp_path, monkeypatch):
+    monkeypatch.setattr(downloading, "READ_TIMEOUT", 0.4)
+    monkeypatch.setattr(downloading, "MAXIMUM_SIZE", 10**6)
+    bad = server.url(way)
+    started = time.monotonic()
+    first, told, *_ = failure(tmp_path, bad)
+    assert time.monotonic() - started < 3
+    assert first == f"{FILES[0]} of mnist could be had from none of its sources:"
+    assert told.startswith(f"  {bad}: {FAILURES[way]}")
+    assert contents(tmp_path) == {}
+
+    listed(monkeypatch, server.url("good"))
+    download("mnist", tmp_path, bad)
+    assert contents(tmp_path) == CONTENT
+
+
+def test_a_refused_connection_is_told_and_the_next_source_is_asked(closed, server, tmp_path, monkeypatch):
+    assert failure(tmp_path, closed)[1] == f"  {closed}: Connection refused"
+    listed(monkeypatch, server.url("good"))
+    download("mnist", tmp_path, closed)
+    assert contents(tmp_path) == CONTENT
+
+
+def test_a_host_that_does_not_answer_is_given_up_in_time(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(downloading, "CONNECT_TIMEOUT", 0.2)
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as deaf:
+        queue = [socket.socket() for _ in range(8)]  # fills the backlog, so that the next connection gets no answer
+        for waiting in queue:
+            waiting.setblocking(False)
+            waiting.connect_ex(deaf.getsockname())
+        url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
+        started = time.monotonic()
+        assert failure(tmp_path, url)[1] == f"  {url}: no connection within 0.2 s"
+        assert time.monotonic() - started < 3
+        for waiting in queue:
+            waiting.close()
+
+
+@pytest.mark.parametrize("way", ["good", "moved", "length-unknown", "length-nonsense", "chunks", "encoding-declared"])
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_a_mirror_may_send_the_files_in_any_way_that_keeps_their_bytes(way, slash, server, tmp_path):
+    download("mnist", tmp_path, server.url(way) + slash)
+    assert contents(tmp_path) == CONTENT
+    assert server.asked[0] == f"/{way}/{FILES[0]}"
+
+
+def test_a_fetch_may_take_longer_than_the_read_timeout(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(downloading, "READ_TIMEOUT", 0.4)
+    monkeypatch.setattr(downloading, "MINIMUM_RATE", 10)
+    started = time.monotonic()
+    download("mnist", tmp_path, server.url("slow"))
+    assert contents(tmp_path) == CONTENT
+    assert time.monotonic() - started > 0.4
+
+
+def test_the_scheme_of_a_mirror_may_be_in_capitals(server, tmp_path):
+    download("mnist", tmp_path, server.url("good").replace("http", "HTTP"))
+    assert contents(tmp_path) == CONTENT
+
+
+def test_a_file_has_its_name_only_when_it_is_whole_and_verified(server, tmp_path):
+    server.listed = tmp_path
+    download("mnist", tmp_path, server.url("good"))
+    whole = [set(FILES[:count]) for count in range(4)]
+    assert server.listings == [before | {f"{name}.part"} for before, name in zip(whole, FILES, strict=True)]
+
+
+def test_when_every_source_failed_each_is_told_with_its_reason_and_two_ways_out(closed, server, tmp_path, monkeypatch):
+    listed(monkeypatch, server.url("404"), closed, server.url("corrupts"))
+    absent = tmp_path / "absent"
+    assert failure(tmp_path / "raw", str(absent)) == [
+        f"{FILES[0]} of mnist could be had from none of its sources:",
+        f"  {absent}: no {FILES[0]} there",
+        f"  {server.url('404')}: HTTP 404 Not Found",
+        f"  {closed}: Connection refused",
+        f"  {server.url('corrupts')}: {FAILURES['corrupts']}",
+        "  With the four files at hand: MNIST_MIRROR=<their folder or URL> dvc repro",
+        "  Without a network:           dvc exp run -S dataset=digits",
+    ]
+    assert contents(tmp_path / "raw") == {}
+
+
+def test_a_failure_leaves_the_files_of_an_earlier_download_as_they_were(server, tmp_path):
+    earlier = {FILES[0]: CONTENT[FILES[0]], FILES[1]: b"of another data set"}
+    for name, content in earlier.items():
+        (tmp_path / name).write_bytes(content)
+    assert failure(tmp_path, server.url("corrupts"))[0].startswith(FILES[1])
+    assert contents(tmp_path) == earlier
+
+
+def test_the_source_that_served_a_file_is_asked_first_for_the_next(server, tmp_path, monkeypatch):
+    listed(monkeypatch, server.url("500"), server.url("good"))
+    download("mnist", tmp_path)
+    assert server.asked == [f"/500/{FILES[0]}", *(f"/good/{name}" for name in FILES)]
+
+
+def test_a_source_that_lacks_a_file_gives_way_for_that_file(server, tmp_path, monkeypatch):
+    half = tmp_path / "half"
+    half.mkdir()
+    (half / FILES[0]).write_bytes(CONTENT[FILES[0]])
+    assert failure(tmp_path / "raw", str(half))[:3] == [
+        f"{FILES[1]} of mnist could be had from none of its sources:",
+        f"  {half}: no {FILES[1]} there",
+        "  With the four files at hand: MNIST_MIRROR=<their folder or URL> dvc repro",
+    ]
+    listed(monkeypatch, server.url("good"))
+    download("mnist", tmp_path / "raw", str(half))
+    assert server.asked == [f"/good/{name}" for name in FILES[1:]]
+    assert contents(tmp_path / "raw") == CONTENT
+
+
+def test_files_at_hand_are_not_fetched_again(server, tmp_path):
+    download("mnist", tmp_path, server.url("good"))
+    written = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    server.asked.clear()
+    download("mnist", tmp_path, server.url("good"))
+    assert server.asked == []
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == written
+
+
+@pytest.mark.parametrize("spoil", [lambda path: path.unlink(), lambda path: path.write_bytes(b"damaged")])
+def test_a_missing_or_damaged_file_alone_is_fetched_again(spoil, server, tmp_path):
+    download("mnist", tmp_path, server.url("good"))
+    spoil(tmp_path / FILES[2])
+    server.asked.clear()
+    download("mnist", tmp_path, server.url("good"))
+    assert server.asked == [f"/good/{FILES[2]}"]
+    assert contents(tmp_path) == CONTENT
+
+
+@pytest.fixture
+def at_hand(tmp_path):
+    folder = tmp_path / "at hand"
+    folder.mkdir()
+    for name, content in CONTENT.items():
+        (folder / name).write_bytes(content)
+    return folder
+
+
+@pytest.mark.parametrize("written", [str, lambda path: f"{path}/", lambda path: f"file://{path}", Path.as_uri])
+def test_a_mirror_may_be_a_folder_or_its_file_url(written, at_hand, tmp_path):
+    download("mnist", tmp_path / "raw", written(at_hand))
+    assert contents(tmp_path / "raw") == contents(at_hand) == CONTENT
+
+
+def test_a_mirror_that_is_no_folder_with_the_files_is_told(at_hand, tmp_path):
+    def told(mirror):
+        return failure(tmp_path / "raw", mirror)[1].removeprefix(f"  {mirror}: ")
+
+    assert told(f"file://{tmp_path}/absent") == f"no {FILES[0]} there"
+    assert told(str(at_hand / FILES[1])) == "Not a directory"
+    assert told("ftp://127.0.0.1/mnist") == "neither a folder nor an address with file://, http:// or https://"
+    assert told("http://") == f"Invalid URL 'http:/{FILES[0]}': No host supplied"
+    (at_hand / FILES[0]).write_bytes(b"damaged")
+    assert told(str(at_hand)) == f"wrong checksum for {FILES[0]} (7 bytes)"
+    (at_hand / FILES[0]).unlink()
+    (at_hand / FILES[0]).mkdir()
+    assert told(str(at_hand)) == "Is a directory"
+    assert contents(tmp_path / "raw") == {}
+
+
+@pytest.mark.parametrize("dataset", ["mnist", "digits"])
+def test_a_folder_that_cannot_be_written_is_told_as_such(dataset, at_hand, tmp_path):
+    (tmp_path / "raw").write_text("a file where the folder should be")
+    with pytest.raises(UserError, match=rf"^{tmp_path}/raw: cannot be written \(File exists\)$"):
+        download(dataset, tmp_path / "raw", str(at_hand))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_full_disk_is_not_blamed_on_the_source(at_hand, tmp_path):
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / f"{FILES[0]}.part").symlink_to("/dev/full")
+    with pytest.raises(UserError, match=rf"^{tmp_path}/raw: cannot be written \(No space left on device\)$"):
+        download("mnist", tmp_path / "raw", str(at_hand))
+    assert contents(tmp_path / "raw") == {}
+
+
+def test_an_interrupted_fetch_leaves_nothing_behind(server, tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fetch(server.url("good"), tmp_path / FILES[0], hashlib.md5(CONTENT[FILES[0]]).hexdigest())
+    assert contents(tmp_path) == {}
+
+
+def test_digits_are_made_without_asking_any_source(server, tmp_path):
+    download("digits", tmp_path, server.url("good"))
+    assert server.asked == []
+    assert [len(split) for split in datasets.load(tmp_path)] == [1500, 297]
+    assert set(contents(tmp_path)) == set(FILES)
+
+
+@pytest.mark.parametrize("dataset", ["mnist", "fashion-mnist", "kmnist"])
+def test_sources_are_the_mirror_then_torchvisions_with_https_first(dataset, monkeypatch):
+    monkeypatch.undo()
+    checksums = {  # of the training images
+        "mnist": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+        "fashion-mnist": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+        "kmnist": "bdb82020997e1d708af4cf47b453dcf7",
+    }
+    urls, sums = sources(dataset, None)
+    assert tuple(sums) == FILES
+    assert sums[FILES[0]] == checksums[dataset]
+    assert all(re.fullmatch("[0-9a-f]{32}", sum) for sum in sums.values())
+    assert urls
+    assert all(re.match("https?://", url) for url in urls)
+    assert urls == sorted(urls, key=lambda url: url.startswith("http://"))
+    assert sources(dataset, "/a/folder")[0] == ["/a/folder", *urls]
+    assert sources(dataset, "")[0] == urls
+
+
+def test_https_sources_come_before_http_ones_in_their_order(monkeypatch):
+    listed(monkeypatch, "http://a/", "https://b/", "http://c/", "https://d/")
+    assert sources("mnist", None)[0] == ["https://b/", "https://d/", "http://a/", "http://c/"]
+
+
+def test_a_data_set_is_within_reach_when_any_source_serves_its_smallest_file(closed, server, monkeypatch, capsys):
+    listed(monkeypatch, server.url("500"), server.url("good"))
+    assert reachable("mnist", closed)
+    assert server.asked == [f"/{way}/{datasets.TEST_LABELS}" for way in ("500", "good")]
+    assert capsys.readouterr().err.splitlines() == [
+        f"  {closed}: Connection refused",
+        f"  {server.url('500')}: HTTP 500 Internal Server Error",
+    ]
+
+
+def test_a_data_set_is_out_of_reach_when_no_source_serves_it(closed, server, monkeypatch):
+    listed(monkeypatch, server.url("sends-a-page"))
+    assert not reachable("mnist", closed)
+
+
+def test_digits_are_always_within_reach(closed):
+    assert reachable("digits", closed)
+
+
+@pytest.fixture
+def stage(tmp_path, monkeypatch):
+    """A copy of the workspace in which the download stage runs, with every way to the network closed to it."""
+    for folder in ("src", "stages"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "PYTHON", "no_", "NO_"))}
+    refusing = dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:1")
+
+    def run(*arguments, dataset="mnist", **variables):
+        from cvae.parameters import Parameters
+
+        params = Parameters(dataset=dataset).model_dump()
+        (tmp_path / "params.yaml").write_text("".join(f"{key}: {value}\n" for key, value in params.items()))
+        command = [sys.executable, "-m", "stages.download", *arguments]
+        return subprocess.run(
+            command, cwd=tmp_path, env=env | refusing | variables, capture_output=True, text=True, timeout=60
+        )
+
+    return run
+
+
+def test_the_stage_ends_with_the_reasons_and_no_traceback_when_no_source_answers(stage, tmp_path):
+    (tmp_path / "main").mkdir()
+    done = stage(MNIST_MIRROR="my/mnist", DVC_ROOT=str(tmp_path / "main"))
+    assert done.returncode == 1
+    lines = done.stderr.splitlines()
+    assert lines[0] == f"download: {FILES[0]} of mnist could be had from none of its sources:"
+    assert lines[1] == f"  {tmp_path}/main/my/mnist: no {FILES[0]} there"
+    assert len(lines) == 2 + 2 + 2, "a line for each of torchvision's two mirrors, and the two ways out"
+    assert all(line.endswith(": Connection refused") for line in lines[2:4])
+    assert contents(tmp_path / "data" / "raw") == {}
+
+
+def test_the_stage_makes_digits_where_there_is_no_network(stage, tmp_path):
+    done = stage(dataset="digits")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [len(split) for split in datasets.load(tmp_path / "data" / "raw")] == [1500, 297]
+
+
+def test_the_stage_asked_whether_the_data_can_be_had_answers_by_its_exit_status(stage, tmp_path):
+    assert stage("--check", dataset="digits").returncode == 0
+    done = stage("--check")
+    assert done.returncode == 3
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "data").exists()

@@ -1,0 +1,163 @@
+"""The pictures that render makes, for latents on a line, on a plane, and in more dimensions."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from cvae import datasets, figures, rendering
+from cvae.embedding import embed_dataset, read_latents, write_latents
+from cvae.errors import UserError
+from cvae.model import CVAE
+from cvae.planes import decode, decode_manifold, fit_plane, tile
+from cvae.seeding import generator
+
+ONE = {1: (700, 240), 2: (700, 700), 4: (700, 700)}
+OVERVIEW = (1500, 720)
+
+
+@pytest.fixture(scope="module")
+def splits(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("digits")
+    datasets.write_digits(folder)
+    train, test = datasets.load(folder)
+    return {"train": train, "test": test}
+
+
+def make_model(latent_dims: int) -> CVAE:
+    return CVAE(latent_dims=latent_dims).initialise(generator(0, "weights")).requires_grad_(False)
+
+
+def render_all(folder, splits, latent_dims: int, dataset: str = "digits", grid_size: int = 4) -> None:
+    model = make_model(latent_dims)
+    write_latents(embed_dataset(model, splits, seed=0), folder / "latents.parquet")
+    mu, labels = read_latents(folder / "latents.parquet", "train", "mu")
+    z, _ = read_latents(folder / "latents.parquet", "train", "z")
+    views = rendering.label_views(model, dataset, labels, mu, z, grid_size, grid_range=2.0)
+    rendering.render_labels(views, dataset, folder)
+    rendering.render_reconstructions(model, splits["test"], dataset, folder / "reconstructions.png")
+    rendering.render_styles(model, dataset, 0, folder / "styles.png")
+
+
+def assert_picture(path, size) -> None:
+    with Image.open(path) as image:
+        assert image.size == size, path
+        pixels = np.asarray(image.convert("L"))
+    assert pixels.std() > 3, f"{path} is blank"
+    assert "Software" not in Image.open(path).info
+
+
+@pytest.mark.parametrize("latent_dims", [1, 2, 4])
+def test_every_picture_exists_has_its_size_and_is_not_blank(tmp_path, splits, latent_dims):
+    render_all(tmp_path, splits, latent_dims)
+    for name in ("latents", "manifolds"):
+        assert_picture(tmp_path / f"{name}.png", OVERVIEW)
+        assert sorted(path.name for path in (tmp_path / name).iterdir()) == [f"{label}.png" for label in range(10)]
+        for label in range(10):
+            assert_picture(tmp_path / name / f"{label}.png", ONE[latent_dims])
+    assert_picture(tmp_path / "reconstructions.png", (1200, 720))
+    assert_picture(tmp_path / "styles.png", (800, 800))
+
+
+def test_pictures_repeat_to_the_byte(tmp_path, splits):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        render_all(tmp_path / folder, splits, latent_dims=2)
+    pictures = sorted(path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*.*"))
+    assert len(pictures) == 25  # latents.parquet too
+    for picture in pictures:
+        assert (tmp_path / "a" / picture).read_bytes() == (tmp_path / "b" / picture).read_bytes(), picture
+
+
+@pytest.mark.parametrize("epochs", [1, 100])
+def test_training_curves_are_drawn(tmp_path, epochs):
+    names = [f"{split}_{part}" for split in ("train", "test") for part in ("loss", "reconstruction", "kl")]
+    history = pd.DataFrame({name: np.exp(-np.arange(epochs) / 10) for name in names} | {"epoch": np.arange(epochs) + 1})
+    history.to_csv(tmp_path / "training.csv", index=False)
+    rendering.render_training(tmp_path / "training.csv", "mnist", tmp_path / "training.png")
+    assert_picture(tmp_path / "training.png", (1500, 460))
+
+
+def test_manifold_has_z_as_its_axes_with_y_upwards():
+    """Each tile equals the decoder's image at its z: the first axis from left to right, the second from the bottom."""
+    model = make_model(2)
+    manifold = decode_manifold(model, fit_plane(np.zeros((5, 2))), label=3, grid_size=5, grid_range=2.0)
+    assert manifold.shape == (140, 140)
+    for row, column, z in ((4, 0, (-2, -2)), (4, 4, (2, -2)), (0, 0, (-2, 2)), (2, 3, (1, 0))):
+        tile_there = manifold[28 * row : 28 * (row + 1), 28 * column : 28 * (column + 1)]
+        np.testing.assert_allclose(tile_there, decode(model, np.array([z]), 3)[0], atol=1e-6)
+
+
+def test_manifold_picture_places_its_outer_tiles_at_the_ends_of_the_range():
+    view = figures.LabelView(0, "0", ("a", "b"), np.zeros((1, 2)), np.zeros(2), 1.0, 1.0, np.zeros((140, 140)), 2.0)
+    figure, axes = figures.plt.subplots()
+    figures.draw_manifold(axes, view)
+    assert axes.images[0].get_extent() == pytest.approx([-2.5, 2.5, -2.5, 2.5])  # tiles of width 1, centres at -2 … 2
+    figures.plt.close(figure)
+
+
+def test_manifold_of_one_dimension_is_a_strip():
+    manifold = decode_manifold(make_model(1), fit_plane(np.zeros((5, 1))), label=3, grid_size=5, grid_range=2.0)
+    assert manifold.shape == (28, 140)
+
+
+def test_decoder_runs_once_a_manifold(monkeypatch):
+    model, calls = make_model(2), []
+    plain = model.decode
+    monkeypatch.setattr(model, "decode", lambda z, y: calls.append(len(z)) or plain(z, y))
+    decode_manifold(model, fit_plane(np.zeros((5, 2))), label=3, grid_size=5, grid_range=2.0)
+    assert calls == [25]
+
+
+def test_plane_of_many_dimensions_holds_the_principal_axes():
+    numbers = np.random.default_rng(0)
+    spread = np.array([0.1, 3.0, 0.2, 2.0])
+    mu = numbers.normal(size=(5000, 4)) * spread + np.array([1.0, 2.0, 3.0, 4.0])
+    plane = fit_plane(mu)
+
+    np.testing.assert_allclose(plane.axes @ plane.axes.T, np.eye(2), atol=1e-12)
+    np.testing.assert_allclose(np.abs(plane.axes), [[0, 1, 0, 0], [0, 0, 0, 1]], atol=0.05)
+    np.testing.assert_allclose(plane.centre, mu.mean(0))
+    assert plane.project(mu).std(0) == pytest.approx([3.0, 2.0], rel=0.05)
+    np.testing.assert_allclose(plane.project(plane.lift(np.array([[1.0, -2.0]]))), [[1.0, -2.0]])
+    share = 9 / (9 + 4 + 0.05)
+    assert plane.names[0] == f"principal axis 1 of z ({share:.0%} of variance)"
+
+
+def test_tile_lays_images_out_in_reading_order():
+    images = np.arange(6).reshape(6, 1, 1).repeat(2, axis=1).repeat(2, axis=2)
+    np.testing.assert_array_equal(tile(images, columns=3)[::2, ::2], [[0, 1, 2], [3, 4, 5]])
+
+
+def test_class_names_of_other_data_sets_fit(tmp_path, splits):
+    render_all(tmp_path, splits, latent_dims=2, dataset="fashion-mnist")
+    assert_picture(tmp_path / "styles.png", (800, 800))
+
+
+def test_latents_hold_every_image_and_what_the_encoder_says_of_it(tmp_path, splits):
+    model = make_model(3)
+    write_latents(embed_dataset(model, splits, seed=0), tmp_path / "latents.parquet")
+    table = pd.read_parquet(tmp_path / "latents.parquet")
+
+    names = [f"{quantity}_{d}" for quantity in ("mu", "sigma", "z") for d in range(3)]
+    assert list(table.columns) == ["split", "index", "label", *names]
+    assert table["split"].value_counts().to_dict() == {"train": 1500, "test": 297}
+    test = table[table["split"] == "test"]
+    assert (test["index"].to_numpy() == np.arange(297)).all()
+    assert (test["label"].to_numpy() == splits["test"].labels).all()
+    standardised = (table[["z_0", "z_1", "z_2"]].to_numpy() - table[["mu_0", "mu_1", "mu_2"]]) / table[
+        ["sigma_0", "sigma_1", "sigma_2"]
+    ].to_numpy()
+    assert standardised.to_numpy().mean() == pytest.approx(0, abs=0.05)
+    assert standardised.to_numpy().std() == pytest.approx(1, abs=0.05)
+
+
+def test_a_damaged_latent_file_is_told_in_one_line(tmp_path, splits):
+    path = tmp_path / "latents.parquet"
+    with pytest.raises(UserError, match="missing"):
+        read_latents(path, "train", "mu")
+    write_latents(embed_dataset(make_model(2), splits, seed=0), path)
+    path.write_bytes(path.read_bytes()[:-50])
+    with pytest.raises(UserError, match="damaged") as caught:
+        read_latents(path, "train", "mu")
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,138 @@
+import numpy as np
+import pytest
+import torch
+
+from cvae import datasets
+from cvae.datasets import Split
+from cvae.devices import open_device
+from cvae.errors import UserError
+from cvae.evaluation import active_units, evaluate
+from cvae.model import CVAE
+from cvae.objective import article_loss
+from cvae.seeding import generator
+from cvae.training import train
+
+SETTINGS = {"epochs": 3, "batch_size": 128, "learning_rate": 1e-3, "beta": 1.0, "seed": 0}
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory) -> tuple[Split, Split]:
+    folder = tmp_path_factory.mktemp("digits")
+    datasets.write_digits(folder)
+    return datasets.load(folder)
+
+
+def fit(splits, model_settings=None, **settings) -> tuple[CVAE, list[dict]]:
+    settings = SETTINGS | settings
+    device = open_device("cpu", threads=1)
+    model = CVAE(**(model_settings or {})).initialise(generator(settings["seed"], "weights")).to(device)
+    return model, list(train(model, *splits, **settings))
+
+
+def weights(model: CVAE) -> torch.Tensor:
+    return torch.cat([weight.detach().flatten() for weight in model.parameters()])
+
+
+def test_training_repeats_to_the_bit(digits):
+    (first, first_rows), (second, second_rows) = fit(digits), fit(digits)
+    assert first_rows == second_rows
+    assert torch.equal(weights(first), weights(second))
+
+
+def test_another_seed_gives_another_model(digits):
+    assert not torch.equal(weights(fit(digits)[0]), weights(fit(digits, seed=1)[0]))
+
+
+def test_training_equals_a_plain_loop_with_the_articles_loss(digits):
+    """The article's way of training: its own loss, torch's default Adam, batches picked one after another."""
+    model, rows = fit(digits, epochs=2)
+
+    plain = CVAE().initialise(generator(0, "weights"))
+    images, labels = torch.tensor(digits[0].images) / 255, torch.tensor(digits[0].labels).long()
+    shuffles, noises = generator(0, "shuffles"), generator(0, "noise")
+    optimiser = torch.optim.Adam(plain.parameters(), lr=1e-3)
+    totals = []
+    for _ in range(2):
+        order, noise = torch.randperm(1500, generator=shuffles), torch.randn(1500, 2, generator=noises)
+        total = 0.0
+        for start in range(0, 1500, 128):
+            picked = order[start : start + 128]
+            x, y = images[picked], labels[picked]
+            mu, log_sigma = plain.encode(x, y)
+            sigma = log_sigma.exp()
+            x_hat = plain.decode(mu + sigma * noise[start : start + 128], y)
+            loss = ((x - x_hat) ** 2).sum() + (sigma**2 + mu**2 - log_sigma - 0.5).sum()
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            total += loss.item()
+        totals.append(total)
+
+    assert [row["article_loss"] for row in rows] == pytest.approx(totals, rel=1e-5)
+    torch.testing.assert_close(weights(model), weights(plain), rtol=0, atol=1e-4)
+
+
+def test_every_image_is_seen_once_an_epoch_and_the_short_last_batch_counts(digits):
+    """With a step too small to move a weight, the figures of an epoch are those of the untrained model."""
+    model, [row] = fit(digits, epochs=1, learning_rate=1e-30, batch_size=1000)
+    assert row["train_reconstruction"] == pytest.approx(
+        evaluate(model, digits[0], beta=1.0, seed=0)["reconstruction"], rel=1e-3
+    )
+
+
+def test_loss_falls_and_rows_hold_together(digits):
+    model, rows = fit(digits, epochs=5, beta=2.0)
+    assert rows[-1]["test_loss"] < 0.9 * rows[0]["test_loss"]
+    assert [row["epoch"] for row in rows] == [1, 2, 3, 4, 5]
+    for row in rows:
+        for split in ("train", "test"):
+            assert row[f"{split}_loss"] == pytest.approx(row[f"{split}_reconstruction"] + 2 * row[f"{split}_kl"])
+    figures = evaluate(model, digits[1], beta=2.0, seed=0)
+    assert figures["loss"] == rows[-1]["test_loss"], "evaluate and the last test curve point must agree"
+
+
+def test_article_loss_is_of_the_training_images(digits):
+    _, [row] = fit(digits, epochs=1)
+    constant = 1500 * 2 * 0.5 * np.log(2)
+    assert row["article_loss"] == pytest.approx(1500 * row["train_loss"] + constant, rel=1e-6)
+
+
+def test_a_batch_larger_than_the_data_set_is_one_batch(digits):
+    _, rows = fit(digits, epochs=1, batch_size=60_000)
+    assert np.isfinite(rows[0]["train_loss"])
+
+
+def test_a_loss_that_is_not_finite_ends_training_with_epoch_and_cause(digits):
+    with pytest.raises(
+        UserError, match=r"diverged in epoch \d+: (train|test)_\w+ is (nan|inf).*learning_rate"
+    ) as caught:
+        fit(digits, epochs=50, learning_rate=10.0, model_settings={"prior_std": 1e-3})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("likelihood", ["gaussian", "bernoulli"])
+@pytest.mark.parametrize("latent_dims", [1, 4])
+def test_other_models_learn_too(digits, likelihood, latent_dims):
+    _, rows = fit(digits, {"likelihood": likelihood, "latent_dims": latent_dims, "hidden_dims": 32}, epochs=10)
+    assert rows[-1]["train_loss"] < rows[0]["train_loss"]
+
+
+def test_active_units_counts_the_dimensions_whose_mean_varies():
+    model = CVAE(latent_dims=3).initialise(generator(0, "weights"))
+    with torch.no_grad():
+        model.mu.weight[1:] = 0  # two of three posterior means are constant
+        model.mu.weight[0] *= 100
+    images = torch.rand(50, 784, generator=torch.Generator().manual_seed(0))
+    assert active_units(model, images, torch.zeros(50, dtype=torch.int64)) == 1
+
+
+def test_an_absent_device_is_told_in_one_line():
+    absent = "cuda:99" if torch.cuda.is_available() else "cuda"
+    with pytest.raises(UserError, match=f"device is '{absent}'") as caught:
+        open_device(absent, threads=1)
+    assert "\n" not in str(caught.value)
+
+
+def test_article_loss_formula_is_linear_in_its_sums():
+    model = CVAE()
+    assert float(article_loss(model, torch.tensor([0.0, 3.0, 1.0, 10.0]), 2)) == 10 + 3 - 1 - 2
