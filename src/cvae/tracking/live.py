@@ -9,8 +9,8 @@ from types import TracebackType
 from cvae.tracking import keys
 from cvae.tracking.store import (
     TRAINING_KEY,
-    Location,
     close_killed_runs,
+    import_mlflow,
     locate,
     locked,
     open_store,
@@ -36,11 +36,13 @@ class LiveRun:
         self._tags = tags
         self._rows: queue.SimpleQueue[dict | None] = queue.SimpleQueue()
         self._status = "FINISHED"
+        self._warned = False
         self._last_tags: dict[str, str] = {}
         self._started = int(time.time() * 1000)
         self._thread = threading.Thread(target=self._write, name="mlflow", daemon=True)
 
     def __enter__(self) -> "LiveRun":
+        import_mlflow()  # here: imported by the thread, it would hold up the first epochs
         self._thread.start()
         return self
 
@@ -60,7 +62,7 @@ class LiveRun:
         patience = SERVER_PATIENCE if locate().is_server else PATIENCE
         self._thread.join(patience)
         if self._thread.is_alive():
-            _warn(locate(), f"not done within {patience:g} s")
+            self._warn(locate().complaint(TimeoutError(f"not done within {patience:g} s")))
 
     def _write(self) -> None:
         location = locate()
@@ -72,7 +74,7 @@ class LiveRun:
             run = client.create_run(experiment, start_time=self._started, tags=tags, run_name=run_name(self._params))
             self._write_to(client, run.info.run_id)
         except Exception as error:  # whatever ails a store must not end a training
-            _warn(location, str(error).strip() or type(error).__name__)
+            self._warn(location.complaint(error))
 
     def _write_to(self, client, run_id: str) -> None:
         from mlflow.entities import Param, RunTag
@@ -92,6 +94,11 @@ class LiveRun:
         client.log_batch(run_id, tags=[RunTag(name, value) for name, value in self._last_tags.items()])
         client.set_terminated(run_id, self._status)
 
+    def _warn(self, complaint: str) -> None:
+        if not self._warned:  # once: the store may fail just when the wait for it has ended
+            self._warned = True
+            print(f"train: {complaint}; training goes on, and track will log it", file=sys.stderr, flush=True)
+
 
 def log_rows(client, run_id: str, rows: list[dict[str, float]]) -> None:
     """Log rows of plots/training.csv, all their columns but `epoch`, which is the step; `time` is in seconds."""
@@ -104,12 +111,3 @@ def log_rows(client, run_id: str, rows: list[dict[str, float]]) -> None:
         metrics += [Metric(name, value, milliseconds, step) for name, value in values.items()]
     for start in range(0, len(metrics), 1000):  # MLflow's limit of one call
         client.log_batch(run_id, metrics=metrics[start : start + 1000])
-
-
-def _warn(location: Location, reason: str) -> None:
-    line = " ".join(reason.split())
-    print(
-        f"train: MLflow at {location.shown}: {line[:300]}; training goes on, and track will log it",
-        file=sys.stderr,
-        flush=True,
-    )

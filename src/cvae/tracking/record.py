@@ -18,7 +18,9 @@ from cvae.tracking.store import (
     TRAINING_KEY,
     Location,
     close_killed_runs,
+    experiment_name,
     find,
+    is_abandoned,
     locate,
     locked,
     open_store,
@@ -51,15 +53,18 @@ def record(params: dict) -> str:
         whole = find(client, experiment, pipeline_key=key)
 
         if whole:
-            run_id, verb = whole[0].info.run_id, "is already"
+            run_id, verb = whole[0].info.run_id, "are already"
+            _tag(client, run_id, measured)
         else:
             live = _choose_live(unfinished)
-            verb = "completed as" if live else "recorded as"
+            verb = "complete" if live else "are now"
             run_id = live.info.run_id if live else _create(client, experiment, params, training)
             _complete(client, run_id, params)
-        _finish(client, run_id, key, measured)
+            _tag(client, run_id, measured)
+            client.set_terminated(run_id, "FINISHED")
+            client.set_tag(run_id, PIPELINE_KEY, key)
         for run in unfinished:  # a repeated training's, or one that track was killed over
-            if run.info.run_id != run_id and not _belongs_to_another(run):
+            if run.info.run_id != run_id and not _may_be_completed(run):
                 client.delete_run(run.info.run_id)
         print(f"These results {verb} MLflow run {client.get_run(run_id).info.run_name} ({run_id}) in {location.shown}")
     return key
@@ -67,24 +72,28 @@ def record(params: dict) -> str:
 
 @contextmanager
 def _told_in_one_line(location: Location):
-    import requests
     import sqlalchemy.exc
     from mlflow.exceptions import MlflowException
 
     try:
         yield
-    except (MlflowException, requests.RequestException, sqlalchemy.exc.SQLAlchemyError, OSError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(f"MLflow at {location.shown}: {reason}; run `dvc repro` again when it can be used") from error
-
-
-def _experiment_name() -> str | None:
-    return source_tags().get("dvc.experiment")
+    except (
+        MlflowException,
+        ModuleNotFoundError,  # a database's driver
+        OSError,  # requests' errors too
+        sqlalchemy.exc.SQLAlchemyError,
+    ) as error:
+        raise UserError(f"{location.complaint(error)}; run `dvc repro` again when it can be used") from error
 
 
 def _belongs_to_another(run) -> bool:
-    """Whether an experiment other than this one made `run`, and may be about to track it."""
-    return run.data.tags.get("dvc.experiment") != _experiment_name()
+    """Whether an experiment other than this one made `run`."""
+    return run.data.tags.get("dvc.experiment") != experiment_name()
+
+
+def _may_be_completed(run) -> bool:
+    """Whether another experiment's track may be about to complete `run`; not if it began and was killed."""
+    return _belongs_to_another(run) and not (TRACKING in run.data.tags and is_abandoned(run))
 
 
 def _choose_live(unfinished: list):
@@ -108,7 +117,10 @@ def _create(client, experiment: str, params: dict, training: str) -> str:
 
 def _complete(client, run_id: str, params: dict) -> None:
     """Log everything to the run that it does not have yet."""
+    import mlflow
     from mlflow.entities import Metric, Param, RunTag
+
+    from cvae.tracking import served_model
 
     tags = source_tags() | process_tags() | _lock_tags() | {TRACKING: "true"}
     client.log_batch(
@@ -125,43 +137,33 @@ def _complete(client, run_id: str, params: dict) -> None:
     figures = json.loads(Path("metrics/test.json").read_text())
     client.log_batch(run_id, metrics=[Metric(f"final_test_{name}", value, now, 0) for name, value in figures.items()])
 
-    _log_pictures(client, run_id)
-    _log_data(client, run_id, params)
-    _log_model(run_id)
+    _log_files(client, run_id)
+    with mlflow.start_run(run_id=run_id):
+        _log_data(params)
+        served_model.log(keys.MODEL)
 
 
-def _log_pictures(client, run_id: str) -> None:
-    """Every picture, twice: as a file, which the compare page shows, and as an image for the charts page's grids."""
+def _log_files(client, run_id: str) -> None:
+    """Every file; a picture also as an image, for the grids of the charts page. The compare page shows files only."""
     from PIL import Image
 
-    for place in ("plots", "metrics"):
-        client.log_artifacts(run_id, place)
     client.log_artifact(run_id, "params.yaml")
-    for picture in keys.files_in("plots"):
-        if picture.suffix == ".png":
-            name = picture.relative_to("plots").with_suffix("").as_posix()
-            client.log_image(run_id, Image.open(picture), key=name, step=0)
+    for place in ("plots", "metrics"):
+        for file in keys.files_in(place):
+            name = file.relative_to(place)
+            client.log_artifact(run_id, str(file), name.parent.as_posix() if name.parent != Path() else None)
+            if file.suffix == ".png":
+                client.log_image(run_id, Image.open(file), key=name.with_suffix("").as_posix(), step=0)
 
 
-def _log_data(client, run_id: str, params: dict) -> None:
+def _log_data(params: dict) -> None:
+    import mlflow
     from mlflow.data.code_dataset_source import CodeDatasetSource
     from mlflow.data.meta_dataset import MetaDataset
-    from mlflow.entities import DatasetInput, InputTag
 
     digest = _lock_tags().get("dvc.data.raw", "")[:32] or None
     dataset = MetaDataset(CodeDatasetSource(tags={"dvc.path": "data/raw"}), name=params["dataset"], digest=digest)
-    client.log_inputs(
-        run_id, [DatasetInput(dataset._to_mlflow_entity(), [InputTag("mlflow.data.context", "training")])]
-    )
-
-
-def _log_model(run_id: str) -> None:
-    import mlflow
-
-    from cvae.tracking import served_model
-
-    with mlflow.start_run(run_id=run_id):
-        served_model.log(keys.MODEL)
+    mlflow.log_input(dataset, context="training")
 
 
 def _lock_tags() -> dict[str, str]:
@@ -173,19 +175,17 @@ def _lock_tags() -> dict[str, str]:
     return {wanted[out["path"]]: out["md5"] for out in outs if out["path"] in wanted and "md5" in out}
 
 
-def _finish(client, run_id: str, key: str, measured: dict[str, str]) -> None:
-    """Add this experiment's name and what train measured to the run, and mark it as whole."""
+def _tag(client, run_id: str, measured: dict[str, str]) -> None:
+    """Add this experiment's name and what train measured to the run."""
     from mlflow.entities import RunTag
 
     tags = dict(measured)
     names = client.get_run(run_id).data.tags.get("dvc.experiments", "").split()
-    if (name := _experiment_name()) and name not in names:
+    if (name := experiment_name()) and name not in names:
         names.append(name)
     if names:
         tags["dvc.experiments"] = " ".join(names)
     client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
-    client.set_terminated(run_id, "FINISHED")
-    client.set_tag(run_id, PIPELINE_KEY, key)
 
 
 def write_receipt(key: str, path: str | Path) -> None:

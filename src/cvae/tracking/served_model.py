@@ -45,7 +45,10 @@ class Generator(mlflow.pyfunc.PythonModel):
 
 
 def log(folder: str | Path) -> None:
-    """Log the model in `folder` to MLflow's active run, with its signature and all that loading it takes."""
+    """Log the model in `folder` to MLflow's active run, with its signature and all that loading it takes.
+
+    MLflow tries the input example, each digit once, on what it wrote, and warns if that cannot be drawn.
+    """
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 
@@ -60,6 +63,7 @@ def log(folder: str | Path) -> None:
             outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, SIDE, SIDE))]),
             params=ParamSchema([ParamSpec("seed", DataType.long, 0)]),
         ),
+        input_example=pd.DataFrame({"digit": range(LABELS)}),
         pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in REQUIREMENTS],
     )
 

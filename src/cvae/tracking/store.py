@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -39,8 +40,18 @@ class Location:
         """`uri` as a message may hold it: without user name and password, a file from the root of the repository."""
         if self.uri.startswith("sqlite:///"):
             return os.path.relpath(self.uri.removeprefix("sqlite:///"), root())
-        parts = urlsplit(self.uri)
-        return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if "@" in parts.netloc else self.uri
+        return _without_credentials(self.uri)
+
+    def complaint(self, error: Exception) -> str:
+        """What went wrong here, in one line of at most 300 characters, without user name and password."""
+        text = " ".join(str(error).split()) or type(error).__name__
+        if "(Caused by " in text:  # how requests and urllib3 end a long line, of which only this is news
+            text = text.rpartition("(Caused by ")[2].removesuffix(")")
+        return f"MLflow at {self.shown}: {_without_credentials(text)[:300]}"
+
+
+def _without_credentials(text: str) -> str:
+    return re.sub(r"//[^/\s]*@", "//", text)
 
 
 def root() -> Path:
@@ -69,19 +80,27 @@ def locked() -> Iterator[None]:
         yield
 
 
+def import_mlflow():
+    """MLflow, with time-outs that fit a stage, and silent about its own doings."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")  # seconds; MLflow's own are 120 and 7 retries
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    import mlflow
+
+    for noisy in ("mlflow", "alembic"):  # after the import, which sets levels of its own
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    return mlflow
+
+
 def open_store(location: Location):
     """MLflow's client and the experiment's id; made under the lock, which the caller holds.
 
     Raises:
         UserError: the store is of a repository that has moved, or its experiment was deleted.
     """
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")  # seconds; MLflow's own are 120 and 7 retries
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    for noisy in ("mlflow", "alembic"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-    import mlflow
-
+    mlflow = import_mlflow()
     mlflow.set_tracking_uri(location.uri)
     if location.uri.startswith("sqlite:///"):
         Path(location.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
@@ -96,7 +115,7 @@ def open_store(location: Location):
             f"`mlflow experiments restore -x {experiment.experiment_id}` brings it back"
         )
     kept = experiment.artifact_location.removeprefix("file://")
-    if location.artifacts and "://" not in kept and Path(kept).resolve() != Path(location.artifacts).resolve():
+    if location.artifacts and "://" not in kept and not Path(kept).resolve().is_relative_to(location.artifacts):
         raise UserError(
             f"{location.shown} keeps its files in {kept}, but the repository is now in {root()}: move it back, "
             f"or delete mlflow.db and start a new record with `dvc repro --force track`"
@@ -123,16 +142,22 @@ def process_tags() -> dict[str, str]:
 def close_killed_runs(client, experiment: str) -> None:
     """Mark runs as KILLED that are RUNNING still though the process that wrote them, on this host, is gone."""
     for run in client.search_runs([experiment], "attributes.status = 'RUNNING'", max_results=1000):
-        tags = run.data.tags
-        if tags.get("process.host") == socket.gethostname() and not _is_alive(tags):
+        if is_abandoned(run):
             client.set_terminated(run.info.run_id, "KILLED")
 
 
-def _is_alive(tags: dict[str, str]) -> bool:
-    try:
-        return f"{psutil.Process(int(tags['process.id'])).create_time():.2f}" == tags["process.started"]
-    except psutil.NoSuchProcess:
+def is_abandoned(run) -> bool:
+    """Whether the process that wrote to `run` was on this host and is gone."""
+    tags = run.data.tags
+    if tags.get("process.host") != socket.gethostname():
         return False
+    try:
+        process = psutil.Process(int(tags["process.id"]))
+        if process.status() == psutil.STATUS_ZOMBIE:  # in a container, perhaps for ever
+            return True
+        return f"{process.create_time():.2f}" != tags["process.started"]
+    except psutil.NoSuchProcess:
+        return True
 
 
 def source_tags() -> dict[str, str]:
@@ -142,9 +167,14 @@ def source_tags() -> dict[str, str]:
     if commit:
         changes = _git("status", "--porcelain", "--", "src", "stages", "dvc.yaml")
         tags |= {"mlflow.source.git.commit": commit, "git.commit": commit, "git.dirty": str(bool(changes)).lower()}
-    if name := os.environ.get("DVC_EXP_NAME"):
+    if name := experiment_name():
         tags["dvc.experiment"] = name
     return tags
+
+
+def experiment_name() -> str | None:
+    """DVC's name of the experiment that this is a stage of, if it is one."""
+    return os.environ.get("DVC_EXP_NAME") or None
 
 
 def _git(*arguments: str) -> str:
@@ -160,4 +190,4 @@ def run_name(params: dict) -> str:
 
     default = Parameters().model_dump()
     changed = [f"{key}={params[key]}" for key in default if key != "dataset" and params[key] != default[key]]
-    return os.environ.get("DVC_EXP_NAME") or " ".join([params["dataset"], *changed])
+    return experiment_name() or " ".join([params["dataset"], *changed])

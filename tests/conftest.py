@@ -1,0 +1,109 @@
+"""A real repository of the project, small enough to run: `digits`, two epochs, one thread."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # before anything imports MLflow
+
+PROJECT = Path(__file__).resolve().parent.parent
+RESULTS = ("dvc.lock", "metrics/*.json", "plots/*.csv", "plots/*.png")  # in git, and not to be depended on
+STORE = ("mlflow.db*", "mlartifacts", "tracked.json")  # what a clone does not have
+FOREIGN = ("DVC_", "GIT_", "MLFLOW_", "MNIST_MIRROR", "PYTHONPATH")
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """The caller's environment less what DVC, git and our stages read from it, with this Python's programs first."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    return kept | {"PATH": path, **variables}
+
+
+@dataclass(frozen=True)
+class Repository:
+    """The git and DVC repository at `root`, to run commands in and to read back."""
+
+    root: Path
+
+    def run(self, *command: str, status: int = 0, **variables: str) -> subprocess.CompletedProcess:
+        done = subprocess.run(command, cwd=self.root, env=environment(**variables), capture_output=True, text=True)
+        assert done.returncode == status, f"{command}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def dvc(self, *arguments: str) -> str:
+        """Run DVC; returns what it and its stages wrote to stdout."""
+        return self.run(sys.executable, "-m", "dvc", *arguments).stdout
+
+    def git(self, *arguments: str) -> str:
+        return self.run("git", *arguments).stdout
+
+    def set(self, **parameters: object) -> None:
+        """Edit params.yaml as a person does."""
+        path = self.root / "params.yaml"
+        text = path.read_text()
+        for key, value in parameters.items():
+            text, found = re.subn(rf"^{key}: *\S+", f"{key}: {value}", text, flags=re.MULTILINE)
+            assert found == 1, key
+        path.write_text(text)
+
+    def restore(self) -> None:
+        """Put the workspace back to what git and DVC hold."""
+        self.git("checkout", "--", ".")
+        self.dvc("checkout")
+
+    def copy(self, root: Path, *without: str) -> "Repository":
+        """Copy as a clone is: with git's and DVC's store, not MLflow's, whose artifacts stay at absolute paths."""
+        shutil.copytree(self.root, root, ignore=shutil.ignore_patterns(*STORE, *without), symlinks=True)
+        return Repository(root)
+
+    @property
+    def client(self):
+        from mlflow import MlflowClient
+
+        return MlflowClient(f"sqlite:///{self.root / 'mlflow.db'}")
+
+    def runs(self) -> list:
+        """Every MLflow run of the repository's own store that is not deleted, the oldest first."""
+        experiment = self.client.get_experiment_by_name("cvae")
+        if experiment is None:
+            return []
+        return self.client.search_runs([experiment.experiment_id], order_by=["attributes.start_time"])
+
+
+@pytest.fixture(scope="session")
+def repository(tmp_path_factory) -> Repository:
+    """The project as it stands, edited files too, after one `dvc repro` and a commit; not to be changed."""
+    repository = Repository(tmp_path_factory.mktemp("project") / "cvae")
+    names = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=PROJECT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    for name in names:
+        if (PROJECT / name).is_file() and not any(fnmatch(name, pattern) for pattern in RESULTS):
+            target = repository.root / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(PROJECT / name, target)
+    repository.set(dataset="digits", epochs=2, threads=1)
+    repository.git("init", "--quiet")
+    repository.git("config", "user.name", "Test")
+    repository.git("config", "user.email", "test@example.org")
+    repository.dvc("repro")
+    repository.git("add", "--all")
+    repository.git("commit", "--quiet", "--message", "Run on digits")
+    return repository
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory) -> Path:
+    """A database with MLflow's tables and nothing in them: making one takes seconds, copying it does not."""
+    from mlflow import MlflowClient
+
+    path = tmp_path_factory.mktemp("database") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path

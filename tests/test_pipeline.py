@@ -1,0 +1,272 @@
+"""The pipeline as DVC runs it, in a real repository."""
+
+import ast
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import PROJECT, Repository
+
+STAGES = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]
+PICTURES = sorted(
+    [f"{name}.png" for name in ("latents", "manifolds", "reconstructions", "styles", "training")]
+    + [f"{folder}/{digit}.png" for folder in ("latents", "manifolds") for digit in range(10)]
+)
+CURVES = [f"{split}_{part}" for split in ("train", "test") for part in ("loss", "reconstruction", "kl")]
+
+
+def stages_run(output: str) -> list[str]:
+    return re.findall(r"Running stage '(\w+)'", output)
+
+
+# What dvc.yaml declares
+
+
+def test_every_stage_is_the_module_of_its_name():
+    modules = {path.stem for path in (PROJECT / "stages").glob("*.py")} - {"__init__"}
+    assert set(STAGES) == modules
+    assert {name: stage["cmd"] for name, stage in STAGES.items()} == {
+        name: f"python -m stages.{name}" for name in modules
+    }
+
+
+def module_file(name: str) -> str | None:
+    """The file of module `name`, from the root of the project; None if it is not ours."""
+    top = {"stages": "", "cvae": "src/"}.get(name.partition(".")[0])
+    if top is None:
+        return None
+    path = top + name.replace(".", "/")
+    return next((file for file in (f"{path}.py", f"{path}/__init__.py") if (PROJECT / file).is_file()), None)
+
+
+def imported_by(file: str) -> set[str]:
+    """Names of all modules that `file` imports, at its top or within a function; of some that are no module too."""
+    names = set()
+    for node in ast.walk(ast.parse((PROJECT / file).read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative imports are not followed here"
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
+
+
+def code_of(stage: str, without: str | None) -> set[str]:
+    """Files of every module of ours that `python -m stages.<stage>` may import, save `without` and what is below it."""
+    files, waiting = set(), [f"stages.{stage}"]
+    while waiting:
+        name = waiting.pop()
+        file = module_file(name)
+        if file is None or file in files or (without and f"{name}.".startswith(f"{without}.")):
+            continue
+        files.add(file)
+        package = name.rpartition(".")[0]
+        waiting += [*imported_by(file), *([package] if package else [])]
+    return files
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_on_the_code_that_it_imports(stage):
+    # Train logs live to MLflow, but how a run is logged has no part in its results: a change there must not retrain.
+    code = code_of(stage, without="cvae.tracking" if stage == "train" else None)
+    tracking = {file for file in code if file.startswith("src/cvae/tracking/")}
+    if tracking:  # a folder of modules that change together
+        code = code - tracking | {"src/cvae/tracking"}
+    assert {dep for dep in STAGES[stage]["deps"] if dep.startswith(("src/", "stages/"))} == code
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_lists_the_parameters_that_it_reads(stage):
+    tree = ast.parse((PROJECT / f"stages/{stage}.py").read_text())
+    read = {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "params"
+    }
+    if stage == "track":
+        assert "model_dump" in read
+        assert STAGES[stage]["params"] == [{"params.yaml": None}], "track logs every parameter"
+    else:
+        # train hands them all to its live run, which logs those of the list
+        assert set(STAGES[stage]["params"]) == read - {"model_dump"}
+
+
+def test_a_stage_depends_on_data_only_that_another_makes():
+    outs = {path for stage in STAGES for path in outs_of(stage)}
+    for stage, declared in STAGES.items():
+        data = {dep for dep in declared["deps"] if not dep.startswith(("src/", "stages/"))}
+        assert data <= outs, stage
+
+
+def outs_of(stage: str) -> set[str]:
+    groups = (STAGES[stage].get(group, []) for group in ("outs", "metrics", "plots"))
+    return {out if isinstance(out, str) else next(iter(out)) for group in groups for out in group}
+
+
+# One repro after another
+
+
+def test_repro_makes_everything_that_the_design_names(repository):
+    data = ["data/raw/train-images-idx3-ubyte.gz", "data/model/model.safetensors", "data/latents.parquet"]
+    made = [*data, "metrics/train.json", "metrics/test.json", "plots/training.csv", *(f"plots/{p}" for p in PICTURES)]
+    assert [path for path in made if not (repository.root / path).is_file()] == []
+    assert repository.git("status", "--porcelain") == ""
+    (run,) = repository.runs()
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name == "digits epochs=2 threads=1"
+
+
+def test_second_repro_runs_nothing(repository):
+    lock = (repository.root / "dvc.lock").read_bytes()
+    output = repository.dvc("repro")
+    assert stages_run(output) == []
+    assert "up to date" in output
+    assert (repository.root / "dvc.lock").read_bytes() == lock
+
+
+def changed_by(repository: Repository, **parameters) -> set[str]:
+    """The stages that run again after `parameters` are set: those that DVC calls changed, and all that follow them."""
+    repository.set(**parameters)
+    try:
+        changed = set(json.loads(repository.dvc("status", "--json")))
+    finally:
+        repository.git("checkout", "params.yaml")
+    for stage, declared in STAGES.items():  # in the order that they run
+        if any(outs_of(earlier) & set(declared["deps"]) for earlier in changed):
+            changed.add(stage)
+    return changed
+
+
+def test_grid_size_concerns_render_and_track_alone(repository):
+    assert changed_by(repository, grid_size=5) == {"render", "track"}
+
+
+def test_epochs_concern_train_and_what_follows(repository):
+    assert changed_by(repository, epochs=3) == {"train", "evaluate", "embed", "render", "track"}
+
+
+def test_metrics_show_has_both_files(repository):
+    shown = json.loads(repository.dvc("metrics", "show", "--json"))[""]["data"]
+    for name in ("train", "test"):
+        assert shown[f"metrics/{name}.json"]["data"] == json.loads(
+            (repository.root / f"metrics/{name}.json").read_text()
+        )
+
+
+def test_plots_show_has_the_curves_and_every_picture(repository, tmp_path):
+    repository.dvc("plots", "show", "--out", str(tmp_path))
+    page = (tmp_path / "index.html").read_text()
+
+    drawn = set()
+    for match in re.finditer(r"var spec = ", page):
+        chart, _ = json.JSONDecoder().raw_decode(page, match.end())
+        single = re.search(r'"y": {"field": "(\w+)"', json.dumps(chart))  # a chart of several has them in its rows
+        drawn |= {(row.get("field") or single[1], row["epoch"]) for row in chart["data"]["values"]}
+    assert drawn == {(name, epoch) for name in [*CURVES, "article_loss"] for epoch in ("1", "2")}
+
+    shown = re.findall(r'<img src="([^"]+)"', page)
+    assert sorted(shown) == sorted(f"static/workspace_plots_{name.replace('/', '_')}" for name in PICTURES)
+    assert all((tmp_path / path).stat().st_size for path in shown)
+
+
+# A clone, where results come from DVC's cache and MLflow's store is new
+
+
+@pytest.fixture(scope="module")
+def clone(repository, empty_database, tmp_path_factory) -> Repository:
+    clone = repository.copy(tmp_path_factory.mktemp("clone") / "cvae")
+    (clone.root / "mlflow.db").write_bytes(empty_database.read_bytes())
+    assert stages_run(clone.dvc("repro")) == ["track"]
+    return clone
+
+
+def test_a_clone_records_its_own_run_without_training(clone, repository):
+    (run,), (original,) = clone.runs(), repository.runs()
+    assert run.info.status == "FINISHED"
+    assert run.data.params == original.data.params
+    assert run.data.metrics == original.data.metrics
+    assert run.data.tags["pipeline.key"] == original.data.tags["pipeline.key"]
+
+
+def test_forced_repro_repeats_to_the_byte_and_adds_no_run(clone):
+    lock = (clone.root / "dvc.lock").read_bytes()
+    before = clone.runs()
+    assert stages_run(clone.dvc("repro", "--force")) == list(STAGES)
+    assert (clone.root / "dvc.lock").read_bytes() == lock
+    assert clone.git("status", "--porcelain") == ""
+    assert [run.info.run_id for run in clone.runs()] == [run.info.run_id for run in before]
+    assert clone.runs()[0].info.end_time == before[0].info.end_time, "a run that is reused ended when it ended"
+
+
+@pytest.fixture(scope="module")
+def experiment(clone):
+    """`dvc exp run -n wide -S latent_dims=4`: what it printed, and the runs that it added."""
+    before = {run.info.run_id for run in clone.runs()}
+    output = clone.dvc("exp", "run", "--name", "wide", "--set-param", "latent_dims=4")
+    added = [run for run in clone.runs() if run.info.run_id not in before]
+    clone.restore()
+    return output, added
+
+
+def test_an_experiment_runs_train_and_what_follows(experiment):
+    output, _ = experiment
+    assert stages_run(output) == ["train", "evaluate", "embed", "render", "track"]
+
+
+def test_an_experiment_adds_one_finished_run_of_its_name(experiment):
+    _, (run,) = experiment
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name == "wide"
+    assert run.data.tags["dvc.experiment"] == "wide"
+    assert run.data.tags["dvc.experiments"] == "wide"
+
+
+def test_an_experiments_run_has_every_parameter(clone, experiment):
+    _, (run,) = experiment
+    params = yaml.safe_load((clone.root / "params.yaml").read_text()) | {"latent_dims": 4}
+    assert run.data.params == {name: str(value) for name, value in params.items()}
+
+
+def test_an_experiments_run_has_a_step_of_every_curve_per_epoch(clone, experiment):
+    _, (run,) = experiment
+    for name in [*CURVES, "article_loss"]:
+        history = clone.client.get_metric_history(run.info.run_id, name)
+        assert [metric.step for metric in history] == [1, 2], name
+    assert "final_test_active_units" in run.data.metrics
+
+
+def test_an_experiments_run_has_every_picture_as_artifact_and_as_image(clone, experiment):
+    _, (run,) = experiment
+    files = Path(run.info.artifact_uri)
+    assert files.is_relative_to(clone.root)
+    top = {"images", "params.yaml", "test.json", "train.json", "training.csv"}
+    named = {path.relative_to(files).as_posix() for path in files.rglob("*") if path.is_file()}
+    images = {name for name in named if name.startswith("images/")}
+    assert named - images == {*PICTURES, *(top - {"images"})}
+    # MLflow writes image `latents/3` as images/latents~3+step+0+….png
+    logged = [name.removeprefix("images/").partition("+")[0] for name in images if name.endswith(".png")]
+    assert sorted(logged) == sorted(name.removesuffix(".png").replace("/", "~") for name in PICTURES)
+
+
+def test_an_experiments_run_has_its_data_model_and_origin(clone, experiment):
+    _, (run,) = experiment
+    assert [used.dataset.name for used in run.inputs.dataset_inputs] == ["digits"]
+    assert len(run.outputs.model_outputs) == 1
+    lock = yaml.safe_load((clone.root / "dvc.lock").read_text())["stages"]
+    assert run.data.tags["dvc.data.raw"] == lock["download"]["outs"][0]["md5"]
+    assert run.data.tags["dvc.data.model"] != lock["train"]["outs"][0]["md5"], "the clone is back at latent_dims 2"
+    assert run.data.tags["git.commit"] == clone.git("rev-parse", "HEAD").strip()
+    assert {"device", "torch.version", "train.seconds", "train.images_per_second"} <= run.data.tags.keys()
+
+
+def test_an_experiment_in_a_temporary_folder_lands_in_the_repositorys_store(clone):
+    before = {run.info.run_id for run in clone.runs()}
+    clone.dvc("exp", "run", "--temp", "--name", "aside", "--set-param", "latent_dims=3", "--set-param", "epochs=3")
+    (run,) = [run for run in clone.runs() if run.info.run_id not in before]
+    assert (run.info.run_name, run.info.status, run.data.params["latent_dims"]) == ("aside", "FINISHED", "3")
+    assert len(clone.client.get_metric_history(run.info.run_id, "train_loss")) == 3
+    assert sorted(path.name for path in Path(run.info.artifact_uri).glob("latents/*")) == [
+        f"{d}.png" for d in range(10)
+    ]

@@ -1,0 +1,578 @@
+"""What MLflow holds after train and track, read back through its own client, whatever happened on the way."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+import torch
+from conftest import FOREIGN, Repository, environment
+from mlflow import MlflowClient
+
+from cvae.errors import UserError
+from cvae.model import CVAE
+from cvae.parameters import read_parameters
+from cvae.tracking import live, store
+from cvae.tracking.live import LiveRun
+from cvae.tracking.record import record
+
+MEASURED = {"device": "an abacus", "torch.version": "0.0"}
+
+
+@pytest.fixture(autouse=True)
+def _no_foreign_variables(monkeypatch):
+    for name in os.environ:
+        if name.startswith(FOREIGN):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")  # so that what MLflow sets here ends with the test
+
+
+@pytest.fixture
+def workspace(repository, empty_database, tmp_path, monkeypatch) -> Repository:
+    """Results as the pipeline left them and no run yet, at a path with a space; few pictures, to be quick."""
+    workspace = repository.copy(tmp_path / "a repository", "cache", "[1-9].png")
+    (workspace.root / "mlflow.db").write_bytes(empty_database.read_bytes())
+    monkeypatch.chdir(workspace.root)
+    monkeypatch.setenv("DVC_ROOT", str(workspace.root))
+    return workspace
+
+
+@pytest.fixture
+def params(workspace) -> dict:
+    return read_parameters("params.yaml").model_dump()
+
+
+def rows() -> list[dict]:
+    return pd.read_csv("plots/training.csv").astype({"epoch": int}).to_dict("records")
+
+
+def train(params: dict, seconds: str = "1.0") -> None:
+    """What stages/train.py does with its live run, when training makes what the workspace holds."""
+    with LiveRun(params, MEASURED) as run:
+        for row in rows():
+            run.log(row)
+        run.complete({"train.seconds": seconds})
+
+
+def history(client, run, name: str) -> list[tuple[int, float]]:
+    return sorted((metric.step, metric.value) for metric in client.get_metric_history(run.info.run_id, name))
+
+
+def assert_whole(client, run) -> None:
+    """That `run` has what track logs of the workspace: all parameters, every epoch once, the files and the model."""
+    assert run.info.status == "FINISHED"
+    assert "pipeline.key" in run.data.tags
+    assert run.data.params == {name: str(value) for name, value in read_parameters().model_dump().items()}
+    for name in rows()[0].keys() - {"epoch"}:
+        assert history(client, run, name) == [(row["epoch"], row[name]) for row in rows()]
+    files = set(os.listdir(run.info.artifact_uri))
+    assert files >= {"latents", "manifolds", "latents.png", "images", "test.json", "training.csv", "params.yaml"}
+    assert len(run.outputs.model_outputs) == 1
+
+
+def steps_of_all(workspace: Repository) -> int:
+    return sum(len(history(workspace.client, run, "train_loss")) for run in workspace.runs())
+
+
+def set_process(client, run, process_id: int, started: float) -> None:
+    for name, value in (("process.id", process_id), ("process.started", f"{started:.2f}")):
+        client.set_tag(run.info.run_id, name, str(value))
+
+
+# One run for one result
+
+
+def test_results_from_the_cache_make_a_run_with_their_whole_history(workspace, params):
+    record(params)
+    (run,) = workspace.runs()
+    assert_whole(workspace.client, run)
+    assert run.data.tags["dvc.stage"] == "track"
+    assert Path(run.info.artifact_uri).is_relative_to(workspace.root)
+
+
+def test_the_run_that_train_left_is_completed(workspace, params):
+    train(params)
+    (left,) = workspace.runs()
+    assert left.info.status == "FINISHED"
+    assert history(workspace.client, left, "train_loss") == [(row["epoch"], row["train_loss"]) for row in rows()]
+
+    record(params)
+    (run,) = workspace.runs()
+    assert run.info.run_id == left.info.run_id
+    assert_whole(workspace.client, run)
+    assert run.data.tags.items() >= {**MEASURED, "train.seconds": "1.0", "dvc.stage": "train"}.items()
+
+
+def test_epochs_that_the_live_run_lacks_are_added(workspace, params):
+    with LiveRun(params, MEASURED) as run:
+        run.log(rows()[1])
+        run.complete({})
+    record(params)
+    (run,) = workspace.runs()
+    assert run.data.tags["dvc.stage"] == "train"
+    assert_whole(workspace.client, run)
+
+
+def test_the_same_results_under_another_name_are_the_same_run(workspace, params, monkeypatch):
+    monkeypatch.setenv("DVC_EXP_NAME", "first")
+    record(params)
+    (first,) = workspace.runs()
+    for name in ("second", "first"):
+        monkeypatch.setenv("DVC_EXP_NAME", name)
+        record(params)
+    (run,) = workspace.runs()
+    assert run.data.tags["dvc.experiments"] == "first second"
+    assert run.info.run_name == "first"
+    assert run.info.end_time == first.info.end_time
+
+
+def test_a_repeated_training_leaves_no_second_run(workspace, params):
+    for seconds in ("1.0", "2.0"):
+        train(params, seconds)
+        record(params)
+    (run,) = workspace.runs()
+    assert_whole(workspace.client, run)
+    assert run.data.tags["train.seconds"] == "2.0"
+
+
+def test_another_picture_makes_a_new_run_and_going_back_finds_the_old_one(workspace, params):
+    train(params)
+    picture = Path("plots/manifolds.png")
+    original = picture.read_bytes()
+    record(params)
+    (before,) = workspace.runs()
+
+    picture.write_bytes(Path("plots/latents.png").read_bytes())
+    record(params | {"grid_size": 5})
+    assert len(workspace.runs()) == 2
+    after, new = sorted(workspace.runs(), key=lambda run: run.info.run_id != before.info.run_id)
+    assert after.data.to_dictionary() == before.data.to_dictionary()
+    assert after.info.end_time == before.info.end_time
+    assert Path(after.info.artifact_uri, "manifolds.png").read_bytes() == original
+    assert (new.info.status, new.data.params["grid_size"]) == ("FINISHED", "5")
+    assert new.data.tags["train.seconds"] == "1.0", "measured once, true of every run of this training"
+
+    picture.write_bytes(original)
+    record(params)
+    assert len(workspace.runs()) == 2
+
+
+def test_another_experiments_live_run_is_left_to_its_own_track(workspace, params, monkeypatch):
+    monkeypatch.setenv("DVC_EXP_NAME", "slow")
+    train(params)
+    monkeypatch.setenv("DVC_EXP_NAME", "quick")
+    train(params)
+    record(params)
+    runs = {run.info.run_name: run for run in workspace.runs()}
+    assert set(runs) == {"slow", "quick"}
+    assert "pipeline.key" not in runs["slow"].data.tags
+    assert_whole(workspace.client, runs["quick"])
+
+
+# Killed
+
+
+@pytest.mark.parametrize("name", ["", "interrupted"], ids=["in a repro", "in an experiment"])
+def test_killed_half_way_through_track_ends_as_one_whole_run(workspace, params, monkeypatch, name):
+    monkeypatch.setenv("DVC_EXP_NAME", name)
+    train(params)
+    client, (half,) = workspace.client, workspace.runs()
+    client.set_tag(half.info.run_id, store.TRACKING, "true")
+    client.log_param(half.info.run_id, "grid_size", params["grid_size"])
+    client.update_run(half.info.run_id, status="RUNNING")
+    set_process(client, half, *dead_process())
+
+    monkeypatch.setenv("DVC_EXP_NAME", "")  # the next `dvc repro`
+    record(params)
+    (run,) = workspace.runs()
+    assert run.info.run_id != half.info.run_id
+    assert_whole(client, run)
+    assert run.data.tags["train.seconds"] == "1.0"
+
+
+def dead_process() -> tuple[int, float]:
+    with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE) as process:
+        return process.pid, psutil.Process(process.pid).create_time()
+
+
+TRAIN_FOR_EVER = """
+import json, sys, time
+from cvae.tracking.live import LiveRun
+params, row = json.loads(sys.argv[1])
+with LiveRun(params, {}) as live:
+    live.log(row)
+    time.sleep(600)
+"""
+
+
+def test_a_run_is_closed_when_its_process_is_dead_and_not_before(workspace, params):
+    command = [sys.executable, "-c", TRAIN_FOR_EVER, json.dumps([params, rows()[0]])]
+    variables = environment(PYTHONPATH="src", DVC_ROOT=str(workspace.root), DVC_EXP_NAME="endless")
+    process = subprocess.Popen(command, env=variables)
+    try:
+        wait_for(lambda: steps_of_all(workspace) == 1)
+        record(params)
+        assert status_of(workspace, "endless") == "RUNNING"
+
+        process.kill()
+        wait_for(lambda: psutil.Process(process.pid).status() == psutil.STATUS_ZOMBIE)  # dead, if nobody asked yet
+        record(params)
+        assert status_of(workspace, "endless") == "KILLED"
+    finally:
+        process.kill()
+        process.wait()
+    (run,) = [run for run in workspace.runs() if run.info.run_name != "endless"]
+    assert_whole(workspace.client, run)
+
+
+def status_of(workspace, name: str) -> str:
+    (run,) = [run for run in workspace.runs() if run.info.run_name == name]
+    return run.info.status
+
+
+def test_a_run_whose_process_number_went_to_another_process_is_closed(workspace, params):
+    train(params)
+    client, (run,) = workspace.client, workspace.runs()
+    client.update_run(run.info.run_id, status="RUNNING")
+    set_process(client, run, os.getpid(), started=0)
+    store.close_killed_runs(client, run.info.experiment_id)
+    assert workspace.runs()[0].info.status == "KILLED"
+
+
+def test_a_run_of_another_host_is_left_alone(workspace, params):
+    train(params)
+    client, (run,) = workspace.client, workspace.runs()
+    client.update_run(run.info.run_id, status="RUNNING")
+    client.set_tag(run.info.run_id, "process.host", "another host")
+    set_process(client, run, *dead_process())
+    store.close_killed_runs(client, run.info.experiment_id)
+    assert workspace.runs()[0].info.status == "RUNNING"
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(ValueError("too\nbad"), "FAILED"), (KeyboardInterrupt(), "KILLED")], ids=["error", "Ctrl-C"]
+)
+def test_a_training_that_does_not_end_well_says_so(workspace, params, error, status):
+    with pytest.raises(type(error)):
+        fail(params, error)
+    (run,) = workspace.runs()
+    assert run.info.status == status
+    assert run.data.tags.get("error") == ("too" if status == "FAILED" else None)
+    assert len(history(workspace.client, run, "train_loss")) == 1
+
+
+def fail(params: dict, error: BaseException) -> None:
+    with LiveRun(params, MEASURED) as run:
+        run.log(rows()[0])
+        raise error
+
+
+def test_a_failed_training_is_not_taken_for_the_results(workspace, params):
+    with pytest.raises(ValueError, match="bad"):
+        fail(params, ValueError("bad"))
+    record(params)
+    assert sorted(run.info.status for run in workspace.runs()) == ["FAILED", "FINISHED"]
+
+
+# A server that is down, silent or gone
+
+
+def closed_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def without_server(repository, tmp_path_factory) -> dict[str, subprocess.CompletedProcess]:
+    """train and track, run where no server answers; both wait, so they wait together."""
+    workspace = repository.copy(tmp_path_factory.mktemp("down") / "cvae", "cache")
+    variables = environment(MLFLOW_TRACKING_URI=f"http://someone:pa%24s@127.0.0.1:{closed_port()}")
+    started = {
+        stage: subprocess.Popen(
+            [sys.executable, "-m", f"stages.{stage}"],
+            cwd=workspace.root,
+            env=variables,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for stage in ("train", "track")
+    }
+    ended = {stage: process.communicate() for stage, process in started.items()}
+    assert workspace.git("status", "--porcelain", "metrics", "plots") == "", "it made other results than with a server"
+    return {
+        stage: subprocess.CompletedProcess(process.args, process.returncode, *ended[stage])
+        for stage, process in started.items()
+    }
+
+
+def test_training_without_a_server_warns_once_and_completes(without_server):
+    train = without_server["train"]
+    assert train.returncode == 0
+    assert "Trained in" in train.stdout
+    (line,) = train.stderr.splitlines()
+    assert line.startswith("train: MLflow at http://127.0.0.1:")
+    assert "training goes on" in line
+
+
+def test_track_without_a_server_fails_in_one_line(without_server):
+    track = without_server["track"]
+    assert track.returncode == 1
+    (line,) = track.stderr.splitlines()
+    assert line.startswith("track: MLflow at http://127.0.0.1:")
+    assert "Connection refused" in line
+    assert track.stdout == ""
+
+
+def test_no_password_is_printed(without_server):
+    for done in without_server.values():
+        assert "pa%24s" not in done.stdout + done.stderr
+        assert "someone" not in done.stdout + done.stderr
+
+
+def test_a_database_without_its_driver_is_told_in_one_line(workspace, params, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"postgresql://someone:secret@127.0.0.1:{closed_port()}/runs")
+    with pytest.raises(UserError) as told:
+        record(params)
+    assert str(told.value).startswith("MLflow at postgresql://127.0.0.1:")
+    assert "secret" not in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+def test_a_silent_server_keeps_training_waiting_no_longer_than_its_patience(workspace, params, monkeypatch, capfd):
+    monkeypatch.setattr(live, "SERVER_PATIENCE", 0.5)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        started = time.monotonic()
+        train(params)
+        assert time.monotonic() - started < 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "not done within 0.5 s" in line
+
+
+def test_a_server_that_goes_away_is_missed_and_not_waited_for(workspace, params, monkeypatch, capfd):
+    monkeypatch.setattr(live, "SERVER_PATIENCE", 2.0)
+    with server(workspace) as (process, uri):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        with LiveRun(params, MEASURED) as run:
+            run.log(rows()[0])
+            wait_for(lambda: steps_of_all(workspace) == 1)
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            capfd.readouterr()
+            started = time.monotonic()
+            run.log(rows()[1])
+            run.complete({})
+        assert time.monotonic() - started < 4
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith(f"train: MLflow at {uri}: ")
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")  # its database, which is ours, is back
+    set_process(workspace.client, workspace.runs()[0], *dead_process())
+    record(params)
+    assert sorted(run.info.status for run in workspace.runs()) == ["FINISHED", "KILLED"]
+
+
+@contextmanager
+def server(workspace):
+    """A real MLflow server on the workspace's database: its process, which leads a group, and its address."""
+    port = closed_port()
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    places = ["--backend-store-uri", f"sqlite:///{workspace.root}/mlflow.db"]
+    places += ["--default-artifact-root", str(workspace.root / "mlartifacts")]
+    variables = environment(MLFLOW_DISABLE_TELEMETRY="true", MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false")
+    log = open(workspace.root / "server.log", "w")  # noqa: SIM115 the server's, until it ends
+    process = subprocess.Popen([*command, *places], env=variables, stdout=log, stderr=log, start_new_session=True)
+    try:
+        wait_for(lambda: process.poll() is not None or answers(f"http://127.0.0.1:{port}/health"), seconds=60)
+        assert process.poll() is None, (workspace.root / "server.log").read_text()
+        yield process, f"http://127.0.0.1:{port}"
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def answers(url: str) -> bool:
+    try:
+        return urllib.request.urlopen(url, timeout=1).status == 200
+    except OSError:
+        return False
+
+
+def wait_for(condition, seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+
+
+# Where the store is
+
+
+def test_an_experiment_in_another_folder_writes_to_the_main_repository(workspace, params, tmp_path, monkeypatch):
+    aside = workspace.copy(tmp_path / "aside")
+    monkeypatch.chdir(aside.root)
+    record(params)
+    (run,) = workspace.runs()
+    assert Path(run.info.artifact_uri).is_relative_to(workspace.root / "mlartifacts")
+    assert not (aside.root / "mlflow.db").exists()
+    assert not (aside.root / "mlruns").exists()
+
+
+def test_a_relative_database_is_one_of_the_main_repository(workspace, params, empty_database, tmp_path, monkeypatch):
+    (workspace.root / "runs").mkdir()
+    (workspace.root / "runs/own.db").write_bytes(empty_database.read_bytes())
+    aside = workspace.copy(tmp_path / "aside")
+    monkeypatch.chdir(aside.root)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///runs/own.db")
+    train(params)
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
+    client = MlflowClient(f"sqlite:///{workspace.root}/runs/own.db")
+    experiment = client.get_experiment_by_name("cvae")
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.info.status == "FINISHED"
+    assert Path(run.info.artifact_uri).is_relative_to(workspace.root / "runs/mlartifacts")
+    assert workspace.client.get_experiment_by_name("cvae") is None
+
+
+def test_a_moved_repository_is_told_in_one_line(workspace, params, tmp_path, monkeypatch, capfd):
+    train(params)
+    moved = workspace.root.rename(tmp_path / "moved")
+    monkeypatch.chdir(moved)
+    monkeypatch.setenv("DVC_ROOT", str(moved))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
+    capfd.readouterr()
+    with pytest.raises(UserError) as told:
+        record(params)
+    assert str(workspace.root / "mlartifacts") in str(told.value)
+    assert str(moved) in str(told.value)
+    assert "\n" not in str(told.value)
+
+    train(params)
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "training goes on" in line
+    assert len(Repository(moved).runs()) == 1
+
+
+def test_a_deleted_experiment_is_told_with_the_way_back(workspace, params):
+    train(params)
+    (run,) = workspace.runs()
+    workspace.client.delete_experiment(run.info.experiment_id)
+    with pytest.raises(UserError, match=f"mlflow experiments restore -x {run.info.experiment_id}"):
+        record(params)
+
+
+def test_a_first_ever_database_opened_by_four_at_once_works(workspace, params):
+    (workspace.root / "mlflow.db").unlink()
+    code = TRAIN_FOR_EVER.replace("time.sleep(600)", "")
+    command = [sys.executable, "-c", code, json.dumps([params, rows()[0]])]
+    variables = environment(PYTHONPATH="src", DVC_ROOT=str(workspace.root))
+    processes = [subprocess.Popen(command, env=variables, stderr=subprocess.PIPE, text=True) for _ in range(4)]
+    assert [process.communicate()[1] for process in processes] == [""] * 4
+    runs = workspace.runs()
+    assert [run.info.status for run in runs] == ["FINISHED"] * 4
+    assert all(len(history(workspace.client, run, "train_loss")) == 1 for run in runs)
+
+
+# The stage, and the model that it logs
+
+
+@pytest.fixture(scope="module")
+def tracked(repository, tmp_path_factory) -> tuple[Repository, subprocess.CompletedProcess]:
+    """A workspace where `python -m stages.track` ran and made the database, and what it printed."""
+    workspace = repository.copy(tmp_path_factory.mktemp("tracked") / "cvae", "cache", "[1-9].png")
+    return workspace, workspace.run(sys.executable, "-m", "stages.track")
+
+
+def test_track_prints_one_line_of_its_own(tracked):
+    workspace, done = tracked
+    (run,) = workspace.runs()
+    assert done.stdout == f"These results are now MLflow run {run.info.run_name} ({run.info.run_id}) in mlflow.db\n"
+    assert done.stderr == ""
+
+
+def test_the_receipt_holds_the_key_alone(tracked):
+    workspace, _ = tracked
+    (run,) = workspace.runs()
+    assert json.loads((workspace.root / "data/tracked.json").read_text()) == {
+        "pipeline.key": run.data.tags["pipeline.key"]
+    }
+
+
+def model_folder(workspace: Repository) -> Path:
+    (run,) = workspace.runs()
+    (logged,) = run.outputs.model_outputs
+    return Path(workspace.client.get_logged_model(logged.model_id).artifact_location)
+
+
+def test_no_file_of_the_model_is_a_pickle(tracked):
+    workspace, _ = tracked
+    folder = model_folder(workspace)
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert {path.suffix or path.name for path in files} == {".json", ".py", ".safetensors", ".txt", ".yaml", "MLmodel"}
+    assert not [path for path in files if path.read_bytes().startswith((b"\x80", b"PK"))]
+    assert "cloudpickle" not in (folder / "MLmodel").read_text().replace("cloudpickle_version", "")
+
+
+DRAW = """
+import sys
+import mlflow, numpy as np, pandas as pd
+model = mlflow.pyfunc.load_model(sys.argv[1])
+asked = pd.DataFrame({"digit": [3, 3, 8], "z_0": [-1.0, 0.5, float("nan")], "z_1": [0.25, 2.0, 0.0]})
+drawn = pd.DataFrame({"digit": np.arange(10)})
+np.savez(
+    sys.argv[2],
+    given=model.predict(asked[:2]),
+    half_given=model.predict(asked[2:]),
+    drawn=model.predict(drawn),
+    again=model.predict(drawn, params={"seed": 0}),
+    other=model.predict(drawn, params={"seed": 1}),
+)
+try:
+    model.predict(pd.DataFrame({"digit": [10]}))
+except ValueError as error:
+    print(error)
+"""
+
+
+def test_the_logged_model_draws_what_the_decoder_draws(tracked, tmp_path):
+    workspace, _ = tracked
+    done = subprocess.run(  # away from the project, so that only what was logged can be imported
+        [sys.executable, "-c", DRAW, str(model_folder(workspace)), "drawn.npz"],
+        cwd=tmp_path,
+        env=environment(MLFLOW_DISABLE_TELEMETRY="true"),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "digit must be from 0 to 9" in done.stdout
+    images = np.load(tmp_path / "drawn.npz")
+
+    model = CVAE.load(workspace.root / "data/model")
+    z = torch.tensor([[-1.0, 0.25], [0.5, 2.0]])
+    expected = model.decode(z, torch.tensor([3, 3])).numpy().reshape(-1, 28, 28)
+    np.testing.assert_allclose(images["given"], expected, rtol=0, atol=1e-6)
+    assert images["half_given"].shape == (1, 28, 28)
+    assert np.isfinite(images["half_given"]).all()
+    assert images["drawn"].shape == (10, 28, 28)
+    assert images["drawn"].dtype == np.float32
+    assert images["drawn"].min() >= 0
+    assert images["drawn"].max() <= 1
+    assert (images["drawn"] == images["again"]).all()
+    assert (images["drawn"] != images["other"]).any()
