@@ -18,6 +18,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 INK = "gray_r"  # dark strokes on white, in steps that look even
@@ -53,24 +54,28 @@ Draw = Callable[[Axes, LabelView], None]
 
 
 def draw_latents(axes: Axes, view: LabelView) -> None:
-    """Scatter the label's latents in its colour; the dashed line is two standard deviations of the prior.
+    """Scatter the label's latents in its colour, and outline two standard deviations of the prior.
 
     Latents of one dimension become a strip: a point's height only keeps it apart from the others.
     """
     many = len(view.points) > 1000
     style = {"s": 6 if many else 16, "alpha": 0.3 if many else 0.7, "color": COLOURS[view.label], "linewidths": 0}
-    dashed = {"color": "0.3", "linestyle": "--", "linewidth": 1}
+    outline = {"color": "0.3", "linestyle": "--", "linewidth": 1, "label": "two standard deviations of the prior"}
     radius = 2 * view.prior_std
     if view.is_line:
         heights = np.random.RandomState(view.label).uniform(-0.8, 0.8, len(view.points))
         axes.scatter(view.points[:, 0], heights, **style)
-        for side in (-radius, radius):
-            axes.axvline(view.prior_mean[0] + side, **dashed)
+        ends = view.prior_mean[0] + np.array([-radius, radius, np.nan])
+        axes.plot(ends.repeat(2), [-1, 1, -1, 1, np.nan, np.nan], **outline)
         axes.set(xlim=(-view.reach, view.reach), ylim=(-1, 1), yticks=[])
     else:
         axes.scatter(*view.points.T, **style)
-        axes.add_patch(plt.Circle(view.prior_mean, radius, fill=False, **dashed))
+        turn = np.linspace(0, 2 * np.pi, 200)
+        circle = view.prior_mean[:, None] + radius * np.stack((np.cos(turn), np.sin(turn)))
+        axes.plot(*circle, **outline)
         axes.set(xlim=(-view.reach, view.reach), ylim=(-view.reach, view.reach), aspect="equal")
+        axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], prune="both"))
 
 
 def draw_manifold(axes: Axes, view: LabelView) -> None:
@@ -92,6 +97,8 @@ def draw_one(view: LabelView, draw: Draw, title: str) -> Figure:
     axes.set_xlabel(view.axis_names[0])
     if not view.is_line:
         axes.set_ylabel(view.axis_names[1])
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="upper right")
     return figure
 
 
@@ -108,6 +115,8 @@ def draw_overview(views: Sequence[LabelView], draw: Draw, title: str) -> Figure:
     figure.supxlabel(names[0], fontsize=13)
     if not is_line:
         figure.supylabel(names[1], fontsize=13)
+    if handles := grid.flat[0].get_legend_handles_labels()[0]:
+        figure.legend(handles=handles, loc="upper right", frameon=False)
     figure.suptitle(title, fontsize=16)
     return figure
 

@@ -30,8 +30,8 @@ def show_progress(rows: Iterable[dict[str, float]], epochs: int) -> Iterator[dic
 
 
 def rounded(row: dict[str, float]) -> dict[str, float]:
-    """`row` to eight significant digits: more than float32 sums hold, and short to read."""
-    return {name: value if name == "epoch" else float(f"{value:.8g}") for name, value in row.items()}
+    """`row` with its fractions to eight significant digits: more than float32 sums hold, and short to read."""
+    return {name: float(f"{value:.8g}") if isinstance(value, float) else value for name, value in row.items()}
 
 
 def write_history(rows: list[dict[str, float]], table: str | Path, summary: str | Path) -> None:

@@ -55,7 +55,7 @@ def render_labels(views: Sequence[LabelView], dataset: str, folder: str | Path) 
         (
             "latents",
             figures.draw_latents,
-            "latents of the training images (dashed: two standard deviations of the prior)",
+            "latents of the training images",
         ),
         ("manifolds", figures.draw_manifold, "what the decoder draws across its latents"),
     ):
@@ -85,7 +85,7 @@ def render_styles(model: CVAE, dataset: str, seed: int, path: str | Path) -> Non
     """Each of a few z, drawn from the prior, through all ten labels."""
     z = torch.randn(STYLES, model.latent_dims, generator=generator(seed, "styles")).numpy() * model.prior_std
     images = decode(model, z.repeat(LABELS, axis=0), np.tile(np.arange(LABELS), STYLES))
-    row_names = [", ".join(f"{value:.1f}" for value in row) if model.latent_dims <= 2 else "" for row in z]
+    row_names = [", ".join(f"{value:z.1f}" for value in row) if model.latent_dims <= 2 else "" for row in z]
     title = f"{TITLES[dataset]}: one z a row, through all labels"
     images = images.reshape(STYLES, LABELS, SIDE, SIDE)
     figures.save(figures.draw_styles(images, row_names, LABEL_NAMES[dataset], title), path)
