@@ -4,7 +4,8 @@ VENV ?= .venv
 PYTHON ?= python3
 PORT ?= 5000
 
-READY := $(VENV)/.ready
+# A new list of requirements has a new sum, so that its stamp is missing.
+READY := $(VENV)/.ready-$(shell cat requirements.txt constraints.txt | cksum | cut -d" " -f1)
 # Stages call `python`, which the shell looks up on PATH, so the environment's folder comes first.
 ENV := export PATH="$$(cd "$(VENV)" && pwd)/bin:$$PATH"
 
@@ -16,7 +17,7 @@ help:  ## List the targets.
 
 setup: $(READY)  ## Make the virtual environment and install the requirements.
 
-$(READY): requirements.txt constraints.txt
+$(READY):
 	@$(PYTHON) -c 'import sys; sys.version_info < (3, 11) and sys.exit("Python 3.11 or newer is needed; PYTHON=... names one")'
 	@echo "Installing the requirements into $(VENV), once; torch and CUDA are about 5 GB."
 	test -x "$(VENV)/bin/python" || $(PYTHON) -m venv "$(VENV)"
@@ -24,7 +25,7 @@ $(READY): requirements.txt constraints.txt
 	@touch "$@"
 
 run: $(READY)  ## Run the pipeline; where its data cannot be had, run it on scikit-learn's digits.
-	@$(ENV); offline=; \
+	@$(ENV); offline=; dataset=$$(sed -n 's/^dataset: *\([a-z-]*\).*/\1/p' params.yaml); \
 	dvc status -q download || python -m stages.download --check || case $$? in 3) offline=yes;; *) exit 1;; esac; \
 	if [ -z "$$offline" ] || dvc repro -q download 2>/dev/null; then \
 	  echo "Running the pipeline: dvc repro"; dvc repro; \
@@ -37,7 +38,7 @@ run: $(READY)  ## Run the pipeline; where its data cannot be had, run it on scik
 	  dvc exp run -S dataset=digits && { \
 	    echo; \
 	    echo "This ran on 'digits'. To come back, with a network or MNIST_MIRROR=<folder or URL of the four files>:"; \
-	    echo "  git checkout params.yaml && make run"; \
+	    echo "  dvc exp run -S dataset=$$dataset"; \
 	  }; \
 	fi
 

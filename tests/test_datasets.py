@@ -77,7 +77,7 @@ def test_a_damaged_file_is_refused_with_the_way_to_mend_it(file, damage):
     file.write_bytes(damage[1](whole))
     told = refusal(file)
     assert told.startswith("damaged (")
-    assert told.endswith("`dvc repro --force download` brings it back")
+    assert told.endswith("`dvc repro -sf download` brings it back")
 
 
 def test_a_missing_file_is_told_with_the_way_to_get_it(file):

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 from cvae import datasets, figures, rendering
@@ -12,7 +13,7 @@ from cvae.model import CVAE
 from cvae.planes import decode, decode_manifold, fit_plane, tile
 from cvae.seeding import generator
 
-ONE = {1: (700, 240), 2: (700, 700), 4: (700, 700)}
+ONE = {1: (1400, 240), 2: (700, 700), 4: (700, 700)}
 OVERVIEW = (1500, 720)
 
 
@@ -88,12 +89,76 @@ def test_manifold_has_z_as_its_axes_with_y_upwards():
         np.testing.assert_allclose(tile_there, decode(model, np.array([z]), 3)[0], atol=1e-6)
 
 
-def test_manifold_picture_places_its_outer_tiles_at_the_ends_of_the_range():
-    view = figures.LabelView(0, "0", ("a", "b"), np.zeros((1, 2)), np.zeros(2), 1.0, 1.0, np.zeros((140, 140)), 2.0)
+def make_view(dims: int) -> figures.LabelView:
+    numbers = np.random.default_rng(0)
+    return figures.LabelView(
+        label=3,
+        name="3",
+        axis_names=("a", "b")[:dims],
+        points=numbers.normal(size=(50, dims)),
+        prior_mean=np.array([0.5, -0.5])[:dims],
+        prior_std=1.0,
+        reach=4.0,
+        manifold=numbers.uniform(size=(140 if dims == 2 else 28, 140)),
+        grid_range=2.0,
+    )
+
+
+def drawn(draw, view):
     figure, axes = figures.plt.subplots()
-    figures.draw_manifold(axes, view)
-    assert axes.images[0].get_extent() == pytest.approx([-2.5, 2.5, -2.5, 2.5])  # tiles of width 1, centres at -2 … 2
+    draw(axes, view)
     figures.plt.close(figure)
+    return axes
+
+
+def test_scatter_shows_every_point_and_the_prior_around_its_mean():
+    view = make_view(2)
+    axes = drawn(figures.draw_latents, view)
+    np.testing.assert_allclose(axes.collections[0].get_offsets(), view.points)
+    circle = axes.lines[0].get_xydata()
+    np.testing.assert_allclose(np.linalg.norm(circle - view.prior_mean, axis=1), 2 * view.prior_std)
+    assert axes.get_xlim() == axes.get_ylim() == (-4, 4)
+    assert axes.get_aspect() == 1
+
+
+def test_strip_shows_every_point_and_the_prior_as_two_upright_lines():
+    view = make_view(1)
+    axes = drawn(figures.draw_latents, view)
+    np.testing.assert_allclose(axes.collections[0].get_offsets()[:, 0], view.points[:, 0])
+    x, y = axes.lines[0].get_data()
+    np.testing.assert_array_equal(x, [-1.5, -1.5, np.nan, 2.5, 2.5])
+    np.testing.assert_array_equal(y, [-1, 1, np.nan, -1, 1])
+
+
+@pytest.mark.parametrize("dims", [1, 2])
+def test_manifold_picture_is_upright_with_its_outer_tiles_at_the_ends_of_the_range(dims):
+    view = make_view(dims)
+    [image] = drawn(figures.draw_manifold, view).images
+    np.testing.assert_array_equal(image.get_array(), view.manifold)
+    assert image.origin == "upper"
+    half = 2.5 if dims == 2 else 0.5
+    assert image.get_extent() == pytest.approx([-2.5, 2.5, -half, half])  # tiles of width 1, centres at -2 … 2
+
+
+def test_reconstructions_are_of_the_images_above_them(monkeypatch, tmp_path, splits):
+    model, test, shown = make_model(2), splits["test"], []
+    monkeypatch.setattr(figures, "draw_reconstructions", lambda *arrays: shown.extend(arrays) or figures.plt.figure())
+    rendering.render_reconstructions(model, test, "digits", tmp_path / "picture.png")
+    originals, reconstructions = shown[:2]
+    for label in (0, 7):
+        chosen = test.images[test.labels == label][:10] / 255
+        np.testing.assert_allclose(originals[label], chosen.reshape(-1, 28, 28), atol=1e-6)
+        mu, _ = model.encode(torch.tensor(chosen, dtype=torch.float32), torch.full((10,), label))
+        np.testing.assert_allclose(reconstructions[label], decode(model, mu.numpy(), label), atol=1e-6)
+
+
+def test_a_row_of_styles_is_one_z_through_all_labels(monkeypatch, tmp_path):
+    model, shown = make_model(2), []
+    monkeypatch.setattr(figures, "draw_styles", lambda *arrays: shown.extend(arrays) or figures.plt.figure())
+    rendering.render_styles(model, "digits", 0, tmp_path / "picture.png")
+    z = torch.randn(10, 2, generator=generator(0, "styles")).numpy() * model.prior_std
+    for row, label in ((0, 0), (3, 8), (9, 9)):
+        np.testing.assert_allclose(shown[0][row, label], decode(model, z[row : row + 1], label)[0], atol=1e-6)
 
 
 def test_manifold_of_one_dimension_is_a_strip():

@@ -1,8 +1,11 @@
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
-from cvae import datasets
+from cvae import datasets, evaluation, objective
 from cvae.datasets import Split
 from cvae.devices import open_device
 from cvae.errors import UserError
@@ -124,6 +127,19 @@ def test_active_units_counts_the_dimensions_whose_mean_varies():
         model.mu.weight[0] *= 100
     images = torch.rand(50, 784, generator=torch.Generator().manual_seed(0))
     assert active_units(model, images, torch.zeros(50, dtype=torch.int64)) == 1
+
+
+def test_an_opened_device_repeats_to_the_bit_and_has_no_denormal_numbers():
+    open_device("cpu", threads=1)
+    assert torch.are_deterministic_algorithms_enabled()
+    assert torch.get_num_threads() == 1
+    assert (torch.tensor(1e-38) * 0.1).item() == 0
+
+
+def test_figures_are_moved_to_the_cpu_before_they_become_float64():
+    """Apple's MPS has no float64, and no machine that runs these tests has an MPS."""
+    for module in (evaluation, objective):
+        assert not re.search(r"double\(\)[^\n]*\.cpu\(\)", Path(module.__file__).read_text())
 
 
 def test_an_absent_device_is_told_in_one_line():

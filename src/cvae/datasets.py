@@ -99,7 +99,7 @@ def read_idx(path: str | Path, dimensions: int) -> np.ndarray:
     except FileNotFoundError:
         raise UserError(f"{path}: missing; `dvc repro download` brings it back") from None
     except (EOFError, zlib.error, gzip.BadGzipFile, struct.error) as error:
-        raise UserError(f"{path}: damaged ({error}); `dvc repro --force download` brings it back") from None
+        raise UserError(f"{path}: damaged ({error}); `dvc repro -sf download` brings it back") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     return np.frombuffer(values, np.uint8).reshape(shape)

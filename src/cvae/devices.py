@@ -1,6 +1,7 @@
 """Where the arithmetic runs, and that it repeats to the bit there."""
 
 import os
+import re
 
 import torch
 from torch import Tensor
@@ -29,7 +30,7 @@ def open_device(name: str, threads: int) -> torch.device:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = re.split(r"\.\s|\n", str(error).strip(), maxsplit=1)[0]
         raise UserError(f"params.yaml: device is {name!r}, which torch cannot use here ({reason}); try auto") from None
     return device
 

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from cvae import datasets
 from cvae.errors import UserError
 
-CONNECT_TIMEOUT = 10  # seconds
+CONNECT_TIMEOUT = 4  # seconds, for each address that a name stands for; S3 has eight
 READ_TIMEOUT = 15  # seconds without a byte
 MINIMUM_RATE = 2048  # bytes per second, on average after the first READ_TIMEOUT
 MAXIMUM_SIZE = 2**28  # bytes

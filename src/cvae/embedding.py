@@ -62,7 +62,7 @@ def read_latents(path: str | Path, split: str, quantity: str) -> tuple[np.ndarra
         raise UserError(f"{path}: missing; `dvc repro embed` makes it") from None
     except (pa.ArrowException, OSError) as error:
         raise UserError(
-            f"{path}: damaged ({str(error).splitlines()[0]}); `dvc repro --force embed` makes it anew"
+            f"{path}: damaged ({str(error).splitlines()[0]}); `dvc repro -sf embed` makes it anew"
         ) from None
     names = [name for name in table.column_names if name.startswith(quantity + "_")]
     return np.stack([table[name].to_numpy() for name in names], axis=1), table["label"].to_numpy()

@@ -28,4 +28,4 @@ def active_units(model: CVAE, images: torch.Tensor, labels: torch.Tensor) -> int
     Source: Burda, Grosse and Salakhutdinov 2016, section 2.4 (A_u > 10⁻²).
     """
     mu = torch.cat([model.encode(x, y)[0] for x, y in zip(images.split(1000), labels.split(1000), strict=True)])
-    return int((mu.double().cpu().var(0, correction=0) > ACTIVE_VARIANCE).sum())
+    return int((mu.cpu().double().var(0, correction=0) > ACTIVE_VARIANCE).sum())

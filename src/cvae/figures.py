@@ -1,6 +1,6 @@
 """The pictures: each function draws arrays as a matplotlib figure, and `save` writes it as a PNG.
 
-A picture of one label is 700×700 pixels, or 700×240 for latents of one dimension; an overview of all ten
+A picture of one label is 700×700 pixels, or 1400×240 for latents of one dimension; an overview of all ten
 is 1500×720.
 """
 
@@ -65,8 +65,8 @@ def draw_latents(axes: Axes, view: LabelView) -> None:
     if view.is_line:
         heights = np.random.RandomState(view.label).uniform(-0.8, 0.8, len(view.points))
         axes.scatter(view.points[:, 0], heights, **style)
-        ends = view.prior_mean[0] + np.array([-radius, radius, np.nan])
-        axes.plot(ends.repeat(2), [-1, 1, -1, 1, np.nan, np.nan], **outline)
+        low, high = view.prior_mean[0] - radius, view.prior_mean[0] + radius
+        axes.plot([low, low, np.nan, high, high], [-1, 1, np.nan, -1, 1], **outline)
         axes.set(xlim=(-view.reach, view.reach), ylim=(-1, 1), yticks=[])
     else:
         axes.scatter(*view.points.T, **style)
@@ -87,23 +87,26 @@ def draw_manifold(axes: Axes, view: LabelView) -> None:
     axes.grid(False)
     if view.is_line:
         axes.set(yticks=[])
+    else:
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_locator(MaxNLocator(5))
 
 
 def draw_one(view: LabelView, draw: Draw, title: str) -> Figure:
     """One label's picture, with its axes named."""
-    figure, axes = plt.subplots(figsize=(7, 2.4 if view.is_line else 7), layout="constrained")
+    figure, axes = plt.subplots(figsize=(14, 2.4) if view.is_line else (7, 7), layout="constrained")
     draw(axes, view)
     axes.set_title(title, fontsize=13, pad=10)
     axes.set_xlabel(view.axis_names[0])
     if not view.is_line:
         axes.set_ylabel(view.axis_names[1])
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc="upper right")
+        figure.legend(loc="outside lower right", frameon=False, fontsize=11)
     return figure
 
 
 def draw_overview(views: Sequence[LabelView], draw: Draw, title: str) -> Figure:
-    """All ten labels' pictures on shared axes: planes five by two, lines two by five."""
+    """All ten labels' pictures on shared axes: two rows of five planes, or five rows of two lines."""
     is_line = views[0].is_line
     rows, columns = (5, 2) if is_line else (2, 5)
     figure, grid = plt.subplots(rows, columns, figsize=(15, 7.2), sharex=True, sharey=True, layout="constrained")

@@ -113,7 +113,7 @@ class CVAE(nn.Module):
                 f"{error.filename or folder}: {error.strerror}; `dvc repro train` makes the model"
             ) from None
         except (ValueError, TypeError, SafetensorError) as error:
-            raise UserError(f"{folder}: damaged ({error}); `dvc repro --force train` makes it anew") from None
+            raise UserError(f"{folder}: damaged ({error}); `dvc repro -sf train` makes it anew") from None
         except RuntimeError:
             raise UserError(f"{folder}: its weights are not of the model in its config.json") from None
         return model.eval().requires_grad_(False).to(device)

@@ -45,7 +45,8 @@ def fit_plane(mu: np.ndarray) -> Plane:
     mu = mu.astype(np.float64)
     centre = mu.mean(0)
     _, spread, axes = np.linalg.svd(mu - centre, full_matrices=False)
-    axes = axes[:2] * np.sign(axes[:2].sum(1, keepdims=True))  # a principal axis has no sign of its own
+    largest = np.take_along_axis(axes[:2], np.abs(axes[:2]).argmax(1, keepdims=True), 1)
+    axes = axes[:2] * np.where(largest < 0, -1, 1)  # a principal axis has no sign of its own
     shares = spread[:2] ** 2 / max(np.sum(spread**2), np.finfo(float).tiny)
     return Plane(
         centre, axes, tuple(f"principal axis {i + 1} of z ({s:.0%} of variance)" for i, s in enumerate(shares))

@@ -8,8 +8,8 @@ import torch
 def generator(seed: int, purpose: str) -> torch.Generator:
     """A CPU generator for one `purpose` ("weights", "shuffles", ...) under `seed`.
 
-    Streams of different purposes do not overlap by construction of their seeds, so drawing more for
-    one changes no other. Numbers are drawn on the CPU and moved, so that every device sees the same.
+    Purposes have streams of their own, so that drawing more for one changes no other. Numbers are drawn
+    on the CPU and moved, so that every device sees the same.
     """
     digest = hashlib.sha256(f"{seed}/{purpose}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little"))

@@ -68,5 +68,5 @@ def _refuse_non_finite(row: dict[str, float], learning_rate: float) -> None:
         if not abs(row[part]) < float("inf"):
             raise UserError(
                 f"training diverged in epoch {row['epoch']}: {part} is {row[part]}; "
-                f"lower learning_rate (now {learning_rate:g})"
+                f"a lower learning_rate (now {learning_rate:g}) is the usual cure"
             )

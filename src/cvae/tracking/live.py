@@ -79,7 +79,7 @@ class LiveRun:
     def _write_to(self, client, run_id: str) -> None:
         from mlflow.entities import Param, RunTag
 
-        own = keys.training_parameters()
+        own = ["dataset", *keys.training_parameters()]  # others may still change before these results are tracked
         client.log_batch(run_id, params=[Param(name, str(self._params[name])) for name in own])
         rows: list[dict] = []
         while True:

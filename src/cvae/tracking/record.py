@@ -59,7 +59,11 @@ def record(params: dict) -> str:
             live = _choose_live(unfinished)
             verb = "complete" if live else "are now"
             run_id = live.info.run_id if live else _create(client, experiment, params, training)
-            _complete(client, run_id, params)
+            try:
+                _complete(client, run_id, params)
+            except KeyboardInterrupt:
+                client.set_terminated(run_id, "KILLED")
+                raise
             _tag(client, run_id, measured)
             client.set_terminated(run_id, "FINISHED")
             client.set_tag(run_id, PIPELINE_KEY, key)

@@ -18,6 +18,7 @@ from cvae.errors import UserError
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 EXPERIMENT = "cvae"
+LOCK_TIMEOUT = 300  # seconds; recording one pipeline takes less than ten
 
 TRAINING_KEY = "training.key"  # of what training made; set when it is done
 PIPELINE_KEY = "pipeline.key"  # of everything that track logs; set when all of it is there
@@ -76,7 +77,7 @@ def locked() -> Iterator[None]:
     """Keep every other stage of this repository, in whatever copy it runs, from changing the store meanwhile."""
     path = root() / ".dvc" / "tmp" / "mlflow.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path):
+    with FileLock(path, timeout=LOCK_TIMEOUT):
         yield
 
 
@@ -118,7 +119,7 @@ def open_store(location: Location):
     if location.artifacts and "://" not in kept and not Path(kept).resolve().is_relative_to(location.artifacts):
         raise UserError(
             f"{location.shown} keeps its files in {kept}, but the repository is now in {root()}: move it back, "
-            f"or delete mlflow.db and start a new record with `dvc repro --force track`"
+            f"or delete mlflow.db and start a new record with `dvc repro -sf track`"
         )
     return client, experiment.experiment_id
 
@@ -161,7 +162,7 @@ def is_abandoned(run) -> bool:
 
 
 def source_tags() -> dict[str, str]:
-    """Which code ran: the commit, whether the code differs from it, and DVC's name of the experiment."""
+    """Which code ran: the commit, whether src, stages or dvc.yaml differ from it, and DVC's name of the experiment."""
     tags = {"mlflow.source.name": "dvc.yaml", "mlflow.source.type": "LOCAL"}
     commit = _git("rev-parse", "HEAD")
     if commit:

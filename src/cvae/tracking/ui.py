@@ -21,6 +21,8 @@ def main() -> None:
         print(f"The runs are on the server that MLFLOW_TRACKING_URI names: {location.shown}/{page}")
         return
     print(f"Charts of all runs: http://127.0.0.1:{port}/{page}\nCtrl-C ends the server.", flush=True)
+    os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # nothing here uses jobs; they are chatty
+    os.environ.setdefault("PYTHONWARNINGS", "ignore")
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", location.uri]
     os.execv(sys.executable, [*command, "--host", "127.0.0.1", "--port", str(port)])
 
