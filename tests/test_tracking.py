@@ -201,6 +201,23 @@ def test_killed_half_way_through_track_ends_as_one_whole_run(workspace, params, 
     assert run.data.tags["train.seconds"] == "1.0"
 
 
+def test_ctrl_c_in_track_leaves_no_run_open(workspace, params, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    train(params)
+    with monkeypatch.context() as patch:
+        patch.setattr("cvae.tracking.record._log_files", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            record(params)
+    [run] = workspace.runs()
+    assert run.info.status == "KILLED"
+
+    record(params)
+    [run] = workspace.runs()
+    assert_whole(workspace.client, run)
+
+
 def dead_process() -> tuple[int, float]:
     with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE) as process:
         return process.pid, psutil.Process(process.pid).create_time()
