@@ -4,14 +4,12 @@ Importing this package puts the src/ beside it first on sys.path. A DVC experime
 copy of the repository, and must import the code of that copy, whatever is installed.
 """
 
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 WORKSPACE = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(WORKSPACE / "src"))
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # it asks the network at each start
 
 
 def run(stage: Callable[[], None]) -> None:

@@ -9,6 +9,7 @@ import torch
 
 from cvae import figures
 from cvae.datasets import LABEL_NAMES, LABELS, SIDE, TITLES, Split
+from cvae.devices import to_device
 from cvae.figures import LabelView
 from cvae.model import CVAE
 from cvae.planes import decode, decode_manifold, fit_plane
@@ -52,11 +53,7 @@ def render_labels(views: Sequence[LabelView], dataset: str, folder: str | Path) 
     """latents/ and manifolds/, each with 0.png … 9.png, and the overviews latents.png and manifolds.png in `folder`."""
     folder, title = Path(folder), TITLES[dataset]
     for name, draw, caption in (
-        (
-            "latents",
-            figures.draw_latents,
-            "latents of the training images",
-        ),
+        ("latents", figures.draw_latents, "latents of the training images"),
         ("manifolds", figures.draw_manifold, "what the decoder draws across its latents"),
     ):
         figures.save(figures.draw_overview(views, draw, f"{title}: {caption}"), folder / f"{name}.png")
@@ -71,10 +68,10 @@ def render_reconstructions(model: CVAE, test: Split, dataset: str, path: str | P
     originals = np.zeros((LABELS, RECONSTRUCTIONS, SIDE, SIDE))
     reconstructions = np.zeros_like(originals)
     for label in range(LABELS):
-        images = test.images[test.labels == label][:RECONSTRUCTIONS]
-        x = torch.tensor(images, device=device).to(torch.float32) / 255
+        chosen = np.flatnonzero(test.labels == label)[:RECONSTRUCTIONS]
+        x, y = to_device(Split(test.images[chosen], test.labels[chosen]), device)
         with torch.no_grad():
-            mu, _ = model.encode(x, torch.full((len(x),), label, device=device))
+            mu, _ = model.encode(x, y)
         originals[label, : len(x)] = x.cpu().reshape(-1, SIDE, SIDE)
         reconstructions[label, : len(x)] = decode(model, mu.cpu().numpy(), label)
     title = f"{TITLES[dataset]}: test images, and their reconstructions below"

@@ -20,6 +20,7 @@ from cvae.tracking.store import (
     close_killed_runs,
     experiment_name,
     find,
+    import_mlflow,
     is_abandoned,
     locate,
     locked,
@@ -47,10 +48,10 @@ def record(params: dict) -> str:
         client, experiment = open_store(location)
         close_killed_runs(client, experiment)
         key, training = keys.pipeline_key(params), keys.training_key(params)
-        same_training = find(client, experiment, training_key=training)
+        same_training = find(client, experiment, TRAINING_KEY, training)
         measured = _measured(same_training)
         unfinished = [run for run in same_training if PIPELINE_KEY not in run.data.tags]
-        whole = find(client, experiment, pipeline_key=key)
+        whole = find(client, experiment, PIPELINE_KEY, key)
 
         if whole:
             run_id, verb = whole[0].info.run_id, "are already"
@@ -76,6 +77,7 @@ def record(params: dict) -> str:
 
 @contextmanager
 def _told_in_one_line(location: Location):
+    import_mlflow()
     import sqlalchemy.exc
     from mlflow.exceptions import MlflowException
 

@@ -82,8 +82,8 @@ def locked() -> Iterator[None]:
 
 
 def import_mlflow():
-    """MLflow, with time-outs that fit a stage, and silent about its own doings."""
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    """MLflow, with time-outs that fit a stage and silent about its own doings; call it before any import of mlflow."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # it asks the network at each start
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")  # seconds; MLflow's own are 120 and 7 retries
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -124,10 +124,9 @@ def open_store(location: Location):
     return client, experiment.experiment_id
 
 
-def find(client, experiment: str, **tags: str) -> list:
-    """The experiment's runs, deleted ones aside, that have all these `tags` (`_` in a name stands for `.`)."""
-    conditions = [f"tags.`{name.replace('_', '.')}` = '{value}'" for name, value in tags.items()]
-    return list(client.search_runs([experiment], " and ".join(conditions), max_results=1000))
+def find(client, experiment: str, tag: str, value: str) -> list:
+    """The experiment's runs, deleted ones aside, whose `tag` is `value`."""
+    return list(client.search_runs([experiment], f"tags.`{tag}` = '{value}'", max_results=1000))
 
 
 def process_tags() -> dict[str, str]:
