@@ -5,9 +5,8 @@ With `--check` it only asks whether they can be had: exit status 0 if so, 3 if n
 
 import os
 import sys
-from pathlib import Path
 
-from stages import WORKSPACE, run
+from stages import run
 
 from cvae.parameters import read_parameters
 
@@ -16,10 +15,11 @@ def main() -> None:
     params = read_parameters()
 
     from cvae.download import download, reachable
+    from cvae.workspace import main_repository
 
     mirror = os.environ.get("MNIST_MIRROR")
     if mirror and "://" not in mirror:  # a relative folder is the main repository's, where the person typed it
-        mirror = str(Path(os.environ.get("DVC_ROOT", WORKSPACE), mirror))
+        mirror = str(main_repository() / mirror)
     if "--check" in sys.argv[1:]:
         sys.exit(0 if reachable(params.dataset, mirror) else 3)
     download(params.dataset, "data/raw", mirror)

@@ -5,10 +5,12 @@ import time
 from stages import run
 
 from cvae.parameters import read_parameters
+from cvae.workspace import share_cores
 
 
 def main() -> None:
     params = read_parameters()
+    share_cores(params.threads)
 
     import torch
 

@@ -428,29 +428,30 @@ def stage(tmp_path, monkeypatch):
     env = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "PYTHON", "no_", "NO_"))}
     refusing = dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:1")
 
-    def run(*arguments, dataset="mnist", **variables):
+    def run(*arguments, dataset="mnist", folder=tmp_path, **variables):
         from cvae.parameters import Parameters
 
         params = Parameters(dataset=dataset).model_dump()
-        (tmp_path / "params.yaml").write_text("".join(f"{key}: {value}\n" for key, value in params.items()))
+        (folder / "params.yaml").write_text("".join(f"{key}: {value}\n" for key, value in params.items()))
         command = [sys.executable, "-m", "stages.download", *arguments]
         return subprocess.run(
-            command, cwd=tmp_path, env=env | refusing | variables, capture_output=True, text=True, timeout=60
+            command, cwd=folder, env=env | refusing | variables, capture_output=True, text=True, timeout=60
         )
 
     return run
 
 
 def test_the_stage_ends_with_the_reasons_and_no_traceback_when_no_source_answers(stage, tmp_path):
-    (tmp_path / "main").mkdir()
-    done = stage(MNIST_MIRROR="my/mnist", DVC_ROOT=str(tmp_path / "main"))
+    copy = tmp_path / "main/.dvc/tmp/exps/tmp1"
+    copy.mkdir(parents=True)
+    done = stage(MNIST_MIRROR="my/mnist", folder=copy, PYTHONPATH=str(tmp_path))
     assert done.returncode == 1
     lines = done.stderr.splitlines()
     assert lines[0] == f"download: {FILES[0]} of mnist could be had from none of its sources:"
     assert lines[1] == f"  {tmp_path}/main/my/mnist: no {FILES[0]} there"
     assert len(lines) == 2 + 2 + 2, "a line for each of torchvision's two mirrors, and the two ways out"
     assert all(line.endswith(": Connection refused") for line in lines[2:4])
-    assert contents(tmp_path / "data" / "raw") == {}
+    assert contents(copy / "data" / "raw") == {}
 
 
 def test_the_stage_makes_digits_where_there_is_no_network(stage, tmp_path):

@@ -231,10 +231,10 @@ def test_an_experiments_run_has_every_parameter(clone, experiment):
 
 def test_an_experiments_run_has_a_step_of_every_curve_per_epoch(clone, experiment):
     _, (run,) = experiment
-    for name in [*CURVES, "article_loss"]:
+    for name in [*(curve.replace("_", "/", 1) for curve in CURVES), "train/article_loss"]:
         history = clone.client.get_metric_history(run.info.run_id, name)
         assert [metric.step for metric in history] == [1, 2], name
-    assert "final_test_active_units" in run.data.metrics
+    assert "final_test/active_units" in run.data.metrics
 
 
 def test_an_experiments_run_has_every_picture_as_artifact_and_as_image(clone, experiment):
@@ -266,7 +266,7 @@ def test_an_experiment_in_a_temporary_folder_lands_in_the_repositorys_store(clon
     clone.dvc("exp", "run", "--temp", "--name", "aside", "--set-param", "latent_dims=3", "--set-param", "epochs=3")
     (run,) = [run for run in clone.runs() if run.info.run_id not in before]
     assert (run.info.run_name, run.info.status, run.data.params["latent_dims"]) == ("aside", "FINISHED", "3")
-    assert len(clone.client.get_metric_history(run.info.run_id, "train_loss")) == 3
+    assert len(clone.client.get_metric_history(run.info.run_id, "train/loss")) == 3
     assert sorted(path.name for path in Path(run.info.artifact_uri).glob("latents/*")) == [
         f"{d}.png" for d in range(10)
     ]

@@ -23,6 +23,7 @@ from cvae.errors import UserError
 from cvae.model import CVAE
 from cvae.parameters import read_parameters
 from cvae.tracking import live, store
+from cvae.tracking.description import NOTE
 from cvae.tracking.live import LiveRun
 from cvae.tracking.record import record
 
@@ -44,7 +45,6 @@ def workspace(repository, empty_database, tmp_path, monkeypatch) -> Repository:
     workspace = repository.copy(tmp_path / "a repository", "cache", "[1-9].png")
     (workspace.root / "mlflow.db").write_bytes(empty_database.read_bytes())
     monkeypatch.chdir(workspace.root)
-    monkeypatch.setenv("DVC_ROOT", str(workspace.root))
     return workspace
 
 
@@ -74,15 +74,16 @@ def assert_whole(client, run) -> None:
     assert run.info.status == "FINISHED"
     assert "pipeline.key" in run.data.tags
     assert run.data.params == {name: str(value) for name, value in read_parameters().model_dump().items()}
-    for name in rows()[0].keys() - {"epoch"}:
-        assert history(client, run, name) == [(row["epoch"], row[name]) for row in rows()]
+    for column in rows()[0].keys() - {"epoch"}:
+        name = "train/article_loss" if column == "article_loss" else column.replace("_", "/", 1)
+        assert history(client, run, name) == [(row["epoch"], row[column]) for row in rows()]
     files = set(os.listdir(run.info.artifact_uri))
     assert files >= {"latents", "manifolds", "latents.png", "images", "test.json", "training.csv", "params.yaml"}
     assert len(run.outputs.model_outputs) == 1
 
 
 def steps_of_all(workspace: Repository) -> int:
-    return sum(len(history(workspace.client, run, "train_loss")) for run in workspace.runs())
+    return sum(len(history(workspace.client, run, "train/loss")) for run in workspace.runs())
 
 
 def set_process(client, run, process_id: int, started: float) -> None:
@@ -105,7 +106,7 @@ def test_the_run_that_train_left_is_completed(workspace, params):
     train(params)
     (left,) = workspace.runs()
     assert left.info.status == "FINISHED"
-    assert history(workspace.client, left, "train_loss") == [(row["epoch"], row["train_loss"]) for row in rows()]
+    assert history(workspace.client, left, "train/loss") == [(row["epoch"], row["train_loss"]) for row in rows()]
 
     record(params)
     (run,) = workspace.runs()
@@ -135,6 +136,46 @@ def test_the_same_results_under_another_name_are_the_same_run(workspace, params,
     assert run.data.tags["dvc.experiments"] == "first second"
     assert run.info.run_name == "first"
     assert run.info.end_time == first.info.end_time
+
+
+def test_a_run_describes_itself_and_names_its_experiments(workspace, params, monkeypatch):
+    changed = params | {"latent_dims": 4}
+    monkeypatch.setenv("DVC_EXP_NAME", "first")
+    train(changed)
+    assert "**4**" in note(workspace), "while it trains, already"
+    record(changed)
+    assert "| **latent_dims** | **4** | 2 |" in note(workspace)
+    assert "| beta | 1.0 | |" in note(workspace)
+    assert "dvc exp apply first" in note(workspace)
+    assert workspace.git("rev-parse", "HEAD")[:12] in note(workspace)
+
+    monkeypatch.setenv("DVC_EXP_NAME", "second")
+    record(changed)
+    assert "dvc exp apply second" in note(workspace)
+
+
+def test_a_description_that_a_person_wrote_is_kept(workspace, params, monkeypatch):
+    record(params)
+    (run,) = workspace.runs()
+    workspace.client.set_tag(run.info.run_id, NOTE, "the one for the talk")
+    monkeypatch.setenv("DVC_EXP_NAME", "again")
+    record(params)
+    assert note(workspace) == "the one for the talk"
+
+
+def note(workspace: Repository) -> str:
+    (run,) = workspace.runs()
+    return run.data.tags[NOTE]
+
+
+def test_a_training_of_some_length_has_system_metrics(workspace, params, monkeypatch):
+    monkeypatch.setattr(live, "SAMPLING", 0.1)
+    with LiveRun(params, MEASURED) as run:
+        run.log(rows()[0])
+        wait_for(lambda: any("system/cpu_utilization_percentage" in run.data.metrics for run in workspace.runs()))
+        run.complete({})
+    (run,) = workspace.runs()
+    assert 0 <= run.data.metrics["system/cpu_utilization_percentage"] <= 100
 
 
 def test_a_repeated_training_leaves_no_second_run(workspace, params):
@@ -235,7 +276,7 @@ with LiveRun(params, {}) as live:
 
 def test_a_run_is_closed_when_its_process_is_dead_and_not_before(workspace, params):
     command = [sys.executable, "-c", TRAIN_FOR_EVER, json.dumps([params, rows()[0]])]
-    variables = environment(PYTHONPATH="src", DVC_ROOT=str(workspace.root), DVC_EXP_NAME="endless")
+    variables = environment(PYTHONPATH="src", DVC_EXP_NAME="endless")
     process = subprocess.Popen(command, env=variables)
     try:
         wait_for(lambda: steps_of_all(workspace) == 1)
@@ -286,7 +327,7 @@ def test_a_training_that_does_not_end_well_says_so(workspace, params, error, sta
     (run,) = workspace.runs()
     assert run.info.status == status
     assert run.data.tags.get("error") == ("too" if status == "FAILED" else None)
-    assert len(history(workspace.client, run, "train_loss")) == 1
+    assert len(history(workspace.client, run, "train/loss")) == 1
 
 
 def fail(params: dict, error: BaseException) -> None:
@@ -442,7 +483,7 @@ def wait_for(condition, seconds: float = 30) -> None:
 
 
 def test_an_experiment_in_another_folder_writes_to_the_main_repository(workspace, params, tmp_path, monkeypatch):
-    aside = workspace.copy(tmp_path / "aside")
+    aside = workspace.copy(workspace.root / ".dvc/tmp/exps/tmp-aside", "tmp")
     monkeypatch.chdir(aside.root)
     record(params)
     (run,) = workspace.runs()
@@ -454,7 +495,7 @@ def test_an_experiment_in_another_folder_writes_to_the_main_repository(workspace
 def test_a_relative_database_is_one_of_the_main_repository(workspace, params, empty_database, tmp_path, monkeypatch):
     (workspace.root / "runs").mkdir()
     (workspace.root / "runs/own.db").write_bytes(empty_database.read_bytes())
-    aside = workspace.copy(tmp_path / "aside")
+    aside = workspace.copy(workspace.root / ".dvc/tmp/exps/tmp-aside", "tmp")
     monkeypatch.chdir(aside.root)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///runs/own.db")
     train(params)
@@ -472,7 +513,6 @@ def test_a_moved_repository_is_told_in_one_line(workspace, params, tmp_path, mon
     train(params)
     moved = workspace.root.rename(tmp_path / "moved")
     monkeypatch.chdir(moved)
-    monkeypatch.setenv("DVC_ROOT", str(moved))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
     capfd.readouterr()
     with pytest.raises(UserError) as told:
@@ -499,12 +539,12 @@ def test_a_first_ever_database_opened_by_four_at_once_works(workspace, params):
     (workspace.root / "mlflow.db").unlink()
     code = TRAIN_FOR_EVER.replace("time.sleep(600)", "")
     command = [sys.executable, "-c", code, json.dumps([params, rows()[0]])]
-    variables = environment(PYTHONPATH="src", DVC_ROOT=str(workspace.root))
+    variables = environment(PYTHONPATH="src")
     processes = [subprocess.Popen(command, env=variables, stderr=subprocess.PIPE, text=True) for _ in range(4)]
     assert [process.communicate()[1] for process in processes] == [""] * 4
     runs = workspace.runs()
     assert [run.info.status for run in runs] == ["FINISHED"] * 4
-    assert all(len(history(workspace.client, run, "train_loss")) == 1 for run in runs)
+    assert all(len(history(workspace.client, run, "train/loss")) == 1 for run in runs)
 
 
 # The stage, and the model that it logs

@@ -7,6 +7,7 @@ from pathlib import Path
 
 MODEL = "data/model"
 HISTORY = "plots/training.csv"
+TEST_FIGURES = "metrics/test.json"
 
 
 def training_key(params: dict) -> str:
@@ -15,15 +16,24 @@ def training_key(params: dict) -> str:
 
 
 def pipeline_key(params: dict) -> str:
-    """Of all parameters, and of every file in the workspace that track logs."""
-    return _key(params, [MODEL, "metrics", "plots"])
+    """Of all parameters, and of every result in the workspace that track records."""
+    return _key(params, results())
 
 
 def training_parameters() -> list[str]:
     """The parameters that dvc.yaml says train reads."""
+    return _stage("train")["params"]
+
+
+def results() -> list[str]:
+    """The files and folders, made by other stages, that dvc.yaml says track reads; all of them are recorded."""
+    return [dep for dep in _stage("track")["deps"] if not dep.startswith(("src/", "stages/"))]
+
+
+def _stage(name: str) -> dict:
     import yaml
 
-    return yaml.safe_load(Path("dvc.yaml").read_text())["stages"]["train"]["params"]
+    return yaml.safe_load(Path("dvc.yaml").read_text())["stages"][name]
 
 
 def _key(params: dict, places: Iterable[str]) -> str:

@@ -1,12 +1,14 @@
 """Train's MLflow run, written as training goes and never in its way."""
 
+import logging
 import queue
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from types import TracebackType
 
-from cvae.tracking import keys
+from cvae.tracking import description, keys
 from cvae.tracking.store import (
     TRAINING_KEY,
     close_killed_runs,
@@ -20,6 +22,7 @@ from cvae.tracking.store import (
 )
 
 PATIENCE = 60.0  # seconds to wait at the end for a local store, which other stages may hold
+SAMPLING = 10.0  # seconds between two system metrics
 SERVER_PATIENCE = 5.0  # seconds to wait at the end for a server, which may be down
 
 
@@ -71,8 +74,10 @@ class LiveRun:
                 client, experiment = open_store(location)
                 close_killed_runs(client, experiment)
             tags = source_tags() | process_tags() | self._tags | {"dvc.stage": "train"}
+            tags[description.NOTE] = description.of_run(self._params, tags)
             run = client.create_run(experiment, start_time=self._started, tags=tags, run_name=run_name(self._params))
-            self._write_to(client, run.info.run_id)
+            with _system_metrics(run.info.run_id, location.uri):
+                self._write_to(client, run.info.run_id)
         except Exception as error:  # whatever ails a store must not end a training
             self._warn(location.complaint(error))
 
@@ -100,14 +105,38 @@ class LiveRun:
             print(f"train: {complaint}; training goes on, and track will log it", file=sys.stderr, flush=True)
 
 
+@contextmanager
+def _system_metrics(run_id: str, uri: str):
+    """MLflow's own measure of processor, memory, disk and GPU, every ten seconds of a training that takes as long."""
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+    for chatty in ("mlflow.system_metrics", "mlflow.utils.autologging_utils.metrics_queue"):  # of a server that is gone
+        logging.getLogger(chatty).setLevel(logging.CRITICAL)
+    monitor = SystemMetricsMonitor(run_id, sampling_interval=SAMPLING, tracking_uri=uri)
+    monitor.start()
+    try:
+        yield
+    finally:
+        monitor.finish()
+
+
 def log_rows(client, run_id: str, rows: list[dict[str, float]]) -> None:
-    """Log rows of plots/training.csv, all their columns but `epoch`, which is the step; `time` is in seconds."""
+    """Log rows of plots/training.csv, all their columns but `epoch`, which is the step; `time` is in seconds.
+
+    MLflow's pages group metrics by what stands before a slash: `train_loss` becomes `train/loss`.
+    """
     from mlflow.entities import Metric
 
     metrics = []
     for row in rows:
         values = dict(row)
         step, milliseconds = int(values.pop("epoch")), int(values.pop("time", time.time()) * 1000)
-        metrics += [Metric(name, value, milliseconds, step) for name, value in values.items()]
+        metrics += [Metric(metric_name(column), value, milliseconds, step) for column, value in values.items()]
     for start in range(0, len(metrics), 1000):  # MLflow's limit of one call
         client.log_batch(run_id, metrics=metrics[start : start + 1000])
+
+
+def metric_name(column: str) -> str:
+    """MLflow's name of a column of plots/training.csv: its split, a slash, and what was measured."""
+    split, _, part = column.partition("_")
+    return f"{split}/{part}" if split in ("train", "test") else f"train/{column}"

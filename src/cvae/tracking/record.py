@@ -10,7 +10,7 @@ import pandas as pd
 import yaml
 
 from cvae.errors import UserError
-from cvae.tracking import keys
+from cvae.tracking import description, keys
 from cvae.tracking.live import log_rows
 from cvae.tracking.store import (
     PIPELINE_KEY,
@@ -55,7 +55,8 @@ def record(params: dict) -> str:
 
         if whole:
             run_id, verb = whole[0].info.run_id, "are already"
-            _tag(client, run_id, measured)
+            edited = whole[0].data.tags.get(description.NOTE) != description.of_run(params, whole[0].data.tags)
+            _tag(client, run_id, params, measured, keep_description=edited)
         else:
             live = _choose_live(unfinished)
             verb = "complete" if live else "are now"
@@ -65,7 +66,7 @@ def record(params: dict) -> str:
             except KeyboardInterrupt:
                 client.set_terminated(run_id, "KILLED")
                 raise
-            _tag(client, run_id, measured)
+            _tag(client, run_id, params, measured)
             client.set_terminated(run_id, "FINISHED")
             client.set_tag(run_id, PIPELINE_KEY, key)
         for run in unfinished:  # a repeated training's, or one that track was killed over
@@ -136,12 +137,12 @@ def _complete(client, run_id: str, params: dict) -> None:
     )
     client.update_run(run_id, name=run_name(params))
 
-    logged = {metric.step for metric in client.get_metric_history(run_id, "test_loss")}
+    logged = {metric.step for metric in client.get_metric_history(run_id, "test/loss")}
     rows = pd.read_csv(keys.HISTORY).to_dict("records")
     log_rows(client, run_id, [row for row in rows if row["epoch"] not in logged])
     now = int(time.time() * 1000)
-    figures = json.loads(Path("metrics/test.json").read_text())
-    client.log_batch(run_id, metrics=[Metric(f"final_test_{name}", value, now, 0) for name, value in figures.items()])
+    figures = json.loads(Path(keys.TEST_FIGURES).read_text())
+    client.log_batch(run_id, metrics=[Metric(f"final_test/{name}", value, now, 0) for name, value in figures.items()])
 
     _log_files(client, run_id)
     with mlflow.start_run(run_id=run_id):
@@ -154,9 +155,11 @@ def _log_files(client, run_id: str) -> None:
     from PIL import Image
 
     client.log_artifact(run_id, "params.yaml")
-    for place in ("plots", "metrics"):
+    for place in keys.results():
+        if place == keys.MODEL:  # logged in MLflow's own format
+            continue
         for file in keys.files_in(place):
-            name = file.relative_to(place)
+            name = file.relative_to(file.parts[0])
             client.log_artifact(run_id, str(file), name.parent.as_posix() if name.parent != Path() else None)
             if file.suffix == ".png":
                 client.log_image(run_id, Image.open(file), key=name.with_suffix("").as_posix(), step=0)
@@ -181,17 +184,20 @@ def _lock_tags() -> dict[str, str]:
     return {wanted[out["path"]]: out["md5"] for out in outs if out["path"] in wanted and "md5" in out}
 
 
-def _tag(client, run_id: str, measured: dict[str, str]) -> None:
-    """Add this experiment's name and what train measured to the run."""
+def _tag(client, run_id: str, params: dict, measured: dict[str, str], keep_description: bool = False) -> None:
+    """Add this experiment's name and what train measured to the run, and describe it."""
     from mlflow.entities import RunTag
 
-    tags = dict(measured)
-    names = client.get_run(run_id).data.tags.get("dvc.experiments", "").split()
+    tags = client.get_run(run_id).data.tags | measured
+    names = tags.get("dvc.experiments", "").split()
     if (name := experiment_name()) and name not in names:
         names.append(name)
     if names:
         tags["dvc.experiments"] = " ".join(names)
-    client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
+    if not keep_description:
+        tags[description.NOTE] = description.of_run(params, tags)
+    added = [*measured, "dvc.experiments", description.NOTE]
+    client.log_batch(run_id, tags=[RunTag(name, tags[name]) for name in added if name in tags])
 
 
 def write_receipt(key: str, path: str | Path) -> None:

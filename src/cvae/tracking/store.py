@@ -15,8 +15,9 @@ import psutil
 from filelock import FileLock
 
 from cvae.errors import UserError
+from cvae.tracking import description
+from cvae.workspace import main_repository
 
-REPOSITORY = Path(__file__).resolve().parents[3]
 EXPERIMENT = "cvae"
 LOCK_TIMEOUT = 300  # seconds; recording one pipeline takes less than ten
 
@@ -40,7 +41,7 @@ class Location:
     def shown(self) -> str:
         """`uri` as a message may hold it: without user name and password, a file from the root of the repository."""
         if self.uri.startswith("sqlite:///"):
-            return os.path.relpath(self.uri.removeprefix("sqlite:///"), root())
+            return os.path.relpath(self.uri.removeprefix("sqlite:///"), main_repository())
         return _without_credentials(self.uri)
 
     def complaint(self, error: Exception) -> str:
@@ -55,27 +56,22 @@ def _without_credentials(text: str) -> str:
     return re.sub(r"//[^/\s]*@", "//", text)
 
 
-def root() -> Path:
-    """The main repository: DVC names it in DVC_ROOT, even to an experiment that runs in a temporary copy."""
-    return Path(os.environ.get("DVC_ROOT") or REPOSITORY).resolve()
-
-
 def locate() -> Location:
-    """MLFLOW_TRACKING_URI if set, its relative SQLite path taken from the root; else mlflow.db in the root."""
+    """MLFLOW_TRACKING_URI if set, its relative SQLite path taken from the main repository; else mlflow.db there."""
     uri = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
     scheme = urlsplit(uri).scheme
     if scheme in ("http", "https", "databricks"):
         return Location(uri, None)
     if scheme != "sqlite":
-        return Location(uri, str(root() / "mlartifacts"))
-    database = (root() / uri.removeprefix("sqlite:///")).resolve()
+        return Location(uri, str(main_repository() / "mlartifacts"))
+    database = (main_repository() / uri.removeprefix("sqlite:///")).resolve()
     return Location(f"sqlite:///{database}", str(database.parent / "mlartifacts"))
 
 
 @contextmanager
 def locked() -> Iterator[None]:
     """Keep every other stage of this repository, in whatever copy it runs, from changing the store meanwhile."""
-    path = root() / ".dvc" / "tmp" / "mlflow.lock"
+    path = main_repository() / ".dvc" / "tmp" / "mlflow.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path, timeout=LOCK_TIMEOUT):
         yield
@@ -109,7 +105,8 @@ def open_store(location: Location):
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
-        return client, client.create_experiment(name, artifact_location=location.artifacts)
+        tags = {description.NOTE: description.OF_EXPERIMENT}
+        return client, client.create_experiment(name, artifact_location=location.artifacts, tags=tags)
     if experiment.lifecycle_stage != "active":
         raise UserError(
             f"the MLflow experiment {name!r} was deleted; "
@@ -118,8 +115,8 @@ def open_store(location: Location):
     kept = experiment.artifact_location.removeprefix("file://")
     if location.artifacts and "://" not in kept and not Path(kept).resolve().is_relative_to(location.artifacts):
         raise UserError(
-            f"{location.shown} keeps its files in {kept}, but the repository is now in {root()}: move it back, "
-            f"or delete mlflow.db and start a new record with `dvc repro -sf track`"
+            f"{location.shown} keeps its files in {kept}, but the repository is now in {main_repository()}: "
+            f"move it back, or delete mlflow.db and start a new record with `dvc repro -sf track`"
         )
     return client, experiment.experiment_id
 

@@ -1,0 +1,41 @@
+"""What a run's page in MLflow says at its top, in Markdown."""
+
+from cvae.parameters import Parameters
+
+NOTE = "mlflow.note.content"  # MLflow's tag of a run's, and of an experiment's, description
+
+OF_EXPERIMENT = """\
+Each run is one result of the pipeline in `dvc.yaml`: its parameters, its curves, its test figures, its model and
+its pictures, whichever way DVC came by it.
+
+- **Charts** (the icon above the list of runs): `train/…` and `test/…` are the curves over the epochs, in nats per
+  image; `final_test/…` are the trained model's figures; images are grids per digit, one column a run.
+- **Compare** (tick two runs): parameters and figures side by side, and under *Artifacts* the overview pictures.
+"""
+
+
+def of_run(params: dict, tags: dict[str, str]) -> str:
+    """A table of the parameters, the changed ones first and bold, and how to find the same result with DVC.
+
+    `tags`: the run's, of which those that name commit, experiments and hashes are read.
+    """
+    defaults = Parameters().model_dump()
+    changed = [name for name in params if params[name] != defaults[name]]
+    lines = ["| parameter | value | default |", "| --- | --- | --- |"]
+    lines += [f"| **{name}** | **{params[name]}** | {defaults[name]} |" for name in changed]
+    lines += [f"| {name} | {params[name]} | |" for name in params if name not in changed]
+    return "\n".join([*lines, "", *_identities(tags)]) + "\n"
+
+
+def _identities(tags: dict[str, str]) -> list[str]:
+    lines = []
+    names = tags.get("dvc.experiments", tags.get("dvc.experiment", "")).split()
+    for name in names:
+        lines.append(f"- DVC experiment `{name}`: `dvc exp apply {name}` brings its files back")
+    if commit := tags.get("git.commit"):
+        edited = ", with edited code" if tags.get("git.dirty") == "true" else ""
+        lines.append(f"- git commit `{commit[:12]}`{edited}{' is what it was run from' if names else ''}")
+    for path in ("data/raw", "data/model"):
+        if digest := tags.get(f"dvc.{path.replace('/', '.')}"):
+            lines.append(f"- `{path}` has `md5: {digest}` in dvc.lock")
+    return lines

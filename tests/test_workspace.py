@@ -1,0 +1,61 @@
+"""Where a stage runs, and how many run beside it."""
+
+import os
+
+import pytest
+
+from cvae.workspace import experiments_at_once, main_repository, share_cores
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    """A repository in which DVC runs two queued experiments and one `--temp` one; the working directory is its root."""
+    root = tmp_path / "a repository"
+    for copy in ("tmp1/.dvc/tmp", "tmp2", "standalone/tmp3", "celery/broker", "run", "cache"):
+        (root / ".dvc/tmp/exps" / copy).mkdir(parents=True)
+    monkeypatch.chdir(root)
+    monkeypatch.setenv("OMP_WAIT_POLICY", "")  # so that what is set meanwhile ends with the test
+    monkeypatch.delenv("OMP_WAIT_POLICY")
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    return root
+
+
+@pytest.mark.parametrize("folder", [".", ".dvc/tmp/exps/tmp1", ".dvc/tmp/exps/standalone/tmp3"])
+def test_the_main_repository_is_found_from_every_copy(repository, monkeypatch, folder):
+    monkeypatch.chdir(repository / folder)
+    monkeypatch.setenv("DVC_ROOT", "/somewhere/else")  # as a shell does that was opened by another pipeline's stage
+    assert main_repository() == repository
+
+
+@pytest.mark.parametrize("folder", [".dvc/tmp/exps/tmp1", ".dvc/tmp/exps/standalone/tmp3"])
+def test_copies_that_run_at_once_are_counted(repository, monkeypatch, folder):
+    monkeypatch.chdir(repository / folder)
+    assert experiments_at_once() == 3
+
+
+def test_the_repository_itself_counts_as_one(repository):
+    assert experiments_at_once() == 1
+
+
+@pytest.mark.parametrize(
+    ("folder", "threads", "policy"),
+    [
+        (".dvc/tmp/exps/tmp2", 2, "PASSIVE"),  # 3 × 2 threads on 4 cores
+        (".dvc/tmp/exps/tmp2", 1, None),
+        (".", 8, None),
+    ],
+    ids=["too many", "enough cores", "alone"],
+)
+def test_threads_sleep_while_they_wait_where_experiments_outnumber_the_cores(
+    repository, monkeypatch, folder, threads, policy
+):
+    monkeypatch.chdir(repository / folder)
+    share_cores(threads)
+    assert os.environ.get("OMP_WAIT_POLICY") == policy
+
+
+def test_a_policy_that_a_person_set_is_kept(repository, monkeypatch):
+    monkeypatch.chdir(repository / ".dvc/tmp/exps/tmp2")
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    share_cores(2)
+    assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
