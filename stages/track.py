@@ -10,7 +10,7 @@ def main() -> None:
 
     from cvae.tracking.record import record, write_receipt
 
-    write_receipt(record(params.model_dump()), "data/tracked.json")
+    write_receipt(record(params.model_dump()))
 
 
 if __name__ == "__main__":

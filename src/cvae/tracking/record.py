@@ -30,6 +30,7 @@ from cvae.tracking.store import (
     source_tags,
 )
 
+RECEIPT = "data/tracked.json"
 MEASURED = ("device", "torch.version", "train.seconds", "train.images_per_second")  # tags that only train can set
 
 
@@ -200,6 +201,6 @@ def _tag(client, run_id: str, params: dict, measured: dict[str, str], keep_descr
     client.log_batch(run_id, tags=[RunTag(name, tags[name]) for name in added if name in tags])
 
 
-def write_receipt(key: str, path: str | Path) -> None:
+def write_receipt(key: str) -> None:
     """Write the file by which DVC knows that these results are recorded."""
-    Path(path).write_text(json.dumps({PIPELINE_KEY: key}) + "\n")
+    Path(RECEIPT).write_text(json.dumps({PIPELINE_KEY: key}) + "\n")

@@ -15,7 +15,7 @@ import psutil
 from filelock import FileLock
 
 from cvae.errors import UserError
-from cvae.tracking import description
+from cvae.tracking import charts, description
 from cvae.workspace import main_repository
 
 EXPERIMENT = "cvae"
@@ -105,7 +105,7 @@ def open_store(location: Location):
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
-        tags = {description.NOTE: description.OF_EXPERIMENT}
+        tags = {description.NOTE: description.OF_EXPERIMENT, charts.TAG: charts.layout()}
         return client, client.create_experiment(name, artifact_location=location.artifacts, tags=tags)
     if experiment.lifecycle_stage != "active":
         raise UserError(
@@ -118,6 +118,8 @@ def open_store(location: Location):
             f"{location.shown} keeps its files in {kept}, but the repository is now in {main_repository()}: "
             f"move it back, or delete mlflow.db and start a new record with `dvc repro -sf track`"
         )
+    if experiment.tags.get(charts.TAG) != charts.layout():
+        client.set_experiment_tag(experiment.experiment_id, charts.TAG, charts.layout())
     return client, experiment.experiment_id
 
 
