@@ -1,10 +1,14 @@
 """A real repository of the project, small enough to run: `digits`, two epochs, one thread."""
 
+import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -16,6 +20,17 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # before anything imports MLflo
 PROJECT = Path(__file__).resolve().parent.parent
 RESULTS = ("dvc.lock", "metrics/*.json", "plots/*.csv", "plots/*.png")  # in git, and not to be depended on
 STORE = ("mlflow.db*", "mlartifacts", "tracked.json")  # what a clone does not have
+SCREENSHOTS = PROJECT / "tests/screenshots"  # of the pages that tests open, to look at; not in git
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+CHROMIUM_OPTIONS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 FOREIGN = ("DVC_", "GIT_", "MLFLOW_", "MNIST_MIRROR", "PYTHONPATH")
 
 
@@ -24,6 +39,27 @@ def environment(**variables: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     return kept | {"PATH": path, **variables}
+
+
+def closed_port() -> int:
+    """A port of this machine on which nobody listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def is_served(url: str) -> bool:
+    try:
+        return urllib.request.urlopen(url, timeout=1).status == 200
+    except OSError:
+        return False
+
+
+def wait_for(condition, seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
 
 
 @dataclass(frozen=True)
@@ -62,6 +98,10 @@ class Repository:
         """Copy as a clone is: with git's and DVC's store, not MLflow's, whose artifacts stay at absolute paths."""
         shutil.copytree(self.root, root, ignore=shutil.ignore_patterns(*STORE, *without), symlinks=True)
         return Repository(root)
+
+    def receipt(self) -> dict[str, str]:
+        """What track left for DVC."""
+        return json.loads((self.root / "data/tracked.json").read_text())
 
     @property
     def client(self):
@@ -107,3 +147,33 @@ def empty_database(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("database") / "mlflow.db"
     MlflowClient(f"sqlite:///{path}").search_experiments()
     return path
+
+
+@pytest.fixture(scope="session")
+def compared(repository, empty_database, tmp_path_factory) -> Repository:
+    """A clone with two runs: its own, from DVC's cache, and experiment `wide`, of four latents; not to be changed."""
+    compared = repository.copy(tmp_path_factory.mktemp("compared") / "cvae")
+    (compared.root / "mlflow.db").write_bytes(empty_database.read_bytes())
+    compared.dvc("repro")
+    receipt = (compared.root / "data/tracked.json").read_bytes()
+    output = compared.dvc("exp", "run", "--name", "wide", "--set-param", "latent_dims=4")
+    (compared.root / "experiment.log").write_text(output)
+    compared.restore()
+    (compared.root / "data/tracked.json").write_bytes(receipt)
+    return compared
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """The Chromium that is installed, through Playwright; where there is none, its tests are skipped, but not in CI."""
+    program = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    if program is None:
+        outcome = pytest.fail if os.environ.get("CI") else pytest.skip
+        outcome(f"no browser: none of {', '.join(CHROMIUM)} is on PATH")
+
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=CHROMIUM_OPTIONS)
+        yield browser
+        browser.close()

@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import pandas as pd
 import psutil
 import pytest
 import torch
-from conftest import FOREIGN, Repository, environment
+from conftest import FOREIGN, Repository, closed_port, environment, is_served, wait_for
 from mlflow import MlflowClient
 
 from cvae.errors import UserError
@@ -346,12 +345,6 @@ def test_a_failed_training_is_not_taken_for_the_results(workspace, params):
 # A server that is down, silent or gone
 
 
-def closed_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
-
-
 @pytest.fixture(scope="module")
 def without_server(repository, tmp_path_factory) -> dict[str, subprocess.CompletedProcess]:
     """train and track, run where no server answers; both wait, so they wait together."""
@@ -456,27 +449,13 @@ def server(workspace):
     log = open(workspace.root / "server.log", "w")  # noqa: SIM115 the server's, until it ends
     process = subprocess.Popen([*command, *places], env=variables, stdout=log, stderr=log, start_new_session=True)
     try:
-        wait_for(lambda: process.poll() is not None or answers(f"http://127.0.0.1:{port}/health"), seconds=60)
+        wait_for(lambda: process.poll() is not None or is_served(f"http://127.0.0.1:{port}/health"), seconds=60)
         assert process.poll() is None, (workspace.root / "server.log").read_text()
         yield process, f"http://127.0.0.1:{port}"
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-
-
-def answers(url: str) -> bool:
-    try:
-        return urllib.request.urlopen(url, timeout=1).status == 200
-    except OSError:
-        return False
-
-
-def wait_for(condition, seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
 
 
 # Where the store is
