@@ -9,7 +9,7 @@ READY := $(VENV)/.ready-$(shell cat requirements.txt constraints.txt | cksum | c
 # Stages call `python`, which the shell looks up on PATH, so the environment's folder comes first.
 ENV := export PATH="$$(cd "$(VENV)" && pwd)/bin:$$PATH"
 
-.PHONY: help setup run test ui plots constraints
+.PHONY: help setup run test ui plots compare constraints
 
 help:  ## List the targets.
 	@echo "Usage: make TARGET [VENV=folder] [PORT=5000]"
@@ -50,6 +50,9 @@ ui: $(READY)  ## Start the MLflow UI on 127.0.0.1 and print the link of the char
 
 plots: $(READY)  ## Write the page of `dvc plots show`: dvc_plots/index.html.
 	@$(ENV); dvc plots show
+
+compare: $(READY)  ## Compare DVC's experiments by rate and distortion: a table, plots/rate_distortion.png and .csv.
+	@$(ENV); PYTHONPATH=src python -m cvae.comparison $(ARGS)
 
 constraints: $(READY)  ## Pin anew, in constraints.txt, everything below requirements.txt.
 	@$(ENV); python -m pip install -q uv && grep -v '^-c' requirements.txt | python -m uv pip compile - \
