@@ -12,7 +12,7 @@ ENV := export PATH="$$(cd "$(VENV)" && pwd)/bin:$$PATH"
 .PHONY: help setup run test ui plots compare constraints
 
 help:  ## List the targets.
-	@echo "Usage: make TARGET [VENV=folder] [PORT=5000]"
+	@echo "Usage: make TARGET [VENV=folder] [PORT=5000] [ARGS=...]"
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do printf '  %-12s %s\n' "$$name" "$$text"; done
 
 setup: $(READY)  ## Make the virtual environment and install the requirements.
@@ -51,7 +51,7 @@ ui: $(READY)  ## Start the MLflow UI on 127.0.0.1 and print the link of the char
 plots: $(READY)  ## Write the page of `dvc plots show`: dvc_plots/index.html.
 	@$(ENV); dvc plots show
 
-compare: $(READY)  ## Compare DVC's experiments by rate and distortion: a table, plots/rate_distortion.png and .csv.
+compare: $(READY)  ## Compare DVC's experiments, all or those in ARGS: a table, plots/rate_distortion.png and .csv.
 	@$(ENV); PYTHONPATH=src python -m cvae.comparison $(ARGS)
 
 constraints: $(READY)  ## Pin anew, in constraints.txt, everything below requirements.txt.

@@ -31,7 +31,8 @@ TABLE, PICTURE = Path("plots/rate_distortion.csv"), Path("plots/rate_distortion.
 TASK = ("dataset", "likelihood")
 PICTURES_ONLY = ("grid_size", "grid_range")
 FIGURES = ("kl", "reconstruction", "negative_elbo", "active_units")
-SWEEP = "`dvc exp run --queue -S 'latent_dims=range(1,9)'`, then `dvc queue start`"
+SWEEP = "`dvc exp run --queue -S 'latent_dims=range(1,9)'` and `dvc queue start` give eight"
+EARLIER = "--num -1 finds those of all earlier commits"
 
 Value = int | float | str | None
 
@@ -95,24 +96,30 @@ def read_results(rows: Sequence[dict], names: Sequence[str] = ()) -> tuple[list[
     known = {alias for row in rows for alias in (row["Experiment"], row["rev"])}
     if unknown := [name for name in names if name not in known]:
         shown = ", ".join(sorted({name_of(row) for row in rows}))
-        raise UserError(f"no run is called {unknown[0]}; there are {shown}; --num -1 also looks at all earlier commits")
+        raise UserError(f"no run is called {unknown[0]}; there are {shown}; {EARLIER}")
     kept = [row for row in rows if not names or {row["Experiment"], row["rev"]} & set(names)]
 
-    notes, states, distinct = [], Counter(), {}
-    for row in sorted(kept, key=lambda row: (not row["Experiment"], row["rev"] == "workspace", name_of(row))):
+    states, incomplete, equal = Counter(), [], {}
+    kept.sort(key=lambda row: (not row["Experiment"], row["rev"] == "workspace", row["Experiment"] or ""))
+    for row in kept:
         if row["State"] not in (None, "Success"):
             states[row["State"].lower()] += 1
         elif (result := read_row(row)) is None:
-            notes.append(f"Left out: {name_of(row)}, which has no kl and reconstruction in metrics/test.json.")
+            incomplete.append(name_of(row))
         else:
             same = (*result.parameters.items(), result.kl, result.reconstruction, result.active_units)
-            first = distinct.setdefault(same, result)
-            if result.name not in (first.name, "workspace"):
-                notes.append(f"The same result as {first.name}: {result.name}.")
+            equal.setdefault(same, []).append(result)
+
+    notes = []
     if states:
         counts = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
-        notes.append(f"Left out: {counts}; `dvc queue status` names them.")
-    return list(distinct.values()), notes
+        notes.append(f"Left out: {counts}; `dvc queue status` names them, and `dvc queue start` runs what is queued.")
+    if incomplete:
+        notes.append(f"Left out, for want of kl and reconstruction in metrics/test.json: {', '.join(incomplete)}.")
+    for first, *others in equal.values():
+        if others := [result.name for result in others if result.name != "workspace"]:
+            notes.append(f"The same result as {first.name}: {', '.join(others)}.")
+    return [results[0] for results in equal.values()], notes
 
 
 def varied(results: Sequence[Result]) -> list[str]:
@@ -255,7 +262,8 @@ def main() -> None:
     for note in notes:
         print(note)
     if len(results) < 2:
-        raise UserError(f"needs two results, and there {'is one' if results else 'are none'}; {SWEEP} make eight")
+        count = "is one result, and nothing to compare it with" if results else "are no results to compare"
+        raise UserError(f"there {count}; {SWEEP}; {EARLIER}")
     groups = by_task(results)
     for group in groups:
         print(f"\n{group[0].task_name}: test set, nats per image; kl is the rate, reconstruction the distortion")

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
+from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import IdentityTransform
 
@@ -17,7 +18,7 @@ from cvae.figures import COLOURS
 
 # In pixels. A label further from its point than NEAR gets a line to it.
 RADIUS, NEAR = 5, 16
-REACHES = (9, NEAR, 25, 35, 46, 58, 72, 88, 106, 126, 150, 180, 215, 255, 300, 350, 410, 480)
+REACHES = (6, 10, NEAR, 25, 35, 46, 58, 72, 88, 106, 126, 150, 180, 215, 255, 300, 350, 410, 480)
 TURNS = np.deg2rad([0, 45, -45, 90, -90, 135, -135, 180, *range(9, 360, 9)])  # to the right is read best
 
 
@@ -97,7 +98,7 @@ def _draw_equal_sums(axes: Axes, points: np.ndarray) -> np.ndarray:
         text = axes.text(0, 0, f"{level:.{digits}f}", transform=IdentityTransform(), **style)
         text.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1})
         centres = first + np.arange(0.94, 0.05, -0.04)[:, None] * (last - first)
-        boxes = _boxes(centres, _half_size(text, 2))
+        boxes = _boxes(centres, _half_size(text, 2, 2))
         free = _within(boxes, axes) & ~_overlap(boxes, np.concatenate((taken, sums))).any(1)
         if not free.any():
             text.remove()
@@ -111,8 +112,9 @@ def _draw_equal_sums(axes: Axes, points: np.ndarray) -> np.ndarray:
 def _place_labels(axes: Axes, panel: Panel, sums: np.ndarray) -> None:
     """Label each point near it, where that covers no point, no sum and no other label.
 
-    Greedy, from the most crowded point to the freest: of all places around a point, the one that is near, away
-    from its neighbours, and whose line to the point crosses little. Equal input gets equal places.
+    Of all places around a point, the one that is near, away from its neighbours, and whose line to the point
+    crosses little. The most crowded point comes first; then each label may move again, now that all are there,
+    until none does. Equal input gets equal places.
     """
     points = axes.transData.transform(panel.points)
     markers = _boxes(points, (RADIUS + 1, RADIUS + 1))
@@ -123,40 +125,54 @@ def _place_labels(axes: Axes, panel: Panel, sums: np.ndarray) -> None:
     outward = (apart / distances[..., None] ** 3).sum(1)
     outward /= np.linalg.norm(outward, axis=1, keepdims=True) + 1e-5
 
-    reach, turn = (grid.ravel() for grid in np.meshgrid(REACHES, TURNS, indexing="ij"))
-    ways = np.stack((np.cos(turn), np.sin(turn)), axis=1)
-    taken, lines = sums, np.empty((0, 2, 2))
     halo = [withStroke(linewidth=3, foreground="white")]
     style = {"fontsize": 11, "ha": "center", "va": "center", "zorder": 4, "path_effects": halo}
-    for index in sorted(range(len(points)), key=lambda index: (-crowding[index], index)):
-        text = axes.text(0, 0, panel.labels[index], transform=IdentityTransform(), **style)
-        anchors = points[index] + reach[:, None] * ways
-        half_size = np.array(_half_size(text, 1))
-        centres = anchors + ways * half_size
-        boxes = _boxes(centres, half_size)
-        free = _within(boxes, axes) & ~_overlap(boxes, np.concatenate((markers, taken))).any(1)
-        if not free.any():  # the table still has it
+    texts = [axes.text(0, 0, label, transform=IdentityTransform(), **style) for label in panel.labels]
+    half_sizes = [np.array(_half_size(text, 4, 1)) for text in texts]
+
+    reach, turn = (grid.ravel() for grid in np.meshgrid(REACHES, TURNS, indexing="ij"))
+    ways = np.stack((np.cos(turn), np.sin(turn)), axis=1)
+    chosen = np.full(len(points), -1)
+    labels = np.full((len(points), 4), np.nan)  # boxes; what is not there overlaps and crosses nothing
+    lines = np.full((len(points), 2, 2), np.nan)
+    for _ in range(6):
+        before = chosen.copy()
+        for index in sorted(range(len(points)), key=lambda index: (-crowding[index], index)):
+            labels[index], lines[index] = np.nan, np.nan
+            anchors = points[index] + reach[:, None] * ways
+            boxes = _boxes(anchors + ways * half_sizes[index], half_sizes[index])
+            leaders = np.stack((np.broadcast_to(points[index], anchors.shape), anchors), axis=1)
+            taken = np.concatenate((sums, labels))
+            free = _within(boxes, axes) & ~_overlap(boxes, np.concatenate((markers, taken))).any(1)
+            if not free.any():
+                chosen[index] = -1
+                continue
+            others = np.delete(markers, index, axis=0)
+            crossed = 300 * (_touch(leaders, taken).sum(1) + _cross(leaders, lines).sum(1))
+            crossed += 20 * _touch(leaders, others).sum(1)
+            cost = reach + 8 * (1 - ways @ outward[index]) + np.where(turn == 0, 0, 2)
+            cost += 8 * _touch(curves, boxes).sum(0) + 300 * _touch(lines, boxes).sum(0)
+            cost += np.where(reach > NEAR, crossed, 0)
+            best = np.where(free, cost, np.inf).round(6).argmin()
+            chosen[index], labels[index] = best, boxes[best]
+            if reach[best] > NEAR:
+                lines[index] = leaders[best]
+        if (chosen == before).all():
+            break
+
+    for text, place, box, line in zip(texts, chosen, labels, lines, strict=True):
+        if place < 0:  # no room at all: the table still has it
             text.remove()
             continue
-        leaders = np.stack((np.broadcast_to(points[index], anchors.shape), anchors), axis=1)
-        others = np.delete(markers, index, axis=0)
-        cost = reach + 8 * (1 - ways @ outward[index]) + np.where(turn == 0, 0, 2)
-        cost += 8 * _touch(curves, boxes).sum(0) + 300 * _touch(lines, boxes).sum(0)
-        crossed = 300 * _touch(leaders, taken).sum(1) + 20 * _touch(leaders, others).sum(1)
-        crossed += 300 * _cross(leaders, lines).sum(1)
-        cost += np.where(reach > NEAR, crossed, 0)
-        best = np.where(free, cost, np.inf).round(6).argmin()
-        text.set_position(centres[best])
-        taken = np.concatenate((taken, boxes[best : best + 1]))
-        if reach[best] > NEAR:
-            lines = np.concatenate((lines, leaders[best : best + 1]))
-            ends = axes.transData.inverted().transform(leaders[best])
-            axes.plot(*ends.T, color="0.5", linewidth=0.7, zorder=2.5)
+        text.set_position((box[:2] + box[2:]) / 2)
+        if reach[place] > NEAR:
+            axes.plot(*axes.transData.inverted().transform(line).T, color="0.5", linewidth=0.7, zorder=2.5)
 
 
-def _half_size(text, margin: float) -> tuple[float, float]:
+def _half_size(text: Text, beside: float, above: float) -> tuple[float, float]:
+    """Half the width and height of `text` with that much room around it, in pixels."""
     box = text.get_window_extent()
-    return box.width / 2 + margin, box.height / 2 + margin
+    return box.width / 2 + beside, box.height / 2 + above
 
 
 def _boxes(centres: np.ndarray, half_size: Sequence[float]) -> np.ndarray:
