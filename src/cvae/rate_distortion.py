@@ -138,24 +138,23 @@ def _place_labels(axes: Axes, panel: Panel, sums: np.ndarray) -> None:
     for _ in range(6):
         before = chosen.copy()
         for index in sorted(range(len(points)), key=lambda index: (-crowding[index], index)):
-            labels[index], lines[index] = np.nan, np.nan
-            anchors = points[index] + reach[:, None] * ways
-            boxes = _boxes(anchors + ways * half_sizes[index], half_sizes[index])
-            leaders = np.stack((np.broadcast_to(points[index], anchors.shape), anchors), axis=1)
+            labels[index], lines[index], chosen[index] = np.nan, np.nan, -1
             taken = np.concatenate((sums, labels))
+            boxes = _boxes(points[index] + reach[:, None] * ways + ways * half_sizes[index], half_sizes[index])
             free = _within(boxes, axes) & ~_overlap(boxes, np.concatenate((markers, taken))).any(1)
             if not free.any():
-                chosen[index] = -1
                 continue
-            others = np.delete(markers, index, axis=0)
+            places = np.flatnonzero(free)
+            boxes, way, far = boxes[places], ways[places], reach[places]
+            leaders = points[index] + np.stack((0 * way, far[:, None] * way), axis=1)
             crossed = 300 * (_touch(leaders, taken).sum(1) + _cross(leaders, lines).sum(1))
-            crossed += 20 * _touch(leaders, others).sum(1)
-            cost = reach + 8 * (1 - ways @ outward[index]) + np.where(turn == 0, 0, 2)
+            crossed += 20 * _touch(leaders, np.delete(markers, index, axis=0)).sum(1)
+            cost = far + 8 * (1 - way @ outward[index]) + np.where(turn[places] == 0, 0, 2)
             cost += 8 * _touch(curves, boxes).sum(0) + 300 * _touch(lines, boxes).sum(0)
-            cost += np.where(reach > NEAR, crossed, 0)
-            best = np.where(free, cost, np.inf).round(6).argmin()
-            chosen[index], labels[index] = best, boxes[best]
-            if reach[best] > NEAR:
+            cost += np.where(far > NEAR, crossed, 0)
+            best = cost.round(6).argmin()
+            chosen[index], labels[index] = places[best], boxes[best]
+            if far[best] > NEAR:
                 lines[index] = leaders[best]
         if (chosen == before).all():
             break
