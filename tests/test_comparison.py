@@ -148,6 +148,7 @@ def test_curves_join_runs_that_differ_in_one_quantity():
     assert [dims[index].parameters["latent_dims"] for index in find_curves(dims)[0][0]] == [2, 9, 10]
     pairs = in_order([result("", latent_dims=d, beta=b) for d in (2, 4) for b in (2.0, 1.0, 0.5)])
     assert find_curves(pairs) == ([[0, 1, 2], [3, 4, 5]], "beta")
+    assert find_curves([*pairs, result("", latent_dims=8, beta=0.5, epochs=3)]) == ([[0, 1, 2], [3, 4, 5], [6]], "beta")
     seeds = in_order([result("", latent_dims=d, seed=s) for d in (2, 4) for s in (0, 1)])
     assert find_curves(seeds) == ([[0, 2], [1, 3]], "latent_dims")
     assert find_curves([result("", seed=s) for s in (0, 1)]) == ([], "")

@@ -206,23 +206,24 @@ def write_picture(groups: Sequence[Sequence[Result]], path: str | Path = PICTURE
 def find_curves(results: Sequence[Result]) -> tuple[list[list[int]], str]:
     """Which of `results` to join, by index: those that differ in one quantity alone, in its order; and its name.
 
-    Of several quantities it is the last of params.yaml, so that a sweep over latent_dims and beta gives a curve
-    over beta for each latent_dims. None are joined where a value comes twice or there are more than ten curves.
+    Of several quantities it is the one of the fewest curves, and the last such of params.yaml: a sweep over three
+    latent_dims and five beta gives a curve over beta for each latent_dims. None are joined where a value comes
+    twice or there are more than ten curves.
     """
     keys = varied(results)
-    numbers = [key for key in keys if all(isinstance(result.parameters[key], int | float) for result in results)]
-    quantities = [key for key in numbers if key not in ("seed", "threads")]
-    if not quantities:
-        return [], ""
-    along = quantities[-1]
-    curves: dict[tuple, dict[Value, int]] = {}
-    for index, result in enumerate(results):
-        curve = curves.setdefault(tuple(result.parameters[key] for key in keys if key != along), {})
-        curve[result.parameters[along]] = index
-    joined = [[curve[value] for value in sorted(curve)] for curve in curves.values()]
-    if sum(map(len, joined)) < len(results) or len(joined) > 10 or max(map(len, joined)) == 1:
-        return [], ""
-    return joined, along
+    best, name = [], ""
+    for along in keys:
+        values = [result.parameters[along] for result in results]
+        if along in ("seed", "threads") or not all(isinstance(value, int | float) for value in values):
+            continue
+        curves: dict[tuple, dict[Value, int]] = {}
+        for index, result in enumerate(results):
+            others = tuple(result.parameters[key] for key in keys if key != along)
+            curves.setdefault(others, {})[values[index]] = index
+        joined = [[curve[value] for value in sorted(curve)] for curve in curves.values()]
+        if sum(map(len, joined)) == len(results) > len(joined) <= (len(best) or 10):
+            best, name = joined, along
+    return best, name
 
 
 def workspace_is_current() -> bool:

@@ -76,7 +76,8 @@ def _draw_points(axes: Axes, panel: Panel) -> None:
     axes.set_xlabel("rate: KL to the prior, nats per image")
     axes.set_ylabel("distortion: reconstruction, nats per image")
     axes.set_title(panel.title, fontsize=16, pad=36)
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False, fontsize=11)
+    legend = {"ncols": 3, "frameon": False, "fontsize": 10, "columnspacing": 1.5, "handlelength": 1.5}
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), **legend)
 
 
 def _draw_equal_sums(axes: Axes, points: np.ndarray) -> np.ndarray:
@@ -150,7 +151,7 @@ def _place_labels(axes: Axes, panel: Panel, sums: np.ndarray) -> None:
             crossed = 300 * (_touch(leaders, taken).sum(1) + _cross(leaders, lines).sum(1))
             crossed += 20 * _touch(leaders, np.delete(markers, index, axis=0)).sum(1)
             cost = far + 8 * (1 - way @ outward[index]) + np.where(turn[places] == 0, 0, 2)
-            cost += 8 * _touch(curves, boxes).sum(0) + 300 * _touch(lines, boxes).sum(0)
+            cost += 14 * _touch(curves, boxes).sum(0) + 300 * _touch(lines, boxes).sum(0)
             cost += np.where(far > NEAR, crossed, 0)
             best = cost.round(6).argmin()
             chosen[index], labels[index] = places[best], boxes[best]
