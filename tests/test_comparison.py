@@ -156,6 +156,14 @@ def test_curves_join_runs_that_differ_in_one_quantity():
     assert find_curves(twice) == ([], "")
 
 
+def test_rate_is_drawn_to_the_right_and_distortion_upwards():
+    panels = comparison.panels_of(by_task([result("b", 5, 15, latent_dims=4), result("a", 3, 20)]))
+    (axes,) = draw_rate_distortion(panels).axes
+    np.testing.assert_array_equal(axes.collections[0].get_offsets(), [[3, 20], [5, 15]])
+    np.testing.assert_array_equal(axes.lines[0].get_xydata(), [[3, 20], [5, 15]])
+    assert (axes.get_xlabel()[:4], axes.get_ylabel()[:10]) == ("rate", "distortion")
+
+
 def made_up(name: str) -> Panel:
     numbers = np.random.default_rng(0)
     if name == "two":

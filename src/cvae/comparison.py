@@ -21,11 +21,15 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cvae.errors import UserError
 from cvae.parameters import Parameters
+
+if TYPE_CHECKING:
+    from cvae.rate_distortion import Panel
 
 TABLE, PICTURE = Path("plots/rate_distortion.csv"), Path("plots/rate_distortion.png")
 TASK = ("dataset", "likelihood")
@@ -190,9 +194,16 @@ def label_results(results: Sequence[Result]) -> tuple[list[str], str]:
 
 
 def write_picture(groups: Sequence[Sequence[Result]], path: str | Path = PICTURE) -> None:
-    """Draw the groups side by side, each on axes of its own."""
+    """Draw each group on axes of its own, and save them as one PNG."""
     from cvae.figures import save  # slow to import, and no error of ours needs it
-    from cvae.rate_distortion import Panel, draw_rate_distortion
+    from cvae.rate_distortion import draw_rate_distortion
+
+    save(draw_rate_distortion(panels_of(groups)), path)
+
+
+def panels_of(groups: Sequence[Sequence[Result]]) -> list["Panel"]:
+    """What the picture shows of each group."""
+    from cvae.rate_distortion import Panel
 
     panels = []
     for group in groups:
@@ -200,7 +211,7 @@ def write_picture(groups: Sequence[Sequence[Result]], path: str | Path = PICTURE
         points = np.array([(result.kl, result.reconstruction) for result in group])
         title = f"Rate and distortion on the test images: {group[0].task_name}"
         panels.append(Panel(title, points, labels, label_name, *find_curves(group)))
-    save(draw_rate_distortion(panels), path)
+    return panels
 
 
 def find_curves(results: Sequence[Result]) -> tuple[list[list[int]], str]:
