@@ -36,6 +36,11 @@ TASK = ("dataset", "likelihood")
 PICTURES_ONLY = ("grid_size", "grid_range")
 FIGURES = ("kl", "reconstruction", "negative_elbo", "active_units")
 SWEEP = "`dvc exp run --queue -S 'latent_dims=range(1,9)'` and `dvc queue start` give eight"
+ADVICE = {
+    "queued": "`dvc queue start` runs what is queued",
+    "running": "`dvc queue status` follows what runs",
+    "failed": "`dvc queue logs NAME` says why one failed",
+}
 EARLIER = "--num -1 finds those of all earlier commits"
 
 Value = int | float | str | None
@@ -117,7 +122,7 @@ def read_results(rows: Sequence[dict], names: Sequence[str] = ()) -> tuple[list[
     notes = []
     if states:
         counts = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
-        notes.append(f"Left out: {counts}; `dvc queue status` names them, and `dvc queue start` runs what is queued.")
+        notes.append("; ".join([f"Left out: {counts}", *(ADVICE[state] for state in ADVICE if state in states)]) + ".")
     if incomplete:
         notes.append(f"Left out, for want of kl and reconstruction in metrics/test.json: {', '.join(incomplete)}.")
     for first, *others in equal.values():
