@@ -1,4 +1,4 @@
-"""Draw the pictures: plots/latents, plots/manifolds, and the overviews beside them."""
+"""Draw the pictures: plots/latents, plots/manifolds, the overviews beside them, and the points of a chart."""
 
 from stages import run
 
@@ -23,6 +23,10 @@ def main() -> None:
     rendering.render_reconstructions(model, test, params.dataset, "plots/reconstructions.png")
     rendering.render_styles(model, params.dataset, params.seed, "plots/styles.png")
     rendering.render_training("plots/training.csv", params.dataset, "plots/training.png")
+
+    mu, labels = read_latents("data/latents.parquet", "test", "mu")
+    z, _ = read_latents("data/latents.parquet", "test", "z")
+    rendering.write_scatter(labels, mu, z, "plots/latents.csv")
 
 
 if __name__ == "__main__":

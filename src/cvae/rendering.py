@@ -17,6 +17,7 @@ from cvae.seeding import generator
 
 RECONSTRUCTIONS = 10  # images a label
 STYLES = 10  # draws of z
+SCATTERED = 3_000  # images at most: a page of plots carries a line of JSON for each
 
 
 def label_views(
@@ -91,3 +92,18 @@ def render_styles(model: CVAE, dataset: str, seed: int, path: str | Path) -> Non
 def render_training(history_path: str | Path, dataset: str, path: str | Path) -> None:
     """The training curves, from plots/training.csv."""
     figures.save(figures.draw_training(pd.read_csv(history_path), f"{TITLES[dataset]}: training"), path)
+
+
+def write_scatter(labels: np.ndarray, mu: np.ndarray, z: np.ndarray, path: str | Path) -> None:
+    """Samples z of the first images, all labels on one line or plane, for the chart that .dvc/plots/latents.json draws.
+
+    `labels`: (n,). `mu`, `z`: posterior means and samples, (n, latent_dims). A row of the file is an image: its
+    label, its coordinates axis_1 and axis_2, and what these are. On a line, axis_2 is the label: a strip for each.
+    """
+    labels, mu, z = labels[:SCATTERED], mu[:SCATTERED], z[:SCATTERED]
+    plane = fit_plane(mu)
+    names = [name.replace("$", "") for name in plane.names]
+    table = pd.DataFrame({"label": labels, "axis_1": plane.project(z)[:, 0].round(3)})
+    table["axis_2"] = plane.project(z)[:, 1].round(3) if len(names) == 2 else labels
+    table["name_1"], table["name_2"] = (*names, "label")[:2]
+    table.to_csv(path, index=False, lineterminator="\n")
