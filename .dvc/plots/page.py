@@ -12,6 +12,7 @@ HERE = Path(__file__).parent
 # The script of each of DVC's charts calls vegaEmbed(element, chart). A chart's menu saves it, and opens no other site.
 SNIPPET = """
 const options = {
+  renderer: "svg",
   actions: {export: true, source: false, compiled: false, editor: false},
   config: {
     font: "system-ui, sans-serif",
