@@ -10,3 +10,53 @@ READY := $(VENV)/.ready-$(shell cat requirements.txt constraints.txt | cksum | c
 ENV := export PATH="$$(cd "$(VENV)" && pwd)/bin:$$PATH"
 
 .PHONY: help setup run test ui plots compare page constraints
+
+help:  ## List the targets.
+	@echo "Usage: make TARGET [VENV=folder] [PORT=5000] [ARGS=...]"
+	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do printf '  %-12s %s\n' "$$name" "$$text"; done
+
+setup: $(READY)  ## Make the virtual environment and install the requirements.
+
+$(READY):
+	@$(PYTHON) -c 'import sys; sys.version_info < (3, 11) and sys.exit("Python 3.11 or newer is needed; PYTHON=... names one")'
+	@echo "Installing the requirements into $(VENV), once; torch and CUDA are about 5 GB."
+	test -x "$(VENV)/bin/python" || $(PYTHON) -m venv "$(VENV)"
+	"$(VENV)/bin/python" -m pip install --disable-pip-version-check --progress-bar off -r requirements.txt
+	@touch "$@"
+
+run: $(READY)  ## Run the pipeline; where its data cannot be had, run it on scikit-learn's digits.
+	@$(ENV); offline=; dataset=$$(sed -n 's/^dataset: *\([a-z-]*\).*/\1/p' params.yaml); \
+	dvc status -q download || python -m stages.download --check || case $$? in 3) offline=yes;; *) exit 1;; esac; \
+	if [ -z "$$offline" ] || dvc repro -q download 2>/dev/null; then \
+	  echo "Running the pipeline: dvc repro"; dvc repro; \
+	else \
+	  echo; \
+	  echo "The data set is neither in the cache nor within reach, so the pipeline now runs on 'digits':"; \
+	  echo "1,797 small handwritten digits that come with scikit-learn. Its figures are not the article's."; \
+	  echo "  dvc exp run -S dataset=digits"; \
+	  echo; \
+	  dvc exp run -S dataset=digits && { \
+	    echo; \
+	    echo "This ran on 'digits'. To come back, with a network or MNIST_MIRROR=<folder or URL of the four files>:"; \
+	    echo "  dvc exp run -S dataset=$$dataset"; \
+	  }; \
+	fi
+
+test: $(READY)  ## Check the style and run the tests.
+	@$(ENV); set -ex; ruff check .; ruff format --check .; python -m pytest
+
+ui: $(READY)  ## Start the MLflow UI on 127.0.0.1 and print the link of the charts.
+	@$(ENV); PYTHONPATH=src exec python -m cvae.tracking.ui --port $(PORT)
+
+plots: $(READY)  ## Write the page of `dvc plots show`: dvc_plots/index.html.
+	@$(ENV); dvc plots show
+
+page: $(READY)  ## Make that page's template anew, .dvc/plots/page.html, after a change beside it or of Vega.
+	@$(ENV); python .dvc/plots/page.py
+
+compare: $(READY)  ## Compare DVC's experiments, all or those in ARGS: a table, plots/rate_distortion.png and .csv.
+	@$(ENV); PYTHONPATH=src python -m cvae.comparison $(ARGS)
+
+constraints: $(READY)  ## Pin anew, in constraints.txt, everything below requirements.txt.
+	@$(ENV); python -m pip install -q uv && grep -v '^-c' requirements.txt | python -m uv pip compile - \
+	  --universal --python-version 3.11 --strip-extras --no-header --no-annotate --no-emit-index-url -q -o constraints.txt

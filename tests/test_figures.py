@@ -194,6 +194,37 @@ def test_tile_lays_images_out_in_reading_order():
     np.testing.assert_array_equal(tile(images, columns=3)[::2, ::2], [[0, 1, 2], [3, 4, 5]])
 
 
+def scatter(folder, latent_dims: int) -> tuple[pd.DataFrame, np.ndarray, np.ndarray, np.ndarray]:
+    """The file that is written for 4,000 images, and their labels, posterior means and samples."""
+    numbers = np.random.default_rng(0)
+    labels = numbers.integers(0, 10, 4_000).astype(np.uint8)
+    mu = numbers.normal(size=(4_000, latent_dims)).astype(np.float32)
+    z = mu + numbers.normal(size=mu.shape).astype(np.float32)
+    rendering.write_scatter(labels, mu, z, folder / "latents.csv")
+    return pd.read_csv(folder / "latents.csv"), labels[:3_000], mu[:3_000], z[:3_000]
+
+
+def test_scatter_file_has_samples_on_their_own_plane(tmp_path):
+    table, labels, _, z = scatter(tmp_path, latent_dims=2)
+    np.testing.assert_array_equal(table["label"], labels)
+    np.testing.assert_allclose(table[["axis_1", "axis_2"]], z, atol=5.1e-4)
+    assert set(zip(table["name_1"], table["name_2"], strict=True)) == {("z_0", "z_1")}
+
+
+def test_scatter_file_has_samples_of_many_dimensions_on_one_plane_for_all_labels(tmp_path):
+    table, _, mu, z = scatter(tmp_path, latent_dims=4)
+    plane = fit_plane(mu)
+    np.testing.assert_allclose(table[["axis_1", "axis_2"]], plane.project(z), atol=5.1e-4)
+    assert set(zip(table["name_1"], table["name_2"], strict=True)) == {plane.names}
+
+
+def test_scatter_file_of_a_line_has_a_strip_for_each_label(tmp_path):
+    table, labels, _, z = scatter(tmp_path, latent_dims=1)
+    np.testing.assert_allclose(table["axis_1"], z[:, 0], atol=5.1e-4)
+    np.testing.assert_array_equal(table["axis_2"], labels)
+    assert set(zip(table["name_1"], table["name_2"], strict=True)) == {("z_0", "label")}
+
+
 def test_class_names_of_other_data_sets_fit(tmp_path, splits):
     render_all(tmp_path, splits, latent_dims=2, dataset="fashion-mnist")
     assert_picture(tmp_path / "styles.png", (800, 800))

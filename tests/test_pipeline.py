@@ -110,7 +110,8 @@ def outs_of(stage: str) -> set[str]:
 
 def test_repro_makes_everything_that_the_design_names(repository):
     data = ["data/raw/train-images-idx3-ubyte.gz", "data/model/model.safetensors", "data/latents.parquet"]
-    made = [*data, "metrics/train.json", "metrics/test.json", "plots/training.csv", *(f"plots/{p}" for p in PICTURES)]
+    tables = ["metrics/train.json", "metrics/test.json", "plots/training.csv", "plots/latents.csv"]
+    made = [*data, *tables, *(f"plots/{p}" for p in PICTURES)]
     assert [path for path in made if not (repository.root / path).is_file()] == []
     assert repository.git("status", "--porcelain") == ""
     (run,) = repository.runs()
@@ -163,10 +164,11 @@ def test_plots_show_has_the_curves_and_every_picture(repository, tmp_path):
     for match in re.finditer(r"var spec = ", page):
         chart, _ = json.JSONDecoder().raw_decode(page, match.end())
         single = re.search(r'"y": {"field": "(\w+)"', json.dumps(chart))  # a chart of several has them in its rows
-        drawn |= {(row.get("field") or single[1], row["epoch"]) for row in chart["data"]["values"]}
-    assert drawn == {(name, epoch) for name in [*CURVES, "article_loss"] for epoch in ("1", "2")}
+        drawn |= {(row.get("field") or single[1], row.get("epoch")) for row in chart["data"]["values"]}
+    curves = {(name, epoch) for name in [*CURVES, "article_loss"] for epoch in ("1", "2")}
+    assert drawn == {*curves, ("axis_2", None)}  # and the scatter of latents, which has no epochs
 
-    shown = re.findall(r'<img src="([^"]+)"', page)
+    shown = re.findall(r'<img src="(static/[^"]+)"', page)
     assert sorted(shown) == sorted(f"static/workspace_plots_{name.replace('/', '_')}" for name in PICTURES)
     assert all((tmp_path / path).stat().st_size for path in shown)
 
@@ -241,7 +243,7 @@ def test_an_experiments_run_has_every_picture_as_artifact_and_as_image(clone, ex
     _, (run,) = experiment
     files = Path(run.info.artifact_uri)
     assert files.is_relative_to(clone.root)
-    top = {"images", "params.yaml", "test.json", "train.json", "training.csv"}
+    top = {"images", "latents.csv", "params.yaml", "test.json", "train.json", "training.csv"}
     named = {path.relative_to(files).as_posix() for path in files.rglob("*") if path.is_file()}
     images = {name for name in named if name.startswith("images/")}
     assert named - images == {*PICTURES, *(top - {"images"})}
