@@ -1,6 +1,7 @@
 """Train's MLflow run, written as training goes and never in its way."""
 
 import logging
+import os
 import queue
 import sys
 import threading
@@ -8,6 +9,7 @@ import time
 from contextlib import contextmanager
 from types import TracebackType
 
+from cvae.errors import UserError
 from cvae.tracking import description, keys
 from cvae.tracking.store import (
     TRAINING_KEY,
@@ -42,6 +44,8 @@ class LiveRun:
         self._warned = False
         self._last_tags: dict[str, str] = {}
         self._started = int(time.time() * 1000)
+        self._parent = os.getppid()
+        self._location = locate()  # here: at the end, the folder of an experiment that was killed is gone
         self._thread = threading.Thread(target=self._write, name="mlflow", daemon=True)
 
     def __enter__(self) -> "LiveRun":
@@ -50,7 +54,14 @@ class LiveRun:
         return self
 
     def log(self, row: dict[str, float]) -> None:
-        """Log one epoch's figures; `row["epoch"]` is the step. Returns at once."""
+        """Log one epoch's figures; `row["epoch"]` is the step. Returns at once.
+
+        Raises:
+            UserError: DVC, which ran this, was killed. `dvc queue kill --force` and `dvc queue stop --kill` do that
+                and delete the experiment's folder, but leave its stage running: nobody would take up the results.
+        """
+        if "DVC_STAGE" in os.environ and os.getppid() != self._parent:
+            raise UserError(f"DVC was killed; training ends with it, after epoch {row['epoch']}")
         self._rows.put(row | {"time": time.time()})
 
     def complete(self, tags: dict[str, str]) -> None:
@@ -62,13 +73,13 @@ class LiveRun:
             self._status = "KILLED" if issubclass(kind, KeyboardInterrupt) else "FAILED"
             self._last_tags = {"error": str(error).splitlines()[0][:500]} if str(error) else {}
         self._rows.put(None)
-        patience = SERVER_PATIENCE if locate().is_server else PATIENCE
+        patience = SERVER_PATIENCE if self._location.is_server else PATIENCE
         self._thread.join(patience)
         if self._thread.is_alive():
-            self._warn(locate().complaint(TimeoutError(f"not done within {patience:g} s")))
+            self._warn(self._location.complaint(TimeoutError(f"not done within {patience:g} s")))
 
     def _write(self) -> None:
-        location = locate()
+        location = self._location
         try:
             with locked():
                 client, experiment = open_store(location)
