@@ -172,7 +172,10 @@ def source_tags() -> dict[str, str]:
 
 
 def experiment_name() -> str | None:
-    """DVC's name of the experiment that this is a stage of, if it is one."""
+    """DVC's name of the experiment that this is a stage of, if it is one; not that of another repository's."""
+    named = os.environ.get("DVC_ROOT")  # both are inherited, where a stage of another repository runs this one
+    if named and Path(named).resolve() != main_repository().resolve():
+        return None
     return os.environ.get("DVC_EXP_NAME") or None
 
 
