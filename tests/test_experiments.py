@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -104,15 +104,21 @@ def wait_for_queue(repository: Repository, seconds: float = 300) -> None:
         if all(status == "Success" for *_, status in tasks):
             return
         if time.monotonic() > end or any(status == "Failed" for *_, status in tasks):
-            logs = [subprocess.run([*DVC, "queue", "logs", n], cwd=repository.root, env=environment(), text=True,
-                    capture_output=True) for _, n, _ in tasks]
+            logs = [
+                subprocess.run(
+                    [*DVC, "queue", "logs", n], cwd=repository.root, env=environment(), text=True, capture_output=True
+                )
+                for _, n, _ in tasks
+            ]
             pytest.fail(f"{tasks}\n" + "\n".join(log.stdout + log.stderr for log in logs))
         time.sleep(2)
 
 
 def queue_lines(repository: Repository) -> list[str]:
     lines = repository.dvc("queue", "status").splitlines()
-    return [line for line in lines if line.split()[-1:] and line.split()[-1] in ("Queued", "Running", "Success", "Failed")]
+    return [
+        line for line in lines if line.split()[-1:] and line.split()[-1] in ("Queued", "Running", "Success", "Failed")
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -220,8 +226,9 @@ def test_a_run_has_the_names_of_all_experiments_with_its_results(sweep, named):
 
 @pytest.fixture(scope="module")
 def applied(lab, named) -> str:
-    """What `dvc repro` printed after `dvc exp apply`."""
-    lab.dvc("exp", "apply", "small")
+    """What `dvc repro` printed after `dvc exp apply` of one of the sweep, which a worker ran elsewhere."""
+    (one,) = [run for run in named if run.data.params["latent_dims"] == "1"]
+    lab.dvc("exp", "apply", one.info.run_name)
     return lab.dvc("repro")
 
 
@@ -231,17 +238,13 @@ def test_repro_after_apply_finds_the_run_again(lab, named, applied):
 
 
 def test_diffs_compare_the_figures_that_mlflow_has(lab, named, applied):
-    experiments = by_experiment(named)
-    before = next(run for run in named if run.data.params["latent_dims"] == "2" and run.info.run_name != "small")
-    compared = json.loads(lab.dvc("exp", "diff", "HEAD", "small", "--json"))
-    assert {name: (change["old"], change["new"]) for name, change in compared["params"]["params.yaml"].items()} == {
-        "hidden_dims": (256, 64),
-        "seed": (0, 1),
-    }
-    for diff in (compared["metrics"], json.loads(lab.dvc("metrics", "diff", "--json"))):
-        change = diff["metrics/test.json"]["loss"]
-        assert change["old"] == pytest.approx(before.data.metrics[final("loss")], rel=1e-7)
-        assert change["new"] == pytest.approx(experiments["small"].data.metrics[final("loss")], rel=1e-7)
+    old, new = (next(run for run in named if run.data.params["latent_dims"] == dims) for dims in ("2", "1"))
+    compared = json.loads(lab.dvc("exp", "diff", "HEAD", new.info.run_name, "--json"))
+    assert compared["params"] == {"params.yaml": {"latent_dims": {"old": 2, "new": 1, "diff": -1}}}
+    for metrics in (compared["metrics"], json.loads(lab.dvc("metrics", "diff", "--json"))):
+        change = metrics["metrics/test.json"]["loss"]
+        assert change["old"] == pytest.approx(old.data.metrics[final("loss")], rel=1e-7)
+        assert change["new"] == pytest.approx(new.data.metrics[final("loss")], rel=1e-7)
 
 
 def test_plots_diff_draws_both_sides(lab, applied, tmp_path):
@@ -258,3 +261,232 @@ def test_a_branch_of_an_experiment_holds_the_figures_that_mlflow_has(lab, named)
     figures = json.loads(lab.git("show", "small-branch:metrics/test.json"))
     logged = by_experiment(named)["small"].data.metrics
     assert {final(name): value for name, value in figures.items()}.items() <= logged.items()
+
+
+# A repository that another one runs, and new pictures of a known training
+
+
+@pytest.fixture(scope="module")
+def elsewhere(repository, empty_database, tmp_path_factory) -> Repository:
+    """A clone at a path that is not ASCII, with an empty store."""
+    clone = repository.copy(tmp_path_factory.mktemp("elsewhere") / "Zoë's räume" / "cvae")
+    (clone.root / "mlflow.db").write_bytes(empty_database.read_bytes())
+    return clone
+
+
+@pytest.fixture(scope="module")
+def leaked(elsewhere, tmp_path_factory) -> tuple[Path, list]:
+    """Runs after `dvc repro` with what DVC sets for a stage of another project, and that project."""
+    other = tmp_path_factory.mktemp("other")
+    variables = {"DVC_ROOT": str(other), "DVC_EXP_NAME": "of-the-other", "DVC_STAGE": "nested"}
+    elsewhere.run(*DVC, "repro", **variables)
+    return other, elsewhere.runs()
+
+
+def test_variables_of_another_dvc_project_do_not_lead_the_record_astray(elsewhere, leaked):
+    other, (run,) = leaked
+    assert list(other.iterdir()) == []
+    assert_whole(elsewhere.client, run)
+    assert Path(run.info.artifact_uri).is_relative_to(elsewhere.root)
+    assert run.info.run_name == "digits epochs=2 threads=1"
+    assert not [name for name, value in run.data.tags.items() if "of-the-other" in value]
+
+
+@pytest.fixture(scope="module")
+def redrawn(elsewhere, leaked) -> tuple[str, list]:
+    """What `dvc exp run` printed after a change of the pictures alone, and the runs that there were then."""
+    output = elsewhere.dvc("exp", "run", "--name", "coarse", "--set-param", "grid_size=4")
+    return output, elsewhere.runs()
+
+
+def test_new_pictures_make_a_whole_run_and_leave_the_old_one_as_it_was(elsewhere, leaked, redrawn):
+    (before,) = leaked[1]
+    output, (after, added) = redrawn
+    assert stages_run(output) == ["render", "track"]
+    assert as_it_is(after) == as_it_is(before)
+    assert_whole(elsewhere.client, before)
+    assert_whole(elsewhere.client, added)
+    assert (added.info.run_name, added.data.params["grid_size"]) == ("coarse", "4")
+    same, other = (Path(run.info.artifact_uri, "manifolds/3.png").read_bytes() for run in (before, added))
+    assert same != other
+
+
+def test_git_checkout_and_repro_go_back_to_the_first_run(elsewhere, redrawn):
+    _, runs = redrawn
+    elsewhere.git("checkout", "--", ".")
+    assert stages_run(elsewhere.dvc("repro")) == ["track"]
+    assert [as_it_is(run) for run in elsewhere.runs()] == [as_it_is(run) for run in runs]
+
+
+# Killed, broken, and begun again
+
+
+@contextmanager
+def started(repository: Repository, *arguments: str, **variables: str):
+    """DVC in a process group of its own, what it prints in dvc.log; killed at the end, if it still runs."""
+    with open(repository.root / ".dvc" / "tmp" / "printed.log", "w") as log:
+        process = subprocess.Popen(
+            [*DVC, *arguments],
+            cwd=repository.root,
+            env=environment(**variables),
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        try:
+            yield process
+        finally:
+            kill_group(process)
+
+
+def kill_group(process: subprocess.Popen) -> None:
+    with suppress(ProcessLookupError):  # it has ended, and every child of it
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def steps(client: MlflowClient, run) -> int:
+    return len(client.get_metric_history(run.info.run_id, LOSS))
+
+
+@pytest.fixture(scope="module")
+def faults(repository, empty_database, tmp_path_factory) -> dict[str, list]:
+    """The runs in one repository after each of four faults, and after the `dvc repro` that follows them."""
+    hurt = repository.copy(tmp_path_factory.mktemp("faults") / "cvae")
+    (hurt.root / "mlflow.db").write_bytes(empty_database.read_bytes())
+    runs = {}
+
+    hurt.set(learning_rate="10.0", prior_std="1.0e-30")
+    hurt.run(*DVC, "repro", status=255)
+    runs["diverged"] = hurt.runs()
+
+    hurt.git("checkout", "params.yaml")
+    hurt.set(epochs=1_000_000)
+    with started(hurt, "repro") as dvc:
+        wait_for(lambda: any(run.info.status == "RUNNING" and steps(hurt.client, run) for run in hurt.runs()))
+        kill_group(dvc)
+    runs["killed"] = hurt.runs()
+
+    with started(hurt, "repro") as dvc:
+        known = {run.info.run_id for run in hurt.runs()}
+        wait_for(lambda: any(run.info.run_id not in known and steps(hurt.client, run) for run in hurt.runs()))
+        (train,) = psutil.Process(dvc.pid).children(recursive=True)
+        dvc.kill()
+        wait_for(lambda: not train.is_running() or train.status() == psutil.STATUS_ZOMBIE)
+    runs["orphaned"] = hurt.runs()
+
+    hurt.git("checkout", "params.yaml")
+    with open(hurt.root / "src/cvae/training.py", "a") as code:
+        code.write("# so that DVC's cache does not have the training\n")
+    with started(hurt, "repro") as dvc:
+        wait_for(lambda: any(TRACKING in run.data.tags for run in hurt.runs()))
+        kill_group(dvc)
+    runs["half tracked"] = hurt.runs()
+
+    assert stages_run(hurt.dvc("repro")) == ["track"]
+    runs["whole"] = hurt.runs()
+    assert_whole(hurt.client, runs["whole"][-1])
+    assert hurt.dvc("repro").endswith("Data and pipelines are up to date.\n")
+    return runs
+
+
+def test_a_training_that_diverges_leaves_a_failed_run_that_says_why(faults):
+    (run,) = faults["diverged"]
+    assert run.info.status == "FAILED"
+    assert "training diverged in epoch 1" in run.data.tags["error"]
+
+
+def test_a_training_killed_with_its_dvc_is_closed_by_the_next(faults):
+    *_, killed = faults["killed"]
+    assert killed.info.status == "RUNNING", "killed with SIGKILL, it could not say so"
+    later = {run.info.run_id: run.info.status for run in faults["orphaned"]}
+    assert later[killed.info.run_id] == "KILLED"
+
+
+def test_a_training_ends_when_its_dvc_is_killed(faults):
+    *_, orphan = faults["orphaned"]
+    assert orphan.info.status == "FAILED"
+    assert orphan.data.tags["error"].startswith("DVC was killed")
+
+
+def test_repro_after_faults_makes_one_whole_run_and_leaves_none_open(faults):
+    *_, half = faults["half tracked"]
+    assert half.info.status in ("RUNNING", "FINISHED")
+    assert PIPELINE_KEY not in half.data.tags
+    assert [run.info.status for run in faults["whole"]] == ["FAILED", "KILLED", "FAILED", "FINISHED"]
+
+
+# A tracking server that keeps the artifacts too, gone in mid-training and back
+
+
+@contextmanager
+def server(folder: Path, port: int):
+    """A real MLflow server, as `mlflow server` makes it by default: artifacts go through it."""
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    places = ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder / "kept")]
+    variables = environment(MLFLOW_DISABLE_TELEMETRY="true", MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false")
+    with open(folder / "server.log", "a") as log:
+        process = subprocess.Popen(
+            [*command, *places], cwd=folder, env=variables, stdout=log, stderr=log, start_new_session=True
+        )
+        try:
+            wait_for(lambda: process.poll() is not None or answers(f"http://127.0.0.1:{port}/health"), seconds=60)
+            assert process.poll() is None, (folder / "server.log").read_text()
+            yield process
+        finally:
+            kill_group(process)
+
+
+@pytest.fixture(scope="module")
+def served(repository, empty_database, tmp_path_factory):
+    """A clone whose runs are on a server that was gone in mid-training, and a client of the server."""
+    clone = repository.copy(tmp_path_factory.mktemp("served") / "cvae")
+    folder = tmp_path_factory.mktemp("server")
+    (folder / "mlflow.db").write_bytes(empty_database.read_bytes())
+    backend = Repository(folder)
+    port = closed_port()
+    tracking = {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}"}
+
+    code = clone.root / "src/cvae/training.py"
+    waiting = "        yield row\n        while not __import__('os').path.exists('server-is-gone'):\n            pass\n"
+    assert code.read_text().count("        yield row\n") == 1
+    code.write_text(code.read_text().replace("        yield row\n", waiting))
+    with server(folder, port) as process, started(clone, "repro", **tracking) as dvc:
+        wait_for(lambda: any(steps(backend.client, run) for run in backend.runs()))
+        kill_group(process)
+        (clone.root / "server-is-gone").touch()
+        assert dvc.wait(timeout=120) != 0
+    printed = (clone.root / ".dvc/tmp/printed.log").read_text()
+    left = backend.runs()
+
+    with server(folder, port):
+        again = clone.run(*DVC, "repro", **tracking).stdout
+        yield clone, MlflowClient(tracking["MLFLOW_TRACKING_URI"]), printed, left, again
+
+
+def test_a_server_gone_in_mid_training_stops_track_and_not_training(served):
+    _, _, printed, (left,), _ = served
+    assert "training goes on" in printed
+    assert "Trained in" in printed
+    assert "failed to reproduce 'track'" in printed
+    assert left.info.status == "RUNNING"
+
+
+def test_repro_when_the_server_is_back_records_all_on_it(served):
+    clone, client, _, (left,), again = served
+    assert stages_run(again) == ["track"]
+    runs = client.search_runs([left.info.experiment_id], order_by=["attributes.start_time"])
+    assert [run.info.status for run in runs] == ["KILLED", "FINISHED"]
+    assert_whole(client, runs[1])
+    assert not [name for name in ("mlflow.db", "mlruns", "mlartifacts") if (clone.root / name).exists()]
+
+
+def test_pictures_and_model_come_back_through_the_server(served, tmp_path):
+    clone, client, *_ = served
+    experiment = client.get_experiment_by_name("cvae")
+    assert experiment.artifact_location.startswith("mlflow-artifacts:")
+    (run,) = client.search_runs([experiment.experiment_id], "attributes.status = 'FINISHED'")
+    picture = client.download_artifacts(run.info.run_id, "manifolds/3.png", str(tmp_path))
+    assert Path(picture).read_bytes() == (clone.root / "plots/manifolds/3.png").read_bytes()
+    weights = list((clone.root.parent.parent).glob("server*/kept/**/model.safetensors"))
+    assert [path.read_bytes() for path in weights] == [(clone.root / "data/model/model.safetensors").read_bytes()]
