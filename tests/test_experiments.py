@@ -11,6 +11,7 @@ import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import mlflow
 import psutil
 import pytest
 import yaml
@@ -356,7 +357,7 @@ def faults(repository, empty_database, tmp_path_factory) -> dict[str, list]:
     (hurt.root / "mlflow.db").write_bytes(empty_database.read_bytes())
     runs = {}
 
-    hurt.set(learning_rate="10.0", prior_std="1.0e-30")
+    hurt.set(learning_rate=10)
     hurt.run(*DVC, "repro", status=255)
     runs["diverged"] = hurt.runs()
 
@@ -445,7 +446,8 @@ def served(repository, empty_database, tmp_path_factory):
     (folder / "mlflow.db").write_bytes(empty_database.read_bytes())
     backend = Repository(folder)
     port = closed_port()
-    tracking = {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}"}
+    uri = f"http://127.0.0.1:{port}"
+    tracking = {"MLFLOW_TRACKING_URI": uri}
 
     code = clone.root / "src/cvae/training.py"
     waiting = "        yield row\n        while not __import__('os').path.exists('server-is-gone'):\n            pass\n"
@@ -461,11 +463,11 @@ def served(repository, empty_database, tmp_path_factory):
 
     with server(folder, port):
         again = clone.run(*DVC, "repro", **tracking).stdout
-        yield clone, MlflowClient(tracking["MLFLOW_TRACKING_URI"]), printed, left, again
+        yield clone, MlflowClient(uri), uri, printed, left, again
 
 
 def test_a_server_gone_in_mid_training_stops_track_and_not_training(served):
-    _, _, printed, (left,), _ = served
+    *_, printed, (left,), _ = served
     assert "training goes on" in printed
     assert "Trained in" in printed
     assert "failed to reproduce 'track'" in printed
@@ -473,7 +475,7 @@ def test_a_server_gone_in_mid_training_stops_track_and_not_training(served):
 
 
 def test_repro_when_the_server_is_back_records_all_on_it(served):
-    clone, client, _, (left,), again = served
+    clone, client, *_, (left,), again = served
     assert stages_run(again) == ["track"]
     runs = client.search_runs([left.info.experiment_id], order_by=["attributes.start_time"])
     assert [run.info.status for run in runs] == ["KILLED", "FINISHED"]
@@ -482,11 +484,14 @@ def test_repro_when_the_server_is_back_records_all_on_it(served):
 
 
 def test_pictures_and_model_come_back_through_the_server(served, tmp_path):
-    clone, client, *_ = served
+    clone, client, uri, *_ = served
     experiment = client.get_experiment_by_name("cvae")
     assert experiment.artifact_location.startswith("mlflow-artifacts:")
     (run,) = client.search_runs([experiment.experiment_id], "attributes.status = 'FINISHED'")
     picture = client.download_artifacts(run.info.run_id, "manifolds/3.png", str(tmp_path))
     assert Path(picture).read_bytes() == (clone.root / "plots/manifolds/3.png").read_bytes()
-    weights = list((clone.root.parent.parent).glob("server*/kept/**/model.safetensors"))
-    assert [path.read_bytes() for path in weights] == [(clone.root / "data/model/model.safetensors").read_bytes()]
+    (model,) = run.outputs.model_outputs
+    source = client.get_logged_model(model.model_id).artifact_location
+    files = mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=str(tmp_path), tracking_uri=uri)
+    (weights,) = Path(files).rglob("model.safetensors")
+    assert weights.read_bytes() == (clone.root / "data/model/model.safetensors").read_bytes()
