@@ -20,18 +20,18 @@ from mlflow import MlflowClient
 from test_pipeline import PICTURES, stages_run
 from test_tracking import answers, closed_port, wait_for
 
+from cvae.tracking.live import metric_name
 from cvae.tracking.store import PIPELINE_KEY, TRACKING
 
-LOSS = "train_loss"
-CURVES = [f"{split}_{part}" for split in ("train", "test") for part in ("loss", "reconstruction", "kl")]
-CURVES += ["article_loss"]
+COLUMNS = [f"{split}_{part}" for split in ("train", "test") for part in ("loss", "reconstruction", "kl")]
+CURVES = [metric_name(column) for column in [*COLUMNS, "article_loss"]]
 FIGURES = ("loss", "reconstruction", "kl", "active_units")  # of metrics/test.json
 DVC = [sys.executable, "-m", "dvc"]
 
 
 def final(figure: str) -> str:
     """MLflow's name of a figure of metrics/test.json."""
-    return f"final_test_{figure}"
+    return f"final_test/{figure}"
 
 
 def files_of(client: MlflowClient, run, folder: str | None = None) -> set[str]:
@@ -347,7 +347,7 @@ def kill_group(process: subprocess.Popen) -> None:
 
 
 def steps(client: MlflowClient, run) -> int:
-    return len(client.get_metric_history(run.info.run_id, LOSS))
+    return len(client.get_metric_history(run.info.run_id, CURVES[0]))
 
 
 @pytest.fixture(scope="module")
