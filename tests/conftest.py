@@ -4,11 +4,14 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -31,6 +34,10 @@ CHROMIUM_OPTIONS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+PICTURES = sorted(
+    [f"{name}.png" for name in ("latents", "manifolds", "reconstructions", "styles", "training")]
+    + [f"{folder}/{digit}.png" for folder in ("latents", "manifolds") for digit in range(10)]
+)
 FOREIGN = ("DVC_", "GIT_", "MLFLOW_", "MNIST_MIRROR", "PYTHONPATH")
 
 
@@ -55,11 +62,39 @@ def is_served(url: str) -> bool:
         return False
 
 
-def wait_for(condition, seconds: float = 30) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 30) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.05)
+
+
+def stages_run(output: str) -> list[str]:
+    """The stages that DVC ran, by what it printed; not those whose results it had."""
+    return re.findall(r"Running stage '(\w+)'", output)
+
+
+def kill_group(process: subprocess.Popen) -> None:
+    """Kill `process`, which leads a process group, and all of the group."""
+    with suppress(ProcessLookupError):  # it has ended, and every child of it
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+@contextmanager
+def mlflow_server(folder: Path, port: int, *options: str) -> Iterator[subprocess.Popen]:
+    """A real `mlflow server` on the database in `folder`, from when it answers: its process, which leads a group."""
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", *options]
+    variables = environment(MLFLOW_DISABLE_TELEMETRY="true", MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false")
+    with open(folder / "server.log", "a") as log:
+        process = subprocess.Popen(command, cwd=folder, env=variables, stdout=log, stderr=log, start_new_session=True)
+        try:
+            wait_for(lambda: process.poll() is not None or is_served(f"http://127.0.0.1:{port}/health"), seconds=60)
+            assert process.poll() is None, (folder / "server.log").read_text()
+            yield process
+        finally:
+            kill_group(process)
 
 
 @dataclass(frozen=True)

@@ -3,22 +3,27 @@
 import csv
 import io
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import mlflow
 import psutil
 import pytest
 import yaml
-from conftest import Repository, environment
+from conftest import (
+    PICTURES,
+    Repository,
+    closed_port,
+    environment,
+    kill_group,
+    mlflow_server,
+    stages_run,
+    wait_for,
+)
 from mlflow import MlflowClient
-from test_pipeline import PICTURES, stages_run
-from test_tracking import answers, closed_port, wait_for
 
 from cvae.tracking.live import metric_name
 from cvae.tracking.store import PIPELINE_KEY, TRACKING
@@ -340,12 +345,6 @@ def started(repository: Repository, *arguments: str, **variables: str):
             kill_group(process)
 
 
-def kill_group(process: subprocess.Popen) -> None:
-    with suppress(ProcessLookupError):  # it has ended, and every child of it
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
 def steps(client: MlflowClient, run) -> int:
     return len(client.get_metric_history(run.info.run_id, CURVES[0]))
 
@@ -420,24 +419,6 @@ def test_repro_after_faults_makes_one_whole_run_and_leaves_none_open(faults):
 # A tracking server that keeps the artifacts too, gone in mid-training and back
 
 
-@contextmanager
-def server(folder: Path, port: int):
-    """A real MLflow server, as `mlflow server` makes it by default: artifacts go through it."""
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    places = ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder / "kept")]
-    variables = environment(MLFLOW_DISABLE_TELEMETRY="true", MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false")
-    with open(folder / "server.log", "a") as log:
-        process = subprocess.Popen(
-            [*command, *places], cwd=folder, env=variables, stdout=log, stderr=log, start_new_session=True
-        )
-        try:
-            wait_for(lambda: process.poll() is not None or answers(f"http://127.0.0.1:{port}/health"), seconds=60)
-            assert process.poll() is None, (folder / "server.log").read_text()
-            yield process
-        finally:
-            kill_group(process)
-
-
 @pytest.fixture(scope="module")
 def served(repository, empty_database, tmp_path_factory):
     """A clone whose runs are on a server that was gone in mid-training, and a client of the server."""
@@ -447,13 +428,14 @@ def served(repository, empty_database, tmp_path_factory):
     backend = Repository(folder)
     port = closed_port()
     uri = f"http://127.0.0.1:{port}"
+    keeping = ("--artifacts-destination", str(folder / "kept"))  # as by default: artifacts go through the server
     tracking = {"MLFLOW_TRACKING_URI": uri}
 
     code = clone.root / "src/cvae/training.py"
     waiting = "        yield row\n        while not __import__('os').path.exists('server-is-gone'):\n            pass\n"
     assert code.read_text().count("        yield row\n") == 1
     code.write_text(code.read_text().replace("        yield row\n", waiting))
-    with server(folder, port) as process, started(clone, "repro", **tracking) as dvc:
+    with mlflow_server(folder, port, *keeping) as process, started(clone, "repro", **tracking) as dvc:
         wait_for(lambda: any(steps(backend.client, run) for run in backend.runs()))
         kill_group(process)
         (clone.root / "server-is-gone").touch()
@@ -461,7 +443,7 @@ def served(repository, empty_database, tmp_path_factory):
     printed = (clone.root / ".dvc/tmp/printed.log").read_text()
     left = backend.runs()
 
-    with server(folder, port):
+    with mlflow_server(folder, port, *keeping):
         again = clone.run(*DVC, "repro", **tracking).stdout
         yield clone, MlflowClient(uri), uri, printed, left, again
 

@@ -7,18 +7,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import PROJECT, Repository
+from conftest import PICTURES, PROJECT, Repository, stages_run
 
 STAGES = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]
-PICTURES = sorted(
-    [f"{name}.png" for name in ("latents", "manifolds", "reconstructions", "styles", "training")]
-    + [f"{folder}/{digit}.png" for folder in ("latents", "manifolds") for digit in range(10)]
-)
 CURVES = [f"{split}_{part}" for split in ("train", "test") for part in ("loss", "reconstruction", "kl")]
-
-
-def stages_run(output: str) -> list[str]:
-    return re.findall(r"Running stage '(\w+)'", output)
 
 
 # What dvc.yaml declares
@@ -203,13 +195,9 @@ def test_forced_repro_repeats_to_the_byte_and_adds_no_run(clone):
 
 
 @pytest.fixture(scope="module")
-def experiment(clone):
+def experiment(compared):
     """`dvc exp run -n wide -S latent_dims=4`: what it printed, and the runs that it added."""
-    before = {run.info.run_id for run in clone.runs()}
-    output = clone.dvc("exp", "run", "--name", "wide", "--set-param", "latent_dims=4")
-    added = [run for run in clone.runs() if run.info.run_id not in before]
-    clone.restore()
-    return output, added
+    return (compared.root / "experiment.log").read_text(), compared.runs()[1:]
 
 
 def test_an_experiment_runs_train_and_what_follows(experiment):
@@ -225,24 +213,24 @@ def test_an_experiment_adds_one_finished_run_of_its_name(experiment):
     assert run.data.tags["dvc.experiments"] == "wide"
 
 
-def test_an_experiments_run_has_every_parameter(clone, experiment):
+def test_an_experiments_run_has_every_parameter(compared, experiment):
     _, (run,) = experiment
-    params = yaml.safe_load((clone.root / "params.yaml").read_text()) | {"latent_dims": 4}
+    params = yaml.safe_load((compared.root / "params.yaml").read_text()) | {"latent_dims": 4}
     assert run.data.params == {name: str(value) for name, value in params.items()}
 
 
-def test_an_experiments_run_has_a_step_of_every_curve_per_epoch(clone, experiment):
+def test_an_experiments_run_has_a_step_of_every_curve_per_epoch(compared, experiment):
     _, (run,) = experiment
     for name in [*(curve.replace("_", "/", 1) for curve in CURVES), "train/article_loss"]:
-        history = clone.client.get_metric_history(run.info.run_id, name)
+        history = compared.client.get_metric_history(run.info.run_id, name)
         assert [metric.step for metric in history] == [1, 2], name
     assert "final_test/active_units" in run.data.metrics
 
 
-def test_an_experiments_run_has_every_picture_as_artifact_and_as_image(clone, experiment):
+def test_an_experiments_run_has_every_picture_as_artifact_and_as_image(compared, experiment):
     _, (run,) = experiment
     files = Path(run.info.artifact_uri)
-    assert files.is_relative_to(clone.root)
+    assert files.is_relative_to(compared.root)
     top = {"images", "latents.csv", "params.yaml", "test.json", "train.json", "training.csv"}
     named = {path.relative_to(files).as_posix() for path in files.rglob("*") if path.is_file()}
     images = {name for name in named if name.startswith("images/")}
@@ -252,14 +240,14 @@ def test_an_experiments_run_has_every_picture_as_artifact_and_as_image(clone, ex
     assert sorted(logged) == sorted(name.removesuffix(".png").replace("/", "~") for name in PICTURES)
 
 
-def test_an_experiments_run_has_its_data_model_and_origin(clone, experiment):
+def test_an_experiments_run_has_its_data_model_and_origin(compared, experiment):
     _, (run,) = experiment
     assert [used.dataset.name for used in run.inputs.dataset_inputs] == ["digits"]
     assert len(run.outputs.model_outputs) == 1
-    lock = yaml.safe_load((clone.root / "dvc.lock").read_text())["stages"]
+    lock = yaml.safe_load((compared.root / "dvc.lock").read_text())["stages"]
     assert run.data.tags["dvc.data.raw"] == lock["download"]["outs"][0]["md5"]
     assert run.data.tags["dvc.data.model"] != lock["train"]["outs"][0]["md5"], "the clone is back at latent_dims 2"
-    assert run.data.tags["git.commit"] == clone.git("rev-parse", "HEAD").strip()
+    assert run.data.tags["git.commit"] == compared.git("rev-parse", "HEAD").strip()
     assert {"device", "torch.version", "train.seconds", "train.images_per_second"} <= run.data.tags.keys()
 
 

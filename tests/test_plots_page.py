@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import PROJECT, SCREENSHOTS, Repository
+from conftest import PROJECT, SCREENSHOTS
 
 CURVES = {"Loss": 2, "Reconstruction": 2, "KL": 2, "plots_training_csv": 1}  # charts, and how many curves each has
 SCATTER = "plots_latents_csv"
@@ -101,16 +101,6 @@ def show(browser, repository, tmp_path_factory) -> Opened:
 
 
 @pytest.fixture(scope="module")
-def compared(repository, empty_database, tmp_path_factory) -> Repository:
-    """With HEAD, whose latents have two dimensions, the experiment `wide`, of four."""
-    compared = repository.copy(tmp_path_factory.mktemp("compared") / "cvae")
-    (compared.root / "mlflow.db").write_bytes(empty_database.read_bytes())
-    compared.dvc("exp", "run", "--name", "wide", "--set-param", "latent_dims=4", "render")
-    compared.restore()
-    return compared
-
-
-@pytest.fixture(scope="module")
 def diff(browser, compared, tmp_path_factory) -> Opened:
     folder = tmp_path_factory.mktemp("diff")
     compared.dvc("plots", "diff", "HEAD", "wide", "--out", str(folder))
@@ -122,10 +112,13 @@ def scatters(browser, compared, tmp_path_factory) -> Opened:
     """The scatters of HEAD, of `wide`, and of latents of one dimension in the workspace."""
     from cvae.rendering import write_scatter
 
+    table = compared.root / "plots/latents.csv"
+    kept = table.read_bytes()
     z = np.random.default_rng(0).normal(size=(200, 1))
-    write_scatter(np.arange(200) % 10, z, z, compared.root / "plots/latents.csv")
+    write_scatter(np.arange(200) % 10, z, z, table)
     folder = tmp_path_factory.mktemp("scatters")
     compared.dvc("plots", "diff", "HEAD", "wide", "workspace", "--targets", "plots/latents.csv", "--out", str(folder))
+    table.write_bytes(kept)
     return open_page(browser, folder, "plots-diff-latents.png")
 
 

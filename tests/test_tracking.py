@@ -2,12 +2,10 @@
 
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +13,7 @@ import pandas as pd
 import psutil
 import pytest
 import torch
-from conftest import FOREIGN, Repository, closed_port, environment, is_served, wait_for
+from conftest import FOREIGN, Repository, closed_port, environment, kill_group, mlflow_server, wait_for
 from mlflow import MlflowClient
 
 from cvae.errors import UserError
@@ -417,13 +415,14 @@ def test_a_silent_server_keeps_training_waiting_no_longer_than_its_patience(work
 
 def test_a_server_that_goes_away_is_missed_and_not_waited_for(workspace, params, monkeypatch, capfd):
     monkeypatch.setattr(live, "SERVER_PATIENCE", 2.0)
-    with server(workspace) as (process, uri):
+    uri = f"http://127.0.0.1:{(port := closed_port())}"
+    artifacts = ("--default-artifact-root", str(workspace.root / "mlartifacts"))
+    with mlflow_server(workspace.root, port, *artifacts) as process:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
         with LiveRun(params, MEASURED) as run:
             run.log(rows()[0])
             wait_for(lambda: steps_of_all(workspace) == 1)
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            kill_group(process)
             capfd.readouterr()
             started = time.monotonic()
             run.log(rows()[1])
@@ -436,26 +435,6 @@ def test_a_server_that_goes_away_is_missed_and_not_waited_for(workspace, params,
     set_process(workspace.client, workspace.runs()[0], *dead_process())
     record(params)
     assert sorted(run.info.status for run in workspace.runs()) == ["FINISHED", "KILLED"]
-
-
-@contextmanager
-def server(workspace):
-    """A real MLflow server on the workspace's database: its process, which leads a group, and its address."""
-    port = closed_port()
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    places = ["--backend-store-uri", f"sqlite:///{workspace.root}/mlflow.db"]
-    places += ["--default-artifact-root", str(workspace.root / "mlartifacts")]
-    variables = environment(MLFLOW_DISABLE_TELEMETRY="true", MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false")
-    log = open(workspace.root / "server.log", "w")  # noqa: SIM115 the server's, until it ends
-    process = subprocess.Popen([*command, *places], env=variables, stdout=log, stderr=log, start_new_session=True)
-    try:
-        wait_for(lambda: process.poll() is not None or is_served(f"http://127.0.0.1:{port}/health"), seconds=60)
-        assert process.poll() is None, (workspace.root / "server.log").read_text()
-        yield process, f"http://127.0.0.1:{port}"
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
 
 
 # Where the store is
