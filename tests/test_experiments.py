@@ -25,6 +25,7 @@ from conftest import (
 )
 from mlflow import MlflowClient
 
+from cvae.tracking.description import NOTE
 from cvae.tracking.live import metric_name
 from cvae.tracking.store import PIPELINE_KEY, TRACKING
 
@@ -65,8 +66,8 @@ def assert_whole(client: MlflowClient, run, epochs: int = 2) -> None:
 
 
 def as_it_is(run) -> tuple:
-    """All that a run holds, to compare; which experiments share it may grow."""
-    tags = {name: value for name, value in run.data.tags.items() if name != "dvc.experiments"}
+    """All that a run holds, to compare; save its experiments' names, which grow, and the description that has them."""
+    tags = {name: value for name, value in run.data.tags.items() if name not in ("dvc.experiments", NOTE)}
     return run.info.run_id, run.info.status, run.info.end_time, run.data.params, run.data.metrics, tags
 
 
@@ -117,7 +118,7 @@ def wait_for_queue(repository: Repository, seconds: float = 300) -> None:
                 for _, n, _ in tasks
             ]
             pytest.fail(f"{tasks}\n" + "\n".join(log.stdout + log.stderr for log in logs))
-        time.sleep(2)
+        time.sleep(3)  # asking takes a second of a core that they need
 
 
 def queue_lines(repository: Repository) -> list[str]:
