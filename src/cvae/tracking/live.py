@@ -60,9 +60,9 @@ class LiveRun:
             UserError: DVC, which ran this, was killed. `dvc queue kill --force` and `dvc queue stop --kill` do that
                 and delete the experiment's folder, but leave its stage running: nobody would take up the results.
         """
+        self._rows.put(row | {"time": time.time()})
         if "DVC_STAGE" in os.environ and os.getppid() != self._parent:
             raise UserError(f"DVC was killed; training ends with it, after epoch {row['epoch']}")
-        self._rows.put(row | {"time": time.time()})
 
     def complete(self, tags: dict[str, str]) -> None:
         """Say that what training made is written, so that track can find this run; `tags` are added to it."""
