@@ -62,7 +62,8 @@ def is_served(url: str) -> bool:
         return False
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 30) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
+    """Wait for what takes a few seconds, and many on a machine with other work."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"
@@ -90,7 +91,7 @@ def mlflow_server(folder: Path, port: int, *options: str) -> Iterator[subprocess
     with open(folder / "server.log", "a") as log:
         process = subprocess.Popen(command, cwd=folder, env=variables, stdout=log, stderr=log, start_new_session=True)
         try:
-            wait_for(lambda: process.poll() is not None or is_served(f"http://127.0.0.1:{port}/health"), seconds=60)
+            wait_for(lambda: process.poll() is not None or is_served(f"http://127.0.0.1:{port}/health"))
             assert process.poll() is None, (folder / "server.log").read_text()
             yield process
         finally:

@@ -1,15 +1,13 @@
 """MLflow's pages in a real browser: what a person sees of two runs."""
 
 import json
-import os
 import re
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from conftest import SCREENSHOTS, closed_port, environment, is_served, wait_for
+from conftest import SCREENSHOTS, closed_port, environment, is_served, kill_group, wait_for
 
 pytestmark = pytest.mark.usefixtures("browser")
 DIGITS = [f"manifolds/{digit}" for digit in range(10)]
@@ -30,12 +28,11 @@ def ui(compared, tmp_path_factory) -> str:
             start_new_session=True,
         )
     try:
-        wait_for(lambda: process.poll() is not None or is_served(f"http://127.0.0.1:{port}/health"), seconds=90)
+        wait_for(lambda: process.poll() is not None or is_served(f"http://127.0.0.1:{port}/health"))
         assert process.poll() is None, log.read_text()
         yield log.read_text()
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        kill_group(process)
 
 
 def link(printed: str, name: str) -> str:
@@ -105,7 +102,7 @@ def test_the_charts_page_has_a_row_of_manifolds_a_digit_and_a_column_a_run(ui, p
             rows.setdefault(row, []).append(image.evaluate("image => image.naturalWidth"))
         return all(len(rows.get(name, [])) == 2 and all(rows[name]) for name in DIGITS)
 
-    wait_for(lambda: all_shown() or page.wait_for_timeout(200), seconds=60)
+    wait_for(lambda: all_shown() or page.wait_for_timeout(200))
     photograph(page, "mlflow-manifolds")
 
 
