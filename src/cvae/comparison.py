@@ -6,7 +6,8 @@ log-likelihood, both in nats per image of the test set, without the Gaussian's c
 metrics/test.json weighs `kl` with it, so that it cannot be compared across values of beta.
 
 Nats of one data set and likelihood say nothing about those of another: each pair gets a table and axes of its own.
-What a run has in grid_size and grid_range moves no figure, so they do not set runs apart.
+What a run has in grid_size and grid_range moves no figure, and device and threads none but by rounding, so they
+do not set runs apart.
 
 The picture and its table are of this clone's experiments, which git does not carry, and are made again in
 seconds: .gitignore names them. `git add --force` keeps one.
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 TABLE, PICTURE = Path("plots/rate_distortion.csv"), Path("plots/rate_distortion.png")
 TASK = ("dataset", "likelihood")
-PICTURES_ONLY = ("grid_size", "grid_range")
+IMMATERIAL = ("device", "threads", "grid_size", "grid_range")
 FIGURES = ("kl", "reconstruction", "negative_elbo", "active_units")
 SWEEP = "`dvc exp run --queue -S 'latent_dims=range(1,9)'` and `dvc queue start` give eight"
 ADVICE = {
@@ -79,7 +80,7 @@ def read_row(row: dict) -> Result | None:
     figures = {key: row.get(f"metrics/test.json:{key}", row.get(key)) for key in ("kl", "reconstruction")}
     if not all(isinstance(figure, float) and math.isfinite(figure) for figure in figures.values()):
         return None
-    keys = [key for key in Parameters.model_fields if key not in PICTURES_ONLY]
+    keys = [key for key in Parameters.model_fields if key not in IMMATERIAL]
     parameters = {key: _whole(row.get(f"params.yaml:{key}", row.get(key))) for key in keys}
     units = _whole(row.get("metrics/test.json:active_units", row.get("active_units")))
     return Result(name_of(row), parameters, **figures, active_units=units if isinstance(units, int) else None)
@@ -223,21 +224,21 @@ def find_curves(results: Sequence[Result]) -> tuple[list[list[int]], str]:
     """Which of `results` to join, by index: those that differ in one quantity alone, in its order; and its name.
 
     Of several quantities it is the one of the fewest curves, and the last such of params.yaml: a sweep over three
-    latent_dims and five beta gives a curve over beta for each latent_dims. None are joined where a value comes
-    twice or there are more than ten curves.
+    latent_dims and five beta gives a curve over beta for each latent_dims. Of results with the same value the
+    first is joined; none are, where that would take more than ten curves.
     """
     keys = varied(results)
     best, name = [], ""
     for along in keys:
         values = [result.parameters[along] for result in results]
-        if along in ("seed", "threads") or not all(isinstance(value, int | float) for value in values):
+        if along == "seed" or not all(isinstance(value, int | float) for value in values):
             continue
         curves: dict[tuple, dict[Value, int]] = {}
         for index, result in enumerate(results):
             others = tuple(result.parameters[key] for key in keys if key != along)
-            curves.setdefault(others, {})[values[index]] = index
+            curves.setdefault(others, {}).setdefault(values[index], index)
         joined = [[curve[value] for value in sorted(curve)] for curve in curves.values()]
-        if sum(map(len, joined)) == len(results) > len(joined) <= (len(best) or 10):
+        if max(map(len, joined)) > 1 and len(joined) <= (len(best) or 10):
             best, name = joined, along
     return best, name
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from cvae.errors import UserError
 from cvae.tracking import charts
 from cvae.tracking.record import RECEIPT
-from cvae.tracking.store import PIPELINE_KEY, find, locate, locked, open_store
+from cvae.tracking.store import PIPELINE_KEY, close_killed_runs, find, locate, locked, open_store
 
 
 def main() -> None:
@@ -20,6 +20,7 @@ def main() -> None:
     location = locate()
     with locked():
         client, experiment = open_store(location)
+        close_killed_runs(client, experiment)
     server = location.shown if location.is_server else f"http://127.0.0.1:{port}"
     print(f"Charts of all runs: {server}/{charts.page(experiment)}")
     if run := _present_run(client, experiment):
