@@ -50,7 +50,7 @@ def prepare(repository: Path, settings: list[str]) -> Path:
     run(PROJECT, "git", "clone", "--quiet", str(PROJECT), str(repository))
     run(repository, "git", "config", "user.name", "Benchmark")
     run(repository, "git", "config", "user.email", "benchmark@example.org")
-    run(repository, "dvc", "exp", "run", "--set-param", settings[0], *set_params(settings[1:]), "--pull", "download")
+    run(repository, "dvc", "exp", "run", "--set-param", settings[0], *set_params(settings[1:]), "download")
     run(repository, "git", "commit", "--quiet", "--all", "--message", "What the experiments start from")
     return repository
 

@@ -151,6 +151,16 @@ def test_a_run_describes_itself_and_names_its_experiments(workspace, params, mon
     assert "dvc exp apply second" in note(workspace)
 
 
+def test_ten_runs_have_ten_colours(workspace, params):
+    location = store.locate()
+    with store.locked():
+        client, experiment = store.open_store(location)
+        for _ in range(12):
+            store.create_run(client, experiment, params, {})
+    colours = [run.data.tags["mlflow.runColor"] for run in workspace.runs()]
+    assert all(len(set(colours[start : start + 10])) == 10 for start in range(3))
+
+
 def test_a_description_that_a_person_wrote_is_kept(workspace, params, monkeypatch):
     record(params)
     (run,) = workspace.runs()

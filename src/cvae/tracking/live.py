@@ -10,17 +10,15 @@ from contextlib import contextmanager
 from types import TracebackType
 
 from cvae.errors import UserError
-from cvae.tracking import description, keys
+from cvae.tracking import keys
 from cvae.tracking.store import (
     TRAINING_KEY,
     close_killed_runs,
+    create_run,
     import_mlflow,
     locate,
     locked,
     open_store,
-    process_tags,
-    run_name,
-    source_tags,
 )
 
 PATIENCE = 60.0  # seconds to wait at the end for a local store, which other stages may hold
@@ -84,9 +82,8 @@ class LiveRun:
             with locked():
                 client, experiment = open_store(location)
                 close_killed_runs(client, experiment)
-            tags = source_tags() | process_tags() | self._tags | {"dvc.stage": "train"}
-            tags[description.NOTE] = description.of_run(self._params, tags)
-            run = client.create_run(experiment, start_time=self._started, tags=tags, run_name=run_name(self._params))
+                tags = self._tags | {"dvc.stage": "train"}
+                run = create_run(client, experiment, self._params, tags, self._started)
             with _system_metrics(run.info.run_id, location.uri):
                 self._write_to(client, run.info.run_id)
         except Exception as error:  # whatever ails a store must not end a training

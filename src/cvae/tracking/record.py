@@ -18,6 +18,7 @@ from cvae.tracking.store import (
     TRAINING_KEY,
     Location,
     close_killed_runs,
+    create_run,
     experiment_name,
     find,
     import_mlflow,
@@ -61,7 +62,8 @@ def record(params: dict) -> str:
         else:
             live = _choose_live(unfinished)
             verb = "complete" if live else "are now"
-            run_id = live.info.run_id if live else _create(client, experiment, params, training)
+            tags = {"dvc.stage": "track", TRAINING_KEY: training, TRACKING: "true"}
+            run_id = (live or create_run(client, experiment, params, tags)).info.run_id
             try:
                 _complete(client, run_id, params)
             except KeyboardInterrupt:
@@ -116,11 +118,6 @@ def _measured(runs: list) -> dict[str, str]:
         if "train.seconds" in run.data.tags:
             return {name: run.data.tags[name] for name in MEASURED if name in run.data.tags}
     return {"torch.version": importlib.metadata.version("torch")}
-
-
-def _create(client, experiment: str, params: dict, training: str) -> str:
-    tags = source_tags() | process_tags() | {"dvc.stage": "track", TRAINING_KEY: training, TRACKING: "true"}
-    return client.create_run(experiment, tags=tags, run_name=run_name(params)).info.run_id
 
 
 def _complete(client, run_id: str, params: dict) -> None:

@@ -19,6 +19,11 @@ from cvae.tracking import charts, description
 from cvae.workspace import main_repository
 
 EXPERIMENT = "cvae"
+COLOUR = "mlflow.runColor"  # MLflow's tag
+COLOURS = (  # matplotlib's tab10
+    *("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd"),
+    *("#8c564b", "#e377c2", "#7f7f7f", "#bcbd22", "#17becf"),
+)
 LOCK_TIMEOUT = 300  # seconds; recording one pipeline takes less than ten
 
 TRAINING_KEY = "training.key"  # of what training made; set when it is done
@@ -121,6 +126,19 @@ def open_store(location: Location):
     if experiment.tags.get(charts.TAG) != charts.layout():
         client.set_experiment_tag(experiment.experiment_id, charts.TAG, charts.layout())
     return client, experiment.experiment_id
+
+
+def create_run(client, experiment: str, params: dict, tags: dict[str, str], start_time: int | None = None):
+    """A new run with its name, description, origin, and a colour that the latest ones do not have.
+
+    Called under the lock. `start_time`: in milliseconds; now, if None. MLflow's own colours repeat by chance.
+    """
+    latest = client.search_runs([experiment], order_by=["attributes.start_time DESC"], max_results=len(COLOURS) - 1)
+    taken = {run.data.tags.get(COLOUR) for run in latest}
+    colour = next(colour for colour in COLOURS if colour not in taken)
+    tags = source_tags() | process_tags() | {COLOUR: colour} | tags
+    tags[description.NOTE] = description.of_run(params, tags)
+    return client.create_run(experiment, start_time=start_time, tags=tags, run_name=run_name(params))
 
 
 def find(client, experiment: str, tag: str, value: str) -> list:
