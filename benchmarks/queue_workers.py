@@ -1,6 +1,6 @@
 """How long eight short experiments take: one after another, and queued with two workers.
 
-    python benchmarks/queue_workers.py [--dataset mnist] [--epochs 5] [--jobs 2]
+    python benchmarks/queue_workers.py [--dataset mnist] [--epochs 3] [--jobs 2]
 
 Each way runs in a clone of its own of this repository's last commit, so that none finds another's results in
 DVC's cache. Measured with nothing else running on two cores (torch 2.11.0, DVC 3.67.1):
@@ -24,7 +24,7 @@ TIMEOUT = 3600  # seconds
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dataset", default="mnist")
-    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
 

@@ -1,16 +1,18 @@
 """Train the model: data/model, plots/training.csv, metrics/train.json, and a live MLflow run."""
 
+import os
 import time
 
 from stages import run
 
 from cvae.parameters import read_parameters
-from cvae.workspace import share_cores
+from cvae.sharing import share_cores
 
 
 def main() -> None:
     params = read_parameters()
     share_cores(params.threads)
+    parent = os.getppid()
 
     import torch
 
@@ -44,6 +46,10 @@ def main() -> None:
         for row in show_progress(map(rounded, rows), params.epochs):
             history.append(row)
             live.log(row)
+            if (
+                "DVC_STAGE" in os.environ and os.getppid() != parent
+            ):  # `dvc queue stop --kill` leaves its stages running
+                raise KeyboardInterrupt("DVC was killed, so nobody would take up the results")
         seconds = time.perf_counter() - started
 
         model.save("data/model")

@@ -61,7 +61,7 @@ def test_equal_results_appear_once_under_the_experiments_name():
 
 
 def test_results_that_differ_in_a_parameter_or_a_figure_are_kept_apart():
-    rows = [row("a"), row("b", seed=1.0), row("c", kl=3.0000001)]
+    rows = [row("a"), row("b", seed=1.0), row("c", kl=3.01)]
     assert [result.name for result in read_results(rows)[0]] == ["a", "b", "c"]
 
 
@@ -296,3 +296,17 @@ def test_a_workspace_edited_since_its_figures_is_left_out_and_torch_and_mlflow_a
         "one",
         "three",
     ]
+
+
+def test_a_commit_edited_since_its_figures_is_left_out(swept):
+    repository, _ = swept
+    assert "Left out" not in run_command(repository, "one", "three").stdout
+    repository.set(latent_dims=7)
+    repository.git("commit", "--quiet", "--message", "Edit, and run nothing", "params.yaml")
+    try:
+        output = run_command(repository, "--num", "2").stdout
+    finally:
+        repository.git("reset", "--quiet", "--hard", "HEAD~1")
+    branch = repository.git("branch", "--show-current").strip()
+    assert f"Left out, edited since the figures were measured: {branch}." in output
+    assert not [line for line in output.splitlines() if line.split()[1:2] == ["7"]]

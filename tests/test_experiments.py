@@ -413,7 +413,7 @@ def test_a_training_killed_with_its_dvc_is_closed_by_the_next(faults):
 
 def test_a_training_ends_when_its_dvc_is_killed(faults):
     *_, orphan = faults["orphaned"]
-    assert orphan.info.status == "FAILED"
+    assert orphan.info.status == "KILLED"
     assert orphan.data.tags["error"].startswith("DVC was killed")
 
 
@@ -421,7 +421,7 @@ def test_repro_after_faults_makes_one_whole_run_and_leaves_none_open(faults):
     *_, half = faults["half tracked"]
     assert half.info.status in ("RUNNING", "FINISHED")
     assert PIPELINE_KEY not in half.data.tags
-    assert [run.info.status for run in faults["whole"]] == ["FAILED", "KILLED", "FAILED", "FINISHED"]
+    assert [run.info.status for run in faults["whole"]] == ["FAILED", "KILLED", "KILLED", "FINISHED"]
 
 
 # A tracking server that keeps the artifacts too, gone in mid-training and back

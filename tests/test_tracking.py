@@ -185,6 +185,17 @@ def test_a_training_of_some_length_has_system_metrics(workspace, params, monkeyp
     assert 0 <= run.data.metrics["system/cpu_utilization_percentage"] <= 100
 
 
+def test_losses_are_logged_where_the_system_cannot_be_measured(workspace, params, monkeypatch, capfd):
+    from mlflow.system_metrics import system_metrics_monitor
+
+    monkeypatch.delattr(system_metrics_monitor.SystemMetricsMonitor, "start")
+    train(params)
+    (run,) = workspace.runs()
+    assert run.info.status == "FINISHED"
+    assert len(history(workspace.client, run, "train/loss")) == len(rows())
+    assert capfd.readouterr().err == ""
+
+
 def test_a_repeated_training_leaves_no_second_run(workspace, params):
     for seconds in ("1.0", "2.0"):
         train(params, seconds)

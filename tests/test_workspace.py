@@ -4,7 +4,9 @@ import os
 
 import pytest
 
-from cvae.workspace import experiments_at_once, main_repository, share_cores
+from cvae import sharing
+from cvae.sharing import experiments_at_once, share_cores
+from cvae.workspace import main_repository
 
 
 @pytest.fixture
@@ -16,7 +18,7 @@ def repository(tmp_path, monkeypatch):
     monkeypatch.chdir(root)
     monkeypatch.setenv("OMP_WAIT_POLICY", "")  # so that what is set meanwhile ends with the test
     monkeypatch.delenv("OMP_WAIT_POLICY")
-    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(sharing, "cores", lambda: 4)
     return root
 
 

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import yaml
 
 from cvae.errors import UserError
 from cvae.parameters import Parameters
@@ -36,13 +37,13 @@ TABLE, PICTURE = Path("plots/rate_distortion.csv"), Path("plots/rate_distortion.
 TASK = ("dataset", "likelihood")
 IMMATERIAL = ("device", "threads", "grid_size", "grid_range")
 FIGURES = ("kl", "reconstruction", "negative_elbo", "active_units")
-SWEEP = "`dvc exp run --queue -S 'latent_dims=range(1,9)'` and `dvc queue start` give eight"
+SWEEP = "`dvc exp run --queue -n dims -S threads=1 -S 'latent_dims=range(1,9)' && dvc queue start -j 2` makes eight"
 ADVICE = {
     "queued": "`dvc queue start` runs what is queued",
     "running": "`dvc queue status` follows what runs",
     "failed": "`dvc queue logs NAME` says why one failed",
 }
-EARLIER = "--num -1 finds those of all earlier commits"
+EARLIER = "`make compare ARGS='--num -1'` finds those of all earlier commits"
 
 Value = int | float | str | None
 
@@ -117,7 +118,8 @@ def read_results(rows: Sequence[dict], names: Sequence[str] = ()) -> tuple[list[
         elif (result := read_row(row)) is None:
             incomplete.append(name_of(row))
         else:
-            same = (*result.parameters.items(), result.kl, result.reconstruction, result.active_units)
+            figures = (shown_figure(figure) for figure in (result.kl, result.reconstruction))
+            same = (*result.parameters.items(), *figures, result.active_units)
             equal.setdefault(same, []).append(result)
 
     notes = []
@@ -128,7 +130,8 @@ def read_results(rows: Sequence[dict], names: Sequence[str] = ()) -> tuple[list[
         notes.append(f"Left out, for want of kl and reconstruction in metrics/test.json: {', '.join(incomplete)}.")
     for first, *others in equal.values():
         if others := [result.name for result in others if result.name != "workspace"]:
-            notes.append(f"The same result as {first.name}: {', '.join(others)}.")
+            more = [f"{len(others) - 5} more"] if len(others) > 5 else []
+            notes.append(f"The same result as {first.name}: {', '.join([*others[:5], *more])}.")
     return [results[0] for results in equal.values()], notes
 
 
@@ -160,12 +163,16 @@ def shown(value: Value) -> str:
     return "–" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
+def shown_figure(figure: float) -> str:
+    return f"{figure:.3f}"
+
+
 def format_table(results: Sequence[Result]) -> str:
     """A table of results of one task, for a terminal: names to the left, numbers to the right."""
     keys = varied(results)
     rows = [("experiment", *keys, *FIGURES)]
     for result in results:
-        figures = (f"{figure:.3f}" for figure in (result.kl, result.reconstruction, result.negative_elbo))
+        figures = map(shown_figure, (result.kl, result.reconstruction, result.negative_elbo))
         parameters = (shown(result.parameters[key]) for key in keys)
         rows.append((result.name, *parameters, *figures, shown(result.active_units)))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -249,6 +256,18 @@ def workspace_is_current() -> bool:
     return subprocess.run(command, capture_output=True).returncode == 0
 
 
+def commit_is_current(rev: str) -> bool:
+    """Whether a commit's figures are of its params.yaml: dvc.lock has the parameters that they were measured by."""
+    params, lock = (
+        subprocess.run(["git", "show", f"{rev}:{file}"], capture_output=True, text=True).stdout
+        for file in ("params.yaml", "dvc.lock")
+    )
+    given, measured = yaml.safe_load(params) or {}, {}
+    for stage in (yaml.safe_load(lock) or {}).get("stages", {}).values():
+        measured |= stage.get("params", {}).get("params.yaml", {})
+    return all(given.get(key) == measured[key] for key in measured if key not in IMMATERIAL)
+
+
 def find_results(names: Sequence[str], revs: Sequence[str], num: int) -> tuple[list[Result], list[str]]:
     """`read_results` of what DVC knows of `num` commits back from each of `revs`, or from HEAD.
 
@@ -262,7 +281,11 @@ def find_results(names: Sequence[str], revs: Sequence[str], num: int) -> tuple[l
         rows = exp_show(revs=list(revs) or None, num=num)
     except DvcException as error:
         raise UserError(f"DVC cannot list the experiments: {' '.join(str(error).split())}") from None
-    results, notes = read_results(rows, names)
+    edited = [row for row in rows if not row["Experiment"] and row["rev"] != "workspace"]
+    edited = [row for row in edited if not commit_is_current(row["rev"])]
+    results, notes = read_results([row for row in rows if row not in edited], names)
+    if edited:
+        notes.append(f"Left out, edited since the figures were measured: {', '.join(row['rev'] for row in edited)}.")
     if any(result.name == "workspace" for result in results) and not workspace_is_current():
         results = [result for result in results if result.name != "workspace"]
         notes.append("Left out: workspace, edited since its figures were measured; `dvc repro` measures them anew.")
@@ -271,7 +294,7 @@ def find_results(names: Sequence[str], revs: Sequence[str], num: int) -> tuple[l
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m cvae.comparison", description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", metavar="NAME", help="compare only these experiments, branches or commits")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="compare only these, called as `dvc exp show` does")
     parser.add_argument("--rev", action="append", default=[], help="start from this commit, not HEAD; may be repeated")
     parser.add_argument("-n", "--num", type=int, default=1, help="look at this many commits back from there; -1: all")
     arguments = parser.parse_args()

@@ -1,6 +1,5 @@
 """Where a stage runs: in the repository itself, or in a temporary copy that DVC made of it for an experiment."""
 
-import os
 from pathlib import Path
 
 EXPERIMENTS = (".dvc", "tmp", "exps")  # of the repository: DVC's folder of the copies
@@ -16,23 +15,3 @@ def main_repository() -> Path:
         if folder.parts[-len(EXPERIMENTS) :] == EXPERIMENTS:
             return folder.parents[len(EXPERIMENTS) - 1]
     return workspace
-
-
-def experiments_at_once() -> int:
-    """How many experiments run in temporary copies now, if this is one of them; 1 in the repository itself."""
-    repository = main_repository()
-    copies = repository.joinpath(*EXPERIMENTS)
-    return len([*copies.glob("tmp*"), *copies.glob("standalone/tmp*")]) if Path.cwd() != repository else 1
-
-
-def share_cores(threads: int) -> None:
-    """Have this process's `threads` sleep between two pieces of work, if experiments at once outnumber the cores.
-
-    OpenMP's threads spin while they wait, which is quickest where each has a core of its own, and where two
-    share one keeps the other from its work: two trainings at once, of two threads each on two cores, took 5.7
-    times as long as one alone, and 1.6 times as long with this. Results are the same to the bit. It must be
-    called before torch, whose OpenMP reads the variable once, is imported.
-    """
-    experiments = experiments_at_once()
-    if experiments > 1 and experiments * threads > (os.cpu_count() or 1):
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

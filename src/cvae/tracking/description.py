@@ -29,12 +29,11 @@ def of_run(params: dict, tags: dict[str, str]) -> str:
 
 def _identities(tags: dict[str, str]) -> list[str]:
     lines = []
-    names = tags.get("dvc.experiments", tags.get("dvc.experiment", "")).split()
-    for name in names:
+    for name in tags.get("dvc.experiments", tags.get("dvc.experiment", "")).split():
         lines.append(f"- DVC experiment `{name}`: `dvc exp apply {name}` brings its files back")
     if commit := tags.get("git.commit"):
-        edited = ", with edited code" if tags.get("git.dirty") == "true" else ""
-        lines.append(f"- git commit `{commit[:12]}`{edited}{' is what it was run from' if names else ''}")
+        edited = ", with code edited since" if tags.get("git.dirty") == "true" else ""
+        lines.append(f"- run from git commit `{commit[:12]}`{edited}")
     for path in ("data/raw", "data/model"):
         if digest := tags.get(f"dvc.{path.replace('/', '.')}"):
             lines.append(f"- `{path}` has `md5: {digest}` in dvc.lock")

@@ -1,15 +1,13 @@
 """Train's MLflow run, written as training goes and never in its way."""
 
 import logging
-import os
 import queue
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import TracebackType
 
-from cvae.errors import UserError
 from cvae.tracking import keys
 from cvae.tracking.store import (
     TRAINING_KEY,
@@ -42,7 +40,6 @@ class LiveRun:
         self._warned = False
         self._last_tags: dict[str, str] = {}
         self._started = int(time.time() * 1000)
-        self._parent = os.getppid()
         self._location = locate()  # here: at the end, the folder of an experiment that was killed is gone
         self._thread = threading.Thread(target=self._write, name="mlflow", daemon=True)
 
@@ -52,15 +49,8 @@ class LiveRun:
         return self
 
     def log(self, row: dict[str, float]) -> None:
-        """Log one epoch's figures; `row["epoch"]` is the step. Returns at once.
-
-        Raises:
-            UserError: DVC, which ran this, was killed. `dvc queue kill --force` and `dvc queue stop --kill` do that
-                and delete the experiment's folder, but leave its stage running: nobody would take up the results.
-        """
+        """Log one epoch's figures; `row["epoch"]` is the step. Returns at once."""
         self._rows.put(row | {"time": time.time()})
-        if "DVC_STAGE" in os.environ and os.getppid() != self._parent:
-            raise UserError(f"DVC was killed; training ends with it, after epoch {row['epoch']}")
 
     def complete(self, tags: dict[str, str]) -> None:
         """Say that what training made is written, so that track can find this run; `tags` are added to it."""
@@ -115,17 +105,24 @@ class LiveRun:
 
 @contextmanager
 def _system_metrics(run_id: str, uri: str):
-    """MLflow's own measure of processor, memory, disk and GPU, every ten seconds of a training that takes as long."""
+    """MLflow's own measure of processor, memory, disk and GPU, every ten seconds of a training that takes as long.
+
+    Whatever ails it, the losses are logged.
+    """
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
     for chatty in ("mlflow.system_metrics", "mlflow.utils.autologging_utils.metrics_queue"):  # of a server that is gone
         logging.getLogger(chatty).setLevel(logging.CRITICAL)
-    monitor = SystemMetricsMonitor(run_id, sampling_interval=SAMPLING, tracking_uri=uri)
-    monitor.start()
+    monitor = None
+    with suppress(Exception):
+        monitor = SystemMetricsMonitor(run_id, sampling_interval=SAMPLING, tracking_uri=uri)
+        monitor.start()
     try:
         yield
     finally:
-        monitor.finish()
+        with suppress(Exception):
+            if monitor:
+                monitor.finish()
 
 
 def log_rows(client, run_id: str, rows: list[dict[str, float]]) -> None:

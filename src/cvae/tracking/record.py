@@ -57,7 +57,8 @@ def record(params: dict) -> str:
 
         if whole:
             run_id, verb = whole[0].info.run_id, "are already"
-            edited = whole[0].data.tags.get(description.NOTE) != description.of_run(params, whole[0].data.tags)
+            ours = description.of_run(params, whole[0].data.tags)
+            edited = whole[0].data.tags.get(description.NOTE, ours) != ours
             _tag(client, run_id, params, measured, keep_description=edited)
         else:
             live = _choose_live(unfinished)

@@ -20,10 +20,8 @@ from cvae.workspace import main_repository
 
 EXPERIMENT = "cvae"
 COLOUR = "mlflow.runColor"  # MLflow's tag
-COLOURS = (  # matplotlib's tab10
-    *("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd"),
-    *("#8c564b", "#e377c2", "#7f7f7f", "#bcbd22", "#17becf"),
-)
+# matplotlib's tab10, whose import would take longer than a run's record
+COLOURS = ["#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22", "#17becf"]
 LOCK_TIMEOUT = 300  # seconds; recording one pipeline takes less than ten
 
 TRAINING_KEY = "training.key"  # of what training made; set when it is done
