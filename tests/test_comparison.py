@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import yaml
 from conftest import PROJECT
+from matplotlib.contour import ContourSet
 from PIL import Image
 
 from cvae import comparison
 from cvae.comparison import Result, by_task, find_curves, format_table, in_order, label_results, read_results, varied
 from cvae.errors import UserError
 from cvae.parameters import Parameters
-from cvae.rate_distortion import RADIUS, Panel, draw_rate_distortion
+from cvae.rate_distortion import NEAR, RADIUS, Panel, draw_rate_distortion
 
 PARAMETERS = {key: value for key, value in Parameters().model_dump().items() if key not in comparison.IMMATERIAL}
 
@@ -173,20 +174,31 @@ def made_up(name: str) -> Panel:
     elif name == "sweep":
         rate = 8 * (1 - np.exp(-np.arange(1, 31) / 3))
         points, labels = np.stack((rate, 45 * np.exp(-rate / 4)), axis=1), [str(d) for d in range(1, 31)]
+    elif name == "grid":
+        dims, betas = np.repeat([2, 4, 8, 16, 32], 5), np.tile([0.25, 0.5, 1, 2, 4], 5)
+        rate = 8 * (1 - np.exp(-dims / 4)) * betas**-0.35
+        points = np.stack((rate, 45 * np.exp(-rate / 6) + 4 * np.exp(-dims / 4)), axis=1)
+        labels = [f"{d}, {beta:g}" for d, beta in zip(dims, betas, strict=True)]
     elif name == "names":
         points, labels = numbers.normal((4, 25), (0.5, 2), (40, 2)), [f"jammy-bish-{i}" for i in range(40)]
     else:
         points = np.concatenate(([[8, 15]], numbers.normal((3.4, 26.6), (0.05, 0.1), (39, 2))))
         labels = [f"{i}, 0.5" for i in range(40)]
-    return Panel(name, points, labels, "latent_dims", [range(len(points))] if name == "sweep" else [], "latent_dims")
+    curves = {"sweep": [range(30)], "grid": [range(start, start + 5) for start in range(0, 25, 5)]}.get(name, [])
+    return Panel(name, points, labels, "latent_dims", curves, "latent_dims")
+
+
+def equal_sums_of(axes) -> ContourSet:
+    (lines,) = (collection for collection in axes.collections if isinstance(collection, ContourSet))
+    return lines
 
 
 def labels_of(axes) -> list:
-    """The points' labels, without the sums of the dashed lines, which are grey."""
-    return [text for text in axes.texts if text.get_color() != "0.55"]
+    """The points' labels, without the sums of the dashed lines."""
+    return [text for text in axes.texts if text not in equal_sums_of(axes).labelTexts]
 
 
-@pytest.mark.parametrize("name", ["two", "same point", "sweep", "names", "crowd"])
+@pytest.mark.parametrize("name", ["two", "same point", "sweep", "grid", "names", "crowd"])
 def test_every_point_is_where_its_run_is_with_a_label_that_covers_nothing(name):
     panel = made_up(name)
     figure = draw_rate_distortion([panel])
@@ -208,23 +220,29 @@ def test_every_point_is_where_its_run_is_with_a_label_that_covers_nothing(name):
             assert np.hypot(*gap) > RADIUS - 1, text
 
 
-def test_a_label_is_beside_its_own_point():
-    panel = made_up("two")
-    (axes,) = draw_rate_distortion([panel]).axes
+@pytest.mark.parametrize("name", ["two", "grid"])
+def test_a_label_is_beside_its_own_point_and_no_other(name):
+    panel = made_up(name)
+    figure = draw_rate_distortion([panel])
+    (axes,) = figure.axes
+    figure.canvas.draw()
     points = axes.transData.transform(panel.points)
-    for label, point in zip(panel.labels, points, strict=True):
-        (text,) = (text for text in labels_of(axes) if text.get_text() == label)
-        assert np.linalg.norm(text.get_position() - point) < 30
+    for index, label in enumerate(panel.labels):
+        (box,) = (text.get_window_extent() for text in labels_of(axes) if text.get_text() == label)
+        gaps = np.linalg.norm(np.maximum(box.min - points, points - box.max).clip(min=0), axis=1)
+        assert gaps[index] < 30
+        assert gaps.argmin() == index or gaps.min() > NEAR, f"{label} could be taken for another point's"
 
 
 def test_dashed_lines_hold_equal_sums():
     (axes,) = draw_rate_distortion([made_up("two")]).axes
-    lines = [line.get_xydata() for line in axes.lines if line.get_linestyle() == "--" and len(line.get_xdata())]
-    assert len(lines) > 3
-    sums = np.array([line.sum(1) for line in lines])
-    np.testing.assert_allclose(sums[:, 0], sums[:, 1])
-    shown = {float(text.get_text()) for text in set(axes.texts) - set(labels_of(axes))}
-    assert shown <= set(sums[:, 0].round(9))
+    lines = equal_sums_of(axes)
+    drawn = [(level, path.vertices) for level, path in zip(lines.levels, lines.get_paths(), strict=True) if len(path)]
+    assert len(drawn) > 3
+    for level, vertices in drawn:
+        np.testing.assert_allclose(vertices.sum(1), level)
+    for text in lines.labelTexts:
+        assert sum(text.get_position()) == pytest.approx(float(text.get_text()), abs=1e-6)
 
 
 def test_each_task_has_axes_of_its_own_and_the_picture_repeats_to_the_byte(tmp_path):
