@@ -46,9 +46,8 @@ def main() -> None:
         for row in show_progress(map(rounded, rows), params.epochs):
             history.append(row)
             live.log(row)
-            if (
-                "DVC_STAGE" in os.environ and os.getppid() != parent
-            ):  # `dvc queue stop --kill` leaves its stages running
+            # `dvc queue stop --kill` leaves the stage running, in a folder that it deletes.
+            if "DVC_STAGE" in os.environ and os.getppid() != parent:
                 raise KeyboardInterrupt("DVC was killed, so nobody would take up the results")
         seconds = time.perf_counter() - started
 

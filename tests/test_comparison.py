@@ -309,7 +309,7 @@ def test_a_workspace_edited_since_its_figures_is_left_out_and_torch_and_mlflow_a
         output = repository.run(*command, PYTHONPATH="src").stdout
     finally:
         repository.git("checkout", "params.yaml")
-    assert "Left out: workspace" in output
+    assert "Left out, edited since the figures were measured: workspace." in output
     assert [line.split()[0] for line in output.splitlines() if line.startswith(("one", "three"))] == [
         "one",
         "three",
@@ -319,7 +319,7 @@ def test_a_workspace_edited_since_its_figures_is_left_out_and_torch_and_mlflow_a
 def test_a_commit_edited_since_its_figures_is_left_out(swept):
     repository, _ = swept
     assert "Left out" not in run_command(repository, "one", "three").stdout
-    repository.set(latent_dims=7)
+    repository.set(latent_dims=7, learning_rate="1e-05")
     repository.git("commit", "--quiet", "--message", "Edit, and run nothing", "params.yaml")
     try:
         output = run_command(repository, "--num", "2").stdout

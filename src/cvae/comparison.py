@@ -25,10 +25,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import yaml
+from tabulate import tabulate
 
 from cvae.errors import UserError
-from cvae.parameters import Parameters
+from cvae.parameters import Parameters, load_yaml
 
 if TYPE_CHECKING:
     from cvae.rate_distortion import Panel
@@ -175,9 +175,8 @@ def format_table(results: Sequence[Result]) -> str:
         figures = map(shown_figure, (result.kl, result.reconstruction, result.negative_elbo))
         parameters = (shown(result.parameters[key]) for key in keys)
         rows.append((result.name, *parameters, *figures, shown(result.active_units)))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])] for row in rows)
-    return "\n".join("  ".join(line) for line in lines)
+    sides = ["left"] + ["right"] * (len(rows[0]) - 1)
+    return tabulate(rows, headers="firstrow", tablefmt="plain", colalign=sides, disable_numparse=True)
 
 
 def write_table(groups: Sequence[Sequence[Result]], path: str | Path = TABLE) -> None:
@@ -250,22 +249,22 @@ def find_curves(results: Sequence[Result]) -> tuple[list[list[int]], str]:
     return best, name
 
 
-def workspace_is_current() -> bool:
-    """Whether metrics/test.json is of this workspace's parameters and code, not of those before an edit."""
-    command = [sys.executable, "-m", "dvc", "status", "--quiet", "--with-deps", "evaluate"]
-    return subprocess.run(command, capture_output=True).returncode == 0
-
-
-def commit_is_current(rev: str) -> bool:
-    """Whether a commit's figures are of its params.yaml: dvc.lock has the parameters that they were measured by."""
-    params, lock = (
-        subprocess.run(["git", "show", f"{rev}:{file}"], capture_output=True, text=True).stdout
-        for file in ("params.yaml", "dvc.lock")
-    )
-    given, measured = yaml.safe_load(params) or {}, {}
-    for stage in (yaml.safe_load(lock) or {}).get("stages", {}).values():
+def is_current(rev: str) -> bool:
+    """Whether the figures of a commit, or of the workspace, are of its params.yaml: dvc.lock has what they are of."""
+    params, lock = (_read(rev, file) for file in ("params.yaml", "dvc.lock"))
+    measured: dict[str, Value] = {}
+    for stage in lock.get("stages", {}).values():
         measured |= stage.get("params", {}).get("params.yaml", {})
-    return all(given.get(key) == measured[key] for key in measured if key not in IMMATERIAL)
+    return all(params.get(key) == measured[key] for key in measured if key not in IMMATERIAL)
+
+
+def _read(rev: str, file: str) -> dict:
+    """A YAML file as it is at `rev`; empty, if there is none."""
+    if rev == "workspace":
+        text = Path(file).read_text() if Path(file).exists() else ""
+    else:
+        text = subprocess.run(["git", "show", f"{rev}:{file}"], capture_output=True, text=True).stdout
+    return load_yaml(text) or {}
 
 
 def find_results(names: Sequence[str], revs: Sequence[str], num: int) -> tuple[list[Result], list[str]]:
@@ -281,14 +280,10 @@ def find_results(names: Sequence[str], revs: Sequence[str], num: int) -> tuple[l
         rows = exp_show(revs=list(revs) or None, num=num)
     except DvcException as error:
         raise UserError(f"DVC cannot list the experiments: {' '.join(str(error).split())}") from None
-    edited = [row for row in rows if not row["Experiment"] and row["rev"] != "workspace"]
-    edited = [row for row in edited if not commit_is_current(row["rev"])]
+    edited = [row for row in rows if not row["Experiment"] and not is_current(row["rev"])]
     results, notes = read_results([row for row in rows if row not in edited], names)
     if edited:
         notes.append(f"Left out, edited since the figures were measured: {', '.join(row['rev'] for row in edited)}.")
-    if any(result.name == "workspace" for result in results) and not workspace_is_current():
-        results = [result for result in results if result.name != "workspace"]
-        notes.append("Left out: workspace, edited since its figures were measured; `dvc repro` measures them anew.")
     return results, notes
 
 

@@ -61,6 +61,11 @@ _YAML12Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(
 _YAML12Loader.add_constructor("tag:yaml.org,2002:float", yaml.SafeLoader.construct_yaml_float)
 
 
+def load_yaml(text: str) -> object:
+    """What `text` holds, its scalars as DVC reads and writes them; raises `yaml.YAMLError`."""
+    return yaml.load(text, Loader=_YAML12Loader)
+
+
 def read_parameters(path: str | Path = "params.yaml") -> Parameters:
     """Read and check `path`.
 
@@ -69,7 +74,7 @@ def read_parameters(path: str | Path = "params.yaml") -> Parameters:
     """
     path = Path(path)
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_YAML12Loader)
+        content = load_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); `git checkout {path}` brings it back") from None
     except yaml.YAMLError as error:

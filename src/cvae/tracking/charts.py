@@ -9,8 +9,7 @@ import json
 VIEW = "cvae"
 TAG = f"mlflow.sharedViewState.{VIEW}"
 
-CURVES = {"Loss": "loss", "Reconstruction": "reconstruction", "KL": "kl"}
-FIGURES = {"Loss": "loss", "Reconstruction": "reconstruction", "KL": "kl", "Active units": "active_units"}
+PARTS = ("loss", "reconstruction", "kl")
 OVERVIEWS = ("manifolds", "latents", "reconstructions", "styles")
 
 
@@ -23,20 +22,20 @@ def layout() -> str:
     """The value of `TAG`: curves, figures, and rows of pictures with a column a run, in MLflow 3.17's own terms."""
     digits = range(10)
     sections = [
-        _section("Curves, nats per image: training and test", columns=3, height=360),
-        _section("Overviews, a column a run", columns=1, height=900),
-        _section("Manifolds, a row a digit", columns=1, height=900),
-        _section("Latents, a row a digit", columns=1, height=900),
-        _section("Trained model, on the test images", columns=4, height=300),
+        _section("Curves, nats per image: training and test", columns=3, cardHeight=360),
+        _section("Overviews, a column a run", columns=1, cardHeight=900),
+        _section("Manifolds, a row a digit", columns=1, cardHeight=900),
+        _section("Latents, a row a digit", columns=1, cardHeight=900),
+        _section("Trained model, on the test images", columns=4, cardHeight=300),
         *(_section(name, shown=False) for name in ("train", "test", "final_test", "latents", "manifolds")),
     ]
     curves, overviews, manifolds, latents, figures = (section["uuid"] for section in sections[:5])
     charts = [
-        *(_line(curves, name, [f"train/{part}", f"test/{part}"]) for name, part in CURVES.items()),
+        *(_line(curves, [f"train/{part}", f"test/{part}"]) for part in PARTS),
         _images(overviews, list(OVERVIEWS)),
         _images(manifolds, [f"manifolds/{digit}" for digit in digits]),
         _images(latents, [f"latents/{digit}" for digit in digits]),
-        *(_bar(figures, name, f"final_test/{part}") for name, part in FIGURES.items()),
+        *(_bar(figures, f"final_test/{part}") for part in (*PARTS, "active_units")),
     ]
     state = {
         "compareRunSections": sections,
@@ -47,27 +46,19 @@ def layout() -> str:
     return json.dumps(state, separators=(",", ":"))
 
 
-def _section(name: str, columns: int = 3, height: int = 360, shown: bool = True) -> dict:
-    return {
-        "uuid": f"section {name}",
-        "name": name,
-        "display": shown,
-        "isReordered": True,
-        "columns": columns,
-        "cardHeight": height,
-    }
+def _section(name: str, shown: bool = True, **size: int) -> dict:
+    return {"uuid": f"section {name}", "name": name, "display": shown, "isReordered": True, **size}
 
 
 def _chart(section: str, kind: str, key: str, **settings: object) -> dict:
     return {"uuid": f"{kind} {key}", "type": kind, "metricSectionId": section, "deleted": False, **settings}
 
 
-def _line(section: str, name: str, metrics: list[str]) -> dict:
+def _line(section: str, metrics: list[str]) -> dict:
     return _chart(
         section,
         "LINE",
         metrics[0],
-        displayName=name,
         metricKey=metrics[0],
         selectedMetricKeys=metrics,
         xAxisKey="step",
@@ -78,8 +69,8 @@ def _line(section: str, name: str, metrics: list[str]) -> dict:
     )
 
 
-def _bar(section: str, name: str, metric: str) -> dict:
-    return _chart(section, "BAR", metric, displayName=name, metricKey=metric, runsCountToCompare=20)
+def _bar(section: str, metric: str) -> dict:
+    return _chart(section, "BAR", metric, metricKey=metric, runsCountToCompare=20)
 
 
 def _images(section: str, keys: list[str]) -> dict:

@@ -111,8 +111,7 @@ def _system_metrics(run_id: str, uri: str):
     """
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-    for chatty in ("mlflow.system_metrics", "mlflow.utils.autologging_utils.metrics_queue"):  # of a server that is gone
-        logging.getLogger(chatty).setLevel(logging.CRITICAL)
+    logging.getLogger("mlflow.system_metrics").setLevel(logging.CRITICAL)  # a server that is gone is told of once
     monitor = None
     with suppress(Exception):
         monitor = SystemMetricsMonitor(run_id, sampling_interval=SAMPLING, tracking_uri=uri)
