@@ -257,6 +257,25 @@ def test_each_task_has_axes_of_its_own_and_the_picture_repeats_to_the_byte(tmp_p
 # The command, on real experiments
 
 
+@pytest.mark.parametrize(
+    ("params", "expected"),
+    [
+        ("seed: 0\nlearning_rate: 1e-05\ngrid_size: 9\n", True),  # a picture's parameter changes no figure
+        ("seed: 1\nlearning_rate: 1e-05\n", False),
+        ("seed: 0\n", False),
+    ],
+    ids=["as measured", "edited", "missing"],
+)
+def test_figures_are_of_the_parameters_that_dvc_locked(tmp_path, monkeypatch, params, expected):
+    """As DVC writes a small number, which YAML 1.1 would take for text."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text(params)
+    locked = {"train": "{seed: 0, learning_rate: 0.00001}", "render": "{grid_size: 20}"}
+    stages = "".join(f"  {stage}: {{params: {{params.yaml: {values}}}}}\n" for stage, values in locked.items())
+    (tmp_path / "dvc.lock").write_text(f"stages:\n{stages}")
+    assert comparison.is_current("workspace") == expected
+
+
 def run_command(repository, *arguments: str, status: int = 0):
     command = (sys.executable, "-m", "cvae.comparison", *arguments)
     return repository.run(*command, status=status, PYTHONPATH="src")
@@ -319,7 +338,7 @@ def test_a_workspace_edited_since_its_figures_is_left_out_and_torch_and_mlflow_a
 def test_a_commit_edited_since_its_figures_is_left_out(swept):
     repository, _ = swept
     assert "Left out" not in run_command(repository, "one", "three").stdout
-    repository.set(latent_dims=7, learning_rate="1e-05")
+    repository.set(latent_dims=7)
     repository.git("commit", "--quiet", "--message", "Edit, and run nothing", "params.yaml")
     try:
         output = run_command(repository, "--num", "2").stdout
