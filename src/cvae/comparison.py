@@ -280,10 +280,11 @@ def find_results(names: Sequence[str], revs: Sequence[str], num: int) -> tuple[l
         rows = exp_show(revs=list(revs) or None, num=num)
     except DvcException as error:
         raise UserError(f"DVC cannot list the experiments: {' '.join(str(error).split())}") from None
-    edited = [row for row in rows if not row["Experiment"] and not is_current(row["rev"])]
-    results, notes = read_results([row for row in rows if row not in edited], names)
-    if edited:
-        notes.append(f"Left out, edited since the figures were measured: {', '.join(row['rev'] for row in edited)}.")
+    results, notes = read_results(rows, names)
+    baselines = {row["rev"] for row in rows if not row["Experiment"]}
+    if edited := [result.name for result in results if result.name in baselines and not is_current(result.name)]:
+        results = [result for result in results if result.name not in edited]
+        notes.append(f"Left out, edited since the figures were measured: {', '.join(edited)}.")
     return results, notes
 
 
