@@ -1,18 +1,18 @@
 """Train the model: data/model, plots/training.csv, metrics/train.json, and a live MLflow run."""
 
-import os
 import time
 
 from stages import run
 
 from cvae.parameters import read_parameters
 from cvae.sharing import share_cores
+from cvae.workspace import dvc_process, has_ended
 
 
 def main() -> None:
     params = read_parameters()
     share_cores(params.threads)
-    parent = os.getppid()
+    dvc = dvc_process()
 
     import torch
 
@@ -47,7 +47,7 @@ def main() -> None:
             history.append(row)
             live.log(row)
             # `dvc queue stop --kill` leaves the stage running, in a folder that it deletes.
-            if "DVC_STAGE" in os.environ and os.getppid() != parent:
+            if dvc and has_ended(dvc):
                 raise KeyboardInterrupt("DVC was killed, so nobody would take up the results")
         seconds = time.perf_counter() - started
 

@@ -28,6 +28,7 @@ from mlflow import MlflowClient
 from cvae.tracking.description import NOTE
 from cvae.tracking.live import metric_name
 from cvae.tracking.store import PIPELINE_KEY, TRACKING
+from cvae.workspace import has_ended
 
 COLUMNS = [f"{split}_{part}" for split in ("train", "test") for part in ("loss", "reconstruction", "kl")]
 CURVES = [metric_name(column) for column in [*COLUMNS, "article_loss"]]
@@ -346,13 +347,6 @@ def started(repository: Repository, *arguments: str, **variables: str):
             kill_group(process)
 
 
-def has_ended(process: psutil.Process) -> bool:
-    try:
-        return process.status() == psutil.STATUS_ZOMBIE  # in a container, perhaps for ever
-    except psutil.NoSuchProcess:
-        return True
-
-
 def steps(client: MlflowClient, run) -> int:
     return len(client.get_metric_history(run.info.run_id, CURVES[0]))
 
@@ -375,10 +369,11 @@ def faults(repository, empty_database, tmp_path_factory) -> dict[str, list]:
         kill_group(dvc)
     runs["killed"] = hurt.runs()
 
-    with started(hurt, "repro") as dvc:
+    with started(hurt, "repro", SHELL="/bin/sh") as dvc:  # Debian's stays between DVC and the stage; bash does not
         known = {run.info.run_id for run in hurt.runs()}
         wait_for(lambda: any(run.info.run_id not in known and steps(hurt.client, run) for run in hurt.runs()))
-        (train,) = psutil.Process(dvc.pid).children(recursive=True)
+        below = psutil.Process(dvc.pid).children(recursive=True)
+        (train,) = [process for process in below if process.cmdline()[1:] == ["-m", "stages.train"]]
         dvc.kill()
         wait_for(lambda: has_ended(train))
     runs["orphaned"] = hurt.runs()

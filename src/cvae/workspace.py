@@ -1,6 +1,8 @@
-"""Where a stage runs: in the repository itself, or in a temporary copy that DVC made of it for an experiment."""
+"""Where a stage runs, and for whom: in the repository itself, or in a copy that DVC made of it for an experiment."""
 
 from pathlib import Path
+
+import psutil
 
 EXPERIMENTS = (".dvc", "tmp", "exps")  # of the repository: DVC's folder of the copies
 
@@ -15,3 +17,24 @@ def main_repository() -> Path:
         if folder.parts[-len(EXPERIMENTS) :] == EXPERIMENTS:
             return folder.parents[len(EXPERIMENTS) - 1]
     return workspace
+
+
+def dvc_process() -> psutil.Process | None:
+    """The DVC that runs this stage, which may have put a shell or a launcher between; None if a person runs it.
+
+    DVC gives its stages a variable DVC_STAGE, so it is the nearest process above them that lacks it.
+    """
+    try:
+        inherited = "DVC_STAGE" in psutil.Process().environ()
+        above = psutil.Process().parents() if inherited else []
+        return next((process for process in above if "DVC_STAGE" not in process.environ()), None)
+    except psutil.Error:
+        return None
+
+
+def has_ended(process: psutil.Process) -> bool:
+    """Whether `process` is gone, or would be if its parent asked after it."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
