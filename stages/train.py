@@ -20,42 +20,51 @@ def main() -> None:
     from cvae.devices import describe, open_device
     from cvae.history import rounded, show_progress, write_history
     from cvae.model import CVAE
+    from cvae.processes import joined
     from cvae.seeding import generator
     from cvae.tracking.live import LiveRun
     from cvae.training import train
 
-    device = open_device(params.device, params.threads)
+    device = open_device(params.device, params.threads, params.precision)
     train_split, test_split = datasets.load("data/raw")
-    print(f"Training on {describe(device)}: {params.epochs} epochs of {len(train_split):,} images", flush=True)
-
     model = CVAE(params.latent_dims, params.hidden_dims, params.likelihood, params.prior_std)
     model.initialise(generator(params.seed, "weights")).to(device)
-    rows = train(
-        model,
-        train_split,
-        test_split,
-        epochs=params.epochs,
-        batch_size=params.batch_size,
-        learning_rate=params.learning_rate,
-        beta=params.beta,
-        seed=params.seed,
-    )
-    with LiveRun(params.model_dump(), {"device": describe(device), "torch.version": torch.__version__}) as live:
-        history = []
-        started = time.perf_counter()
-        for row in show_progress(map(rounded, rows), params.epochs):
-            history.append(row)
-            live.log(row)
-            # `dvc queue stop --kill` leaves the stage running, in a folder that it deletes.
-            if dvc and has_ended(dvc):
-                raise KeyboardInterrupt("DVC was killed, so nobody would take up the results")
-        seconds = time.perf_counter() - started
+    with joined(device) as processes:
+        rows = train(
+            model,
+            train_split,
+            test_split,
+            epochs=params.epochs,
+            batch_size=params.batch_size,
+            learning_rate=params.learning_rate,
+            beta=params.beta,
+            seed=params.seed,
+            precision=params.precision,
+            processes=processes,
+        )
+        if processes.rank:  # the first one writes and logs; the others only train with it
+            for _ in rows:
+                pass
+            return
 
-        model.save("data/model")
-        write_history(history, "plots/training.csv", "metrics/train.json")
-        rate = params.epochs * len(train_split) / seconds
-        print(f"Trained in {seconds:.1f} s, {rate:,.0f} images per second")
-        live.complete({"train.seconds": f"{seconds:.1f}", "train.images_per_second": f"{rate:.0f}"})
+        name = describe(device, processes.count)
+        print(f"Training on {name}: {params.epochs} epochs of {len(train_split):,} images", flush=True)
+        with LiveRun(params.model_dump(), {"device": name, "torch.version": torch.__version__}) as live:
+            history = []
+            started = time.perf_counter()
+            for row in show_progress(map(rounded, rows), params.epochs):
+                history.append(row)
+                live.log(row)
+                # `dvc queue stop --kill` leaves the stage running, in a folder that it deletes.
+                if dvc and has_ended(dvc):
+                    raise KeyboardInterrupt("DVC was killed, so nobody would take up the results")
+            seconds = time.perf_counter() - started
+
+            model.save("data/model")
+            write_history(history, "plots/training.csv", "metrics/train.json")
+            rate = params.epochs * len(train_split) / seconds
+            print(f"Trained in {seconds:.1f} s, {rate:,.0f} images per second")
+            live.complete({"train.seconds": f"{seconds:.1f}", "train.images_per_second": f"{rate:.0f}"})
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ def test_every_stage_is_the_module_of_its_name():
     modules = {path.stem for path in (PROJECT / "stages").glob("*.py")} - {"__init__"}
     assert set(STAGES) == modules
     assert {name: stage["cmd"] for name, stage in STAGES.items()} == {
-        name: f"python -m stages.{name}" for name in modules
+        name: f"{'${launcher}' if name == 'train' else 'python'} -m stages.{name}" for name in modules
     }
 
 

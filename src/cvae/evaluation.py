@@ -5,7 +5,7 @@ import torch
 from cvae.datasets import Split
 from cvae.devices import to_device
 from cvae.model import CVAE
-from cvae.objective import held_out_sums, means
+from cvae.objective import held_out_noise, held_out_sums, means
 
 ACTIVE_VARIANCE = 0.01
 
@@ -17,7 +17,8 @@ def evaluate(model: CVAE, split: Split, *, beta: float, seed: int) -> dict[str, 
     image, the same as in the curves of training. `active_units`: of the latent dimensions.
     """
     images, labels = to_device(split, next(model.parameters()).device)
-    sums = held_out_sums(model, images, labels, seed)
+    noise = held_out_noise(model, len(split), seed).to(images.device)
+    sums = held_out_sums(model, images, labels, noise).cpu().double()
     return {**means(model, sums, len(split), beta), "active_units": active_units(model, images, labels)}
 
 

@@ -10,8 +10,6 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from cvae.datasets import LABELS, PIXELS
@@ -54,14 +52,17 @@ class CVAE(nn.Module):
         self.likelihood, self.prior_std = likelihood, prior_std
 
         self.encoder = ConditionalLinear(PIXELS, LABELS, hidden_dims)
-        self.mu = nn.Linear(hidden_dims, latent_dims)
-        self.log_sigma = nn.Linear(hidden_dims, latent_dims)
+        self.posterior = nn.Linear(hidden_dims, 2 * latent_dims)  # μ and log σ, side by side
         self.decoder = ConditionalLinear(latent_dims, LABELS, hidden_dims)
         self.pixel_logits = nn.Linear(hidden_dims, PIXELS)
 
+    def layers(self) -> tuple[ConditionalLinear | nn.Linear, ...]:
+        """Every layer that has weights, in the order that data flows through them."""
+        return self.encoder, self.posterior, self.decoder, self.pixel_logits
+
     def initialise(self, generator: torch.Generator) -> "CVAE":
         """Draw every weight from U(±1/√fan_in), `torch.nn.Linear`'s own distribution."""
-        for layer in (self.encoder, self.mu, self.log_sigma, self.decoder, self.pixel_logits):
+        for layer in self.layers():
             bound = 1 / math.sqrt(getattr(layer, "fan_in", None) or layer.in_features)
             for weight in layer.parameters():
                 nn.init.uniform_(weight, -bound, bound, generator)
@@ -69,8 +70,8 @@ class CVAE(nn.Module):
 
     def encode(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """q(z|x,y) as its mean μ and log standard deviation log σ, (n, latent_dims) each."""
-        h = torch.relu(self.encoder(x, y))
-        return self.mu(h), self.log_sigma(h)
+        mu, log_sigma = self.posterior(torch.relu(self.encoder(x, y))).chunk(2, dim=1)
+        return mu, log_sigma
 
     def logits(self, z: Tensor, y: Tensor) -> Tensor:
         """The decoder up to its last sigmoid, (n, 784)."""
@@ -91,6 +92,8 @@ class CVAE(nn.Module):
 
     def save(self, folder: str | Path) -> None:
         """Write model.safetensors and config.json to `folder`; the same weights give the same bytes."""
+        from safetensors.torch import save
+
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         weights = {name: weight.detach().cpu().contiguous() for name, weight in self.state_dict().items()}
@@ -104,6 +107,9 @@ class CVAE(nn.Module):
         Raises:
             UserError: a file is missing or damaged, or the two do not belong together.
         """
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+
         folder = Path(folder)
         try:
             model = cls(**json.loads((folder / "config.json").read_text()))

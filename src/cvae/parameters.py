@@ -32,7 +32,9 @@ class Parameters(BaseModel):
     seed: int = Field(0, ge=0, le=2**32 - 1)
 
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,3})?)$")
+    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
     threads: int = Field(2, ge=1, le=1024)
+    launcher: str = Field("python", min_length=1, max_length=1000, pattern=r"^[^\n\0]*\S[^\n\0]*$")
 
     grid_size: int = Field(20, ge=2, le=100)
     grid_range: float = Field(2.0, gt=0, le=100)
@@ -108,8 +110,8 @@ def _allowed(key: str) -> str:
     schema = Parameters.model_json_schema()["properties"][key]
     if "enum" in schema:
         return "one of " + ", ".join(schema["enum"])
-    if key == "device":
-        return "auto, cpu, mps, cuda or cuda:N"
+    if schema["type"] == "string":
+        return {"device": "auto, cpu, mps, cuda or cuda:N", "launcher": "the command that starts train"}[key]
     kind = {"integer": "a whole number", "number": "a number"}[schema["type"]]
     low = (
         f"above {schema['exclusiveMinimum']}, up to" if "exclusiveMinimum" in schema else f"from {schema['minimum']} to"

@@ -1,15 +1,26 @@
-"""Training: the whole data set lives on the device, and nothing waits for the device within an epoch."""
+"""Training: the whole data set lives on the device, and nothing waits for the device within an epoch.
+
+On two cores, the default run's 46,900 steps take ... s; benchmarks/README.md has the measurements.
+"""
 
 from collections.abc import Iterator
 
 import torch
+from torch import Tensor
 
+from cvae.adam import Adam
+from cvae.capture import captured
 from cvae.datasets import Split
-from cvae.devices import to_device
+from cvae.devices import products_in, to_device
 from cvae.errors import UserError
+from cvae.gradients import AutogradGradients, DerivedGradients, serves
 from cvae.model import CVAE
-from cvae.objective import article_loss, held_out_sums, kl, means, objective_sums
+from cvae.objective import article_loss, held_out_noise, held_out_sums, means
+from cvae.processes import ALONE, Processes
 from cvae.seeding import generator
+from cvae.weights import WeightVector
+
+STEPS = 500  # of a pass at most: a CUDA graph holds one; an epoch of the default run has 469
 
 
 def train(
@@ -22,45 +33,108 @@ def train(
     learning_rate: float,
     beta: float,
     seed: int,
+    precision: str = "float32",
+    processes: Processes = ALONE,
+    derived: bool | None = None,
 ) -> Iterator[dict[str, float]]:
     """Train `model` where it lives, and yield a row of figures after each epoch.
 
     A row: `epoch` from 1; `train_` and `test_` `loss` (reconstruction + beta · KL), `reconstruction` and
     `kl`, means in nats per image; `article_loss`, the article's sum over the training images. Training
     figures are taken as the epoch goes, as the article's are; test figures at its end, with one draw of z
-    per image that is the same in every epoch.
+    per image that is the same in every epoch, in float32.
+
+    `batch_size`: images per optimiser step, over all `processes`; each of them yields the same rows.
+    `precision`: of the matrix products. `derived`: whether gradients are the ones derived by hand; if None,
+    wherever they serve.
 
     Raises:
         UserError: a loss is not finite; the message has the epoch and the part of the loss at fault.
     """
     device = next(model.parameters()).device
     images, labels = to_device(train_split, device)
-    test_images, test_labels = to_device(test_split, device)
-    count = len(labels)
-    shuffles, noises = generator(seed, "shuffles"), generator(seed, "noise")
-    optimiser = torch.optim.Adam(model.parameters(), lr=learning_rate, fused=device.type in ("cpu", "cuda"))
+    noise = held_out_noise(model, len(test_split), seed).to(device)
+    test = [processes.share(part) for part in (*to_device(test_split, device), noise)]
+    test_sums = captured(lambda: held_out_sums(model, *test), device)
+    kind = DerivedGradients if derived or (derived is None and serves(device, precision)) else AutogradGradients
+    weights = WeightVector(model)
+    adam = Adam(weights, learning_rate)
 
+    draws = _draws(len(labels), model.latent_dims, batch_size, seed, device)
+    drawn = next(draws)
+    passes = {
+        size: _Pass(kind, model, weights, adam, images, labels, size, batch_size, beta, processes)
+        for size in {len(order) for order, _ in drawn}
+    }
     for epoch in range(1, epochs + 1):
-        order = torch.randperm(count, generator=shuffles).to(device)
-        noise = torch.randn(count, model.latent_dims, generator=noises).to(device)
-        batch_sums = []
-        for batch, batch_noise in zip(order.split(batch_size), noise.split(batch_size), strict=True):
-            sums = objective_sums(model, images[batch], labels[batch], batch_noise)
-            optimiser.zero_grad()
-            (sums[0] + beta * kl(model, sums, len(batch))).backward()
-            optimiser.step()
-            batch_sums.append(sums.detach())
-        train_sums = torch.stack(batch_sums).cpu().double().sum(0)
-        test_sums = held_out_sums(model, test_images, test_labels, seed)
+        with products_in(precision, device):
+            pass_sums = [passes[len(order)](order, noise) for order, noise in drawn]
+        sums = torch.stack((torch.stack(pass_sums).sum(0), test_sums()))
+        processes.sum(sums)
+        drawn = next(draws)  # while the device works
+        train_sums, held_out = sums.cpu().double()
 
         row = {
             "epoch": epoch,
-            **{f"train_{name}": value for name, value in means(model, train_sums, count, beta).items()},
-            **{f"test_{name}": value for name, value in means(model, test_sums, len(test_labels), beta).items()},
-            "article_loss": float(article_loss(model, train_sums, count)),
+            **{f"train_{name}": value for name, value in means(model, train_sums, len(labels), beta).items()},
+            **{f"test_{name}": value for name, value in means(model, held_out, len(test_split), beta).items()},
+            "article_loss": float(article_loss(model, train_sums, len(labels))),
         }
         _refuse_non_finite(row, learning_rate)
         yield row
+
+
+def _draws(
+    count: int, latent_dims: int, batch_size: int, seed: int, device: torch.device
+) -> Iterator[list[tuple[Tensor, Tensor]]]:
+    """For each epoch, the order of the `count` images and a draw of noise for each, in parts of a pass each."""
+    shuffles, noises = generator(seed, "shuffles"), generator(seed, "noise")
+    while True:
+        order = torch.randperm(count, generator=shuffles)
+        noise = torch.randn(count, latent_dims, generator=noises)
+        if device.type == "cuda":  # from pinned memory, numbers travel while both sides go on
+            order, noise = order.pin_memory(), noise.pin_memory()
+        yield list(zip(order.split(STEPS * batch_size), noise.split(STEPS * batch_size), strict=True))
+
+
+class _Pass:
+    """An optimiser step for each batch of some images: a whole epoch, or a part of one."""
+
+    def __init__(
+        self,
+        kind: type[AutogradGradients] | type[DerivedGradients],
+        model: CVAE,
+        weights: WeightVector,
+        adam: Adam,
+        images: Tensor,
+        labels: Tensor,
+        size: int,
+        batch_size: int,
+        beta: float,
+        processes: Processes,
+    ):
+        self._order = labels.new_zeros(size)
+        self._noise = images.new_zeros(size, model.latent_dims)
+        order, noise = (
+            [processes.share(batch) for batch in whole.split(batch_size)] for whole in (self._order, self._noise)
+        )
+        gradients = kind(model, weights, images, labels, order, noise, beta)
+
+        def run() -> Tensor:
+            for batch in range(len(order)):
+                gradients.step(batch)
+                processes.sum(weights.gradient)
+                adam.step()
+            return gradients.sums()
+
+        # Processes wait for each other between kernels, and one that could not record would leave the rest waiting.
+        self._run = captured(run, images.device) if processes.count == 1 else run
+
+    def __call__(self, order: Tensor, noise: Tensor) -> Tensor:
+        """Train on the images `order`, (size,), with `noise`, (size, latent_dims); returns their four sums."""
+        self._order.copy_(order, non_blocking=True)
+        self._noise.copy_(noise, non_blocking=True)
+        return self._run().clone()
 
 
 def _refuse_non_finite(row: dict[str, float], learning_rate: float) -> None:

@@ -1,0 +1,7 @@
+"""Measurements, a module each: `python -m benchmarks.training`, from the root of the repository."""
+
+import sys
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(PROJECT / "src"))

@@ -1,0 +1,240 @@
+"""How long training takes: the article's way, and this project's, in turn.
+
+    python -m benchmarks.training [--epochs 3] [--repeats 3] [--dataset mnist] [--device auto] [--threads 2] [--whole]
+
+torch and torchvision are all that it needs. The article's way is written anew from its description: torchvision's
+MNIST through a DataLoader, image by image; labels as one-hot vectors; autograd; torch's default Adam; `.item()` at
+each step. The project's way is `cvae.training.train`, its test figures after every epoch included. Each repeat of
+each is a process of its own; its first epoch is a warm-up that counts in the loss and in no time. `--whole` also
+runs the project's 100 epochs, once. benchmarks/README.md has results.
+"""
+
+import argparse
+import gzip
+import itertools
+import json
+import multiprocessing
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from benchmarks import PROJECT
+from cvae import datasets
+from cvae.devices import describe, open_device
+from cvae.model import CVAE
+from cvae.seeding import generator
+from cvae.training import train
+
+ARTICLE, OURS = "article's way", "this project"
+WHOLE = 100  # epochs of the article and of the default run
+
+
+@dataclass
+class Measurement:
+    """Of one process: what each epoch took, in seconds, the first with all that comes before it; and the last loss."""
+
+    way: str
+    epochs: list[float]
+    article_loss: float
+    device: str
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--epochs", type=int, default=3, help="of each repeat, at least 2 (%(default)s)")
+    parser.add_argument("--repeats", type=int, default=3, help="of each way (%(default)s)")
+    parser.add_argument("--dataset", choices=["mnist", "digits"], default="mnist", help="(%(default)s)")
+    parser.add_argument("--data", type=Path, default=PROJECT / "data/raw", help="folder of MNIST's four .gz files")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (%(default)s)")
+    parser.add_argument("--threads", type=int, default=2, help="of the CPU (%(default)s)")
+    parser.add_argument("--precision", default="float32", help="of the project's products (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--whole", action="store_true", help=f"run the project's {WHOLE} epochs too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the measurements there")
+    options = parser.parse_args()
+    if options.epochs < 2 or options.repeats < 1:
+        parser.error("at least 2 epochs and 1 repeat are needed")
+
+    with tempfile.TemporaryDirectory() as folder:
+        options.data = prepare(options, Path(folder))
+        count = len(datasets.load(options.data)[0])
+        measurements = []
+        for _ in range(options.repeats):
+            for way in (ARTICLE, OURS):
+                measurements.append(measure(way, options, options.epochs))
+                print(".", end="", file=sys.stderr, flush=True)
+        whole = measure(OURS, options, WHOLE) if options.whole else None
+    print(file=sys.stderr)
+    report(measurements, whole, count, options)
+
+
+def prepare(options: argparse.Namespace, folder: Path) -> Path:
+    """The folder of the four .gz files of the data set, after unpacking them in `folder` for torchvision."""
+    if options.dataset == "digits":
+        options.data = folder / "digits"
+        datasets.write_digits(options.data)
+    unpacked = folder / "MNIST" / "raw"
+    unpacked.mkdir(parents=True)
+    for name in datasets.FILES:
+        source = options.data / name
+        if not source.is_file():
+            sys.exit(f"{source} is missing: `dvc repro download` fetches it; --data names another folder")
+        (unpacked / source.stem).write_bytes(gzip.decompress(source.read_bytes()))
+    options.unpacked = folder
+    return options.data
+
+
+def measure(way: str, options: argparse.Namespace, epochs: int) -> Measurement:
+    """Run `way` in a process of its own, because torch keeps settings and threads for the life of one."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1) as pool:
+        return pool.apply({ARTICLE: article, OURS: ours}[way], (options, epochs))
+
+
+def article(options: argparse.Namespace, epochs: int) -> Measurement:
+    from torch.utils.data import DataLoader
+    from torchvision.datasets import MNIST
+    from torchvision.transforms import ToTensor
+
+    torch.set_num_threads(options.threads)
+    name = options.device if options.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(name)
+    torch.manual_seed(options.seed)
+    images = MNIST(str(options.unpacked), train=True, transform=ToTensor())
+    shuffles = generator(options.seed, "shuffles")
+    loader = DataLoader(images, batch_size=128, sampler=Shuffled(len(images), shuffles))
+    model = ArticleCVAE(CVAE().initialise(generator(options.seed, "weights"))).to(device)
+    optimiser = torch.optim.Adam(model.parameters())
+    times = [time.perf_counter()]
+    for _ in range(epochs):
+        total = 0.0
+        for x, y in loader:
+            x, y = x.to(device).view(-1, 784), F.one_hot(y.to(device), 10).float()
+            x_hat, mu, sigma = model(x, y)
+            loss = ((x - x_hat) ** 2).sum() + (sigma**2 + mu**2 - torch.log(sigma) - 0.5).sum()
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            total += loss.item()
+        times.append(time.perf_counter())
+    return Measurement(ARTICLE, seconds(times), total, describe(device))
+
+
+class ArticleCVAE(nn.Module):
+    """The article's model, of the weights of `twin`: a label is a one-hot vector beside the image, and beside z."""
+
+    def __init__(self, twin: CVAE):
+        super().__init__()
+        self.encoder = linear(torch.cat((twin.encoder.weight, twin.encoder.label_weight.T), 1), twin.encoder.bias)
+        self.mu, self.log_sigma = map(linear, twin.posterior.weight.chunk(2), twin.posterior.bias.chunk(2))
+        self.decoder = linear(torch.cat((twin.decoder.weight, twin.decoder.label_weight.T), 1), twin.decoder.bias)
+        self.pixels = linear(twin.pixel_logits.weight, twin.pixel_logits.bias)
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        h = torch.relu(self.encoder(torch.cat((x, y), dim=1)))
+        mu, sigma = self.mu(h), torch.exp(self.log_sigma(h))
+        z = mu + sigma * torch.randn_like(mu)
+        return torch.sigmoid(self.pixels(torch.sigmoid(self.decoder(torch.cat((z, y), dim=1))))), mu, sigma
+
+
+def linear(weight: torch.Tensor, bias: torch.Tensor) -> nn.Linear:
+    layer = nn.Linear(weight.shape[1], weight.shape[0])
+    layer.weight.data, layer.bias.data = weight.detach().contiguous(), bias.detach().clone()
+    return layer
+
+
+class Shuffled:
+    """What DataLoader's `shuffle=True` makes, from a generator that the project's training has too."""
+
+    def __init__(self, count: int, generator: torch.Generator):
+        self._count, self._generator = count, generator
+
+    def __iter__(self):
+        yield from torch.randperm(self._count, generator=self._generator).tolist()
+
+    def __len__(self) -> int:
+        return self._count
+
+
+def ours(options: argparse.Namespace, epochs: int) -> Measurement:
+    device = open_device(options.device, options.threads, options.precision)
+    splits = datasets.load(options.data)
+    times = [time.perf_counter()]
+    model = CVAE().initialise(generator(options.seed, "weights")).to(device)
+    settings = {"batch_size": 128, "learning_rate": 1e-3, "beta": 1.0, "precision": options.precision}
+    rows = []
+    for row in train(model, *splits, epochs=epochs, seed=options.seed, **settings):
+        rows.append(row)
+        times.append(time.perf_counter())
+    return Measurement(OURS, seconds(times), rows[-1]["article_loss"], describe(device))
+
+
+def seconds(times: list[float]) -> list[float]:
+    return [end - start for start, end in itertools.pairwise(times)]
+
+
+def report(measurements: list[Measurement], whole: Measurement | None, count: int, options: argparse.Namespace) -> None:
+    """Print a table, and write the JSON file if one is asked for."""
+    rows = {way: row_of([m for m in measurements if m.way == way], count) for way in (ARTICLE, OURS)}
+    ratio = rows[ARTICLE]["median"] / rows[OURS]["median"]
+    apart = rows[OURS]["article_loss"] / rows[ARTICLE]["article_loss"] - 1
+    about = {
+        "device": measurements[0].device,
+        "processor": processor(),
+        "torch": torch.__version__,
+        "threads": options.threads,
+        "precision": options.precision,
+        "dataset": options.dataset,
+        "images": count,
+        "epochs": options.epochs,
+        "repeats": options.repeats,
+        "seed": options.seed,
+        "date": time.strftime("%Y-%m-%d"),
+    }
+    print(", ".join(f"{name} {value}" for name, value in about.items()))
+    print(f"{'':14} {'s/epoch, median (range)':>26} {'images/s':>11} {f'{WHOLE} epochs, s':>14} {'article_loss':>14}")
+    for way, row in rows.items():
+        spread = f"{row['median']:.4g} ({row['fastest']:.4g} to {row['slowest']:.4g})"
+        extrapolated = f"{row['median'] * WHOLE:,.1f}"
+        loss = f"{row['article_loss']:,.0f}"
+        print(f"{way:14} {spread:>26} {row['images_per_second']:>11,.0f} {extrapolated:>14} {loss:>14}")
+    print(f"ratio {ratio:.2f}; the losses after {options.epochs} epochs are {abs(apart):.2%} apart")
+    if whole:
+        print(f"{WHOLE} epochs measured: {sum(whole.epochs):.1f} s, article_loss {whole.article_loss:,.0f}")
+    if options.json:
+        result = {"about": about, "ways": rows, "ratio": ratio, "loss_difference": apart}
+        result["measurements"] = [asdict(m) for m in [*measurements, *([whole] if whole else [])]]
+        options.json.write_text(json.dumps(result, indent=2) + "\n")
+
+
+def row_of(measurements: list[Measurement], count: int) -> dict[str, float]:
+    """The figures of one way: seconds per epoch, the first of each process left out."""
+    epochs = [time for measurement in measurements for time in measurement.epochs[1:]]
+    median = statistics.median(epochs)
+    return {
+        "median": median,
+        "fastest": min(epochs),
+        "slowest": max(epochs),
+        "images_per_second": count / median,
+        "article_loss": measurements[0].article_loss,
+    }
+
+
+def processor() -> str:
+    """The CPU as its maker calls it, where the system tells."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.machine()}, {len(names) or os.cpu_count()} cores"
+
+
+if __name__ == "__main__":
+    main()
