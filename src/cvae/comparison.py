@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 TABLE, PICTURE = Path("plots/rate_distortion.csv"), Path("plots/rate_distortion.png")
 TASK = ("dataset", "likelihood")
-IMMATERIAL = ("device", "threads", "grid_size", "grid_range")
+IMMATERIAL = ("device", "threads", "launcher", "grid_size", "grid_range")
 FIGURES = ("kl", "reconstruction", "negative_elbo", "active_units")
 SWEEP = "`dvc exp run --queue -n dims -S threads=1 -S 'latent_dims=range(1,9)' && dvc queue start -j 2` makes eight"
 ADVICE = {
