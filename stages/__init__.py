@@ -4,6 +4,7 @@ Importing this package puts the src/ beside it first on sys.path. A DVC experime
 copy of the repository, and must import the code of that copy, whatever is installed.
 """
 
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,12 +14,20 @@ sys.path.insert(0, str(WORKSPACE / "src"))
 
 
 def run(stage: Callable[[], None]) -> None:
-    """Run `stage`; an error that a person can put right ends it with one line and exit status 1."""
+    """Run `stage`; an error that a person can put right ends it with one line and exit status 1.
+
+    SIGTERM, by which torchrun ends the processes of one that failed, interrupts it as Ctrl-C does.
+    """
     from cvae.errors import UserError
 
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         stage()
     except UserError as error:
         sys.exit(f"{Path(sys.argv[0]).stem}: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _interrupt(*_) -> None:
+    raise KeyboardInterrupt("ended by SIGTERM")
