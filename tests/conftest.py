@@ -153,6 +153,24 @@ class Repository:
         return self.client.search_runs([experiment.experiment_id], order_by=["attributes.start_time"])
 
 
+@contextmanager
+def started(repository: Repository, *arguments: str, **variables: str):
+    """DVC in a process group of its own, killed at the end if it still runs; it prints to .dvc/tmp/printed.log."""
+    with open(repository.root / ".dvc" / "tmp" / "printed.log", "w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dvc", *arguments],
+            cwd=repository.root,
+            env=environment(**variables),
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        try:
+            yield process
+        finally:
+            kill_group(process)
+
+
 @pytest.fixture(scope="session")
 def repository(tmp_path_factory) -> Repository:
     """The project as it stands, edited files too, after one `dvc repro` and a commit; not to be changed."""

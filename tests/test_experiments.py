@@ -21,6 +21,7 @@ from conftest import (
     kill_group,
     mlflow_server,
     stages_run,
+    started,
     wait_for,
 )
 from mlflow import MlflowClient
@@ -327,24 +328,6 @@ def test_git_checkout_and_repro_go_back_to_the_first_run(elsewhere, redrawn):
 
 
 # Killed, broken, and begun again
-
-
-@contextmanager
-def started(repository: Repository, *arguments: str, **variables: str):
-    """DVC in a process group of its own, what it prints in dvc.log; killed at the end, if it still runs."""
-    with open(repository.root / ".dvc" / "tmp" / "printed.log", "w") as log:
-        process = subprocess.Popen(
-            [*DVC, *arguments],
-            cwd=repository.root,
-            env=environment(**variables),
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-        try:
-            yield process
-        finally:
-            kill_group(process)
 
 
 def steps(client: MlflowClient, run) -> int:

@@ -9,7 +9,7 @@ from torch.distributions import Independent, Normal, kl_divergence
 from cvae.datasets import LABELS, PIXELS
 from cvae.errors import UserError
 from cvae.model import CVAE
-from cvae.objective import article_loss, held_out_sums, kl, means, objective_sums
+from cvae.objective import article_loss, held_out_noise, held_out_sums, kl, means, objective_sums
 from cvae.seeding import generator
 
 
@@ -33,7 +33,7 @@ def one_hot_twin(model: CVAE) -> torch.nn.ModuleDict:
         twin.weight.data = torch.cat((layer.weight.data, layer.label_weight.data.T), dim=1)
         twin.bias.data = layer.bias.data
         layers[name] = twin
-    return torch.nn.ModuleDict(layers).to(model.mu.weight.dtype)
+    return torch.nn.ModuleDict(layers).to(model.posterior.weight.dtype)
 
 
 def test_model_equals_its_one_hot_form():
@@ -43,7 +43,7 @@ def test_model_equals_its_one_hot_form():
     labels = F.one_hot(y, LABELS).double()
 
     h = torch.relu(twin["encoder"](torch.cat((x, labels), dim=1)))
-    mu, log_sigma = model.mu(h), model.log_sigma(h)
+    mu, log_sigma = model.posterior(h)[:, :3], model.posterior(h)[:, 3:]
     z = mu + log_sigma.exp() * noise
     image = torch.sigmoid(model.pixel_logits(torch.sigmoid(twin["decoder"](torch.cat((z, labels), dim=1)))))
 
@@ -73,7 +73,7 @@ def test_initial_weights_are_drawn_as_those_of_the_one_hot_form():
 
 
 def test_same_seed_gives_the_same_weights_and_another_seed_others():
-    first, again, other = (CVAE().initialise(generator(seed, "weights")).mu.weight for seed in (0, 0, 1))
+    first, again, other = (CVAE().initialise(generator(seed, "weights")).posterior.weight for seed in (0, 0, 1))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
@@ -135,10 +135,10 @@ def test_beta_weights_the_kl_alone():
 def test_held_out_figures_repeat_and_do_not_depend_on_the_batches():
     model = make_model().requires_grad_(False)
     x, y, _ = make_batch(2500, 2)
-    whole = held_out_sums(model, x, y, seed=0)
-    noise = torch.randn(2500, 2, generator=generator(0, "evaluation"))
-    torch.testing.assert_close(whole, objective_sums(model, x, y, noise).double(), rtol=1e-5, atol=0)
-    assert torch.equal(whole, held_out_sums(model, x, y, seed=0))
+    noise = held_out_noise(model, 2500, seed=0)
+    whole = held_out_sums(model, x, y, noise)
+    torch.testing.assert_close(whole, objective_sums(model, x, y, noise), rtol=1e-5, atol=0)
+    assert torch.equal(whole, held_out_sums(model, x, y, held_out_noise(model, 2500, seed=0)))
 
 
 def test_a_saved_model_comes_back_and_its_bytes_repeat(tmp_path):

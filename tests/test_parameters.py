@@ -73,6 +73,9 @@ def test_values_in_range_are_read_as_written(file):
         ("device", "gpu", "'gpu'", "auto, cpu, mps, cuda or cuda:N"),
         ("device", "cuda:1234", "'cuda:1234'", "auto, cpu, mps, cuda or cuda:N"),
         ("device", '"cpu\\n"', r"'cpu\n'", "auto, cpu, mps, cuda or cuda:N"),
+        ("precision", "float64", "'float64'", "one of float32, tf32, bfloat16"),
+        ("launcher", "''", "''", "the command that starts train"),
+        ("launcher", "2", "2", "the command that starts train"),
         ("device", "cuda:٣", "'cuda:٣'", "auto, cpu, mps, cuda or cuda:N"),
     ],
 )

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from cvae import datasets, evaluation, objective
+from cvae import datasets, evaluation, objective, training
 from cvae.datasets import Split
-from cvae.devices import open_device
+from cvae.devices import open_device, precisions
 from cvae.errors import UserError
 from cvae.evaluation import active_units, evaluate
 from cvae.model import CVAE
@@ -75,6 +75,44 @@ def test_training_equals_a_plain_loop_with_the_articles_loss(digits):
     torch.testing.assert_close(weights(model), weights(plain), rtol=0, atol=1e-4)
 
 
+def test_derived_gradients_train_as_autograds_do(digits):
+    (derived, rows), (autograd, others) = fit(digits, derived=True), fit(digits, derived=False)
+    assert [row["train_loss"] for row in rows] == pytest.approx([row["train_loss"] for row in others], rel=1e-5)
+    torch.testing.assert_close(weights(derived), weights(autograd), rtol=0, atol=1e-4)
+
+
+def test_passes_of_a_few_steps_make_the_same_model(digits, monkeypatch):
+    """As when an epoch has more steps than one CUDA graph should hold: here two passes of five steps, one of two."""
+    whole, rows = fit(digits)
+    monkeypatch.setattr(training, "STEPS", 5)
+    parts, others = fit(digits)
+    assert torch.equal(weights(whole), weights(parts))
+    assert [row["train_loss"] for row in rows] == pytest.approx([row["train_loss"] for row in others], rel=1e-6)
+
+
+@pytest.mark.parametrize("likelihood", ["gaussian", "bernoulli"])
+def test_reduced_precision_trains_nearly_as_well_or_is_refused(digits, likelihood):
+    precise, rows = fit(digits, {"likelihood": likelihood}, epochs=5)
+    if "bfloat16" in precisions(torch.device("cpu")):
+        reduced, others = fit(digits, {"likelihood": likelihood}, epochs=5, precision="bfloat16")
+        assert not torch.equal(weights(precise), weights(reduced))
+        assert others[-1]["train_loss"] == pytest.approx(rows[-1]["train_loss"], rel=0.01)
+        assert torch.backends.mkldnn.matmul.fp32_precision in ("none", "ieee"), "what is measured later is in float32"
+    else:
+        with pytest.raises(UserError, match="precision is 'bfloat16', but CPU, 1 thread has float32 only"):
+            open_device("cpu", threads=1, precision="bfloat16")
+
+
+def test_a_precision_that_the_device_lacks_is_told_in_one_line(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    for precision in ("tf32", "bfloat16"):
+        with pytest.raises(
+            UserError, match=f"precision is '{precision}', but CPU, 1 thread has float32 only"
+        ) as caught:
+            open_device("cpu", threads=1, precision=precision)
+        assert "\n" not in str(caught.value)
+
+
 def test_every_image_is_seen_once_an_epoch_and_the_short_last_batch_counts(digits):
     """With a step too small to move a weight, the figures of an epoch are those of the untrained model."""
     model, [row] = fit(digits, epochs=1, learning_rate=1e-30, batch_size=1000)
@@ -123,8 +161,8 @@ def test_other_models_learn_too(digits, likelihood, latent_dims):
 def test_active_units_counts_the_dimensions_whose_mean_varies():
     model = CVAE(latent_dims=3).initialise(generator(0, "weights"))
     with torch.no_grad():
-        model.mu.weight[1:] = 0  # two of three posterior means are constant
-        model.mu.weight[0] *= 100
+        model.posterior.weight[1:3] = 0  # two of three posterior means are constant
+        model.posterior.weight[0] *= 100
     images = torch.rand(50, 784, generator=torch.Generator().manual_seed(0))
     assert active_units(model, images, torch.zeros(50, dtype=torch.int64)) == 1
 

@@ -41,8 +41,8 @@ class _Captured:
 
     def _record(self) -> None:
         graph = torch.cuda.CUDAGraph()
-        try:
-            with torch.cuda.graph(graph, stream=self._stream):
+        try:  # thread_local: what other threads do, such as the one that logs, does not spoil it
+            with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
                 self._result = self._function()
         except RuntimeError as error:
             self._is_refused = True

@@ -30,10 +30,9 @@ def open_device(name: str, threads: int, precision: str = "float32") -> torch.de
     torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid, at the price of a fill
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    if name == "cuda":
-        name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    own = f":{os.environ.get('LOCAL_RANK', '0')}" if name == "cuda" else ""
     try:
-        device = torch.device(name)
+        device = torch.device(name + own)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = re.split(r"\.\s|\n", str(error).strip(), maxsplit=1)[0]

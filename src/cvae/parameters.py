@@ -34,7 +34,7 @@ class Parameters(BaseModel):
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,3})?)$")
     precision: Literal["float32", "tf32", "bfloat16"] = "float32"
     threads: int = Field(2, ge=1, le=1024)
-    launcher: str = Field("python", max_length=1000, pattern=r"^\S.*$")
+    launcher: str = Field("python", max_length=1000, pattern=r"^[A-Za-z/.~].*$")
 
     grid_size: int = Field(20, ge=2, le=100)
     grid_range: float = Field(2.0, gt=0, le=100)

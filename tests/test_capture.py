@@ -1,0 +1,70 @@
+"""When a function is recorded, replayed or called; with stand-ins for CUDA's streams and graphs, which need a GPU."""
+
+from contextlib import contextmanager, nullcontext
+
+import torch
+
+from cvae.capture import captured
+
+CUDA = torch.device("cuda", 0)
+
+
+class Stream:
+    def wait_stream(self, other: "Stream") -> None:
+        pass
+
+
+class FakeCuda:
+    """Records what is called between the start and the end of a recording, and calls it again at each replay."""
+
+    def __init__(self, monkeypatch, error: str | None = None):
+        self.log = []
+        fake = self
+
+        class Graph:
+            def replay(self) -> None:
+                fake.log.append("replay")
+
+        @contextmanager
+        def graph(_graph, stream, capture_error_mode):
+            fake.log.append("record")
+            yield
+            if error:
+                raise RuntimeError(error)
+
+        monkeypatch.setattr(torch.cuda, "Stream", Stream)
+        monkeypatch.setattr(torch.cuda, "current_stream", Stream)
+        monkeypatch.setattr(torch.cuda, "stream", lambda _: nullcontext())
+        monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+        monkeypatch.setattr(torch.cuda, "graph", graph)
+
+    def function(self) -> torch.Tensor:
+        self.log.append("call")
+        return torch.tensor(len(self.log))
+
+
+def test_elsewhere_a_function_stays_as_it_is():
+    def function() -> torch.Tensor:
+        return torch.zeros(1)
+
+    assert captured(function, torch.device("cpu")) is function
+
+
+def test_the_first_call_runs_the_second_records_and_all_later_ones_replay(monkeypatch):
+    cuda = FakeCuda(monkeypatch)
+    function = captured(cuda.function, CUDA)
+    first, second, third = function(), function(), function()
+    assert cuda.log == ["call", "record", "call", "replay", "replay"]
+    assert (first, second) == (1, 3)
+    assert third is second, "a replay writes its result where the recording had it"
+
+
+def test_without_a_graph_calls_go_on_and_one_line_says_why(monkeypatch, capsys):
+    cuda = FakeCuda(monkeypatch, error="operation not permitted when stream is capturing\nmore about it")
+    function = captured(cuda.function, CUDA)
+    for _ in range(3):
+        function()
+    assert cuda.log == ["call", "record", "call", "call", "call"]
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert "no CUDA graph could be made (operation not permitted when stream is capturing)" in told

@@ -1,0 +1,67 @@
+"""Training on a GPU; every test here needs one."""
+
+import pytest
+import torch
+
+from cvae import datasets
+from cvae.capture import captured
+from cvae.devices import open_device
+from cvae.model import CVAE
+from cvae.seeding import generator
+from cvae.training import train
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("digits")
+    datasets.write_digits(folder)
+    return datasets.load(folder)
+
+
+def fit(digits, device: str, likelihood: str = "gaussian", **settings) -> tuple[torch.Tensor, list[dict]]:
+    """The weights and the rows of a few epochs; more than two, so that graphs are recorded and replayed."""
+    settings = {"epochs": 6, "batch_size": 128, "learning_rate": 1e-3, "beta": 1.0, "seed": 0} | settings
+    opened = open_device(device, threads=1, precision=settings.get("precision", "float32"))
+    model = CVAE(likelihood=likelihood).initialise(generator(0, "weights")).to(opened)
+    rows = list(train(model, *digits, **settings))
+    return torch.cat([weight.detach().cpu().flatten() for weight in model.parameters()]), rows
+
+
+@pytest.mark.parametrize("derived", [True, False])
+@pytest.mark.parametrize("likelihood", ["gaussian", "bernoulli"])
+def test_cuda_trains_as_the_cpu_does(digits, likelihood, derived):
+    _, rows = fit(digits, "cuda", likelihood, derived=derived)
+    _, others = fit(digits, "cpu", likelihood)
+    for name in ("train_loss", "test_loss", "article_loss"):
+        assert [row[name] for row in rows] == pytest.approx([row[name] for row in others], rel=1e-4), name
+
+
+def test_cuda_repeats_to_the_bit(digits):
+    (first, rows), (second, others) = fit(digits, "cuda"), fit(digits, "cuda")
+    assert torch.equal(first, second)
+    assert rows == others
+
+
+def test_training_is_recorded_as_a_graph(digits, capsys):
+    fit(digits, "cuda")
+    assert "no CUDA graph" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("precision", ["tf32", "bfloat16"])
+def test_reduced_precision_trains_nearly_as_well(digits, precision):
+    _, rows = fit(digits, "cuda", precision=precision)
+    _, others = fit(digits, "cuda")
+    assert rows[-1]["train_loss"] == pytest.approx(others[-1]["train_loss"], rel=0.02)
+
+
+def test_a_graph_computes_what_the_function_does():
+    x = torch.zeros(1000, device="cuda")
+
+    def function() -> torch.Tensor:
+        x.add_(1)
+        return x.sum()
+
+    graph = captured(function, torch.device("cuda"))
+    assert [int(graph()) for _ in range(4)] == [1000, 2000, 3000, 4000]

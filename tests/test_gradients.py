@@ -1,0 +1,138 @@
+"""The derived gradients, and the vector that they are written to, against autograd and torch's own optimiser."""
+
+import pytest
+import torch
+from torch.distributions import Bernoulli, Independent, Normal, kl_divergence
+
+from cvae.adam import Adam
+from cvae.datasets import LABELS, PIXELS
+from cvae.gradients import AutogradGradients, DerivedGradients
+from cvae.model import CVAE
+from cvae.objective import RECONSTRUCTION, SQUARED_ERROR
+from cvae.seeding import generator
+from cvae.weights import WeightVector
+
+BATCHES = (16, 16, 5, 0)  # the last but one is short; one of several processes may have none
+
+
+def make_model(**settings) -> CVAE:
+    return CVAE(hidden_dims=12, **settings).initialise(generator(3, "weights")).double()
+
+
+def make_data(latent_dims: int) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor], list[torch.Tensor]]:
+    """Images, labels, and the order and the noise of a pass, in batches."""
+    numbers = torch.Generator().manual_seed(1)
+    images = torch.rand(40, PIXELS, generator=numbers, dtype=torch.float64)
+    labels = torch.randint(LABELS, (40,), generator=numbers)
+    noise = torch.randn(sum(BATCHES), latent_dims, generator=numbers, dtype=torch.float64)
+    order = torch.randperm(40, generator=numbers)[: sum(BATCHES)]
+    return images, labels, list(order.split(BATCHES)), list(noise.split(BATCHES))
+
+
+MODELS = pytest.mark.parametrize(
+    ("settings", "beta"),
+    [
+        ({"likelihood": "gaussian", "latent_dims": 2}, 1.0),
+        ({"likelihood": "gaussian", "latent_dims": 1, "prior_std": 1.0}, 4.0),
+        ({"likelihood": "bernoulli", "latent_dims": 3, "prior_std": 2.0}, 0.5),
+        ({"likelihood": "bernoulli", "latent_dims": 9}, 0.0),
+    ],
+    ids=["gaussian", "gaussian-beta", "bernoulli", "no-kl"],
+)
+
+
+@MODELS
+def test_derived_gradients_equal_autograds(settings, beta):
+    data = make_data(settings["latent_dims"])
+    gradients, sums = [], []
+    for kind in (DerivedGradients, AutogradGradients):
+        model = make_model(**settings)
+        weights = WeightVector(model)
+        one = kind(model, weights, *data, beta)
+        written = []
+        for batch in range(len(BATCHES)):
+            weights.gradient.fill_(7)  # whatever was there before, but in the rows that only fill up a matrix
+            weights.gradient[weights.values == 0] = 0
+            one.step(batch)
+            written.append(weights.gradient.clone())
+        gradients.append(torch.stack(written))
+        sums.append(one.sums())
+    assert gradients[0][:-1].abs().amax(1).min() > 1e-3
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-9, atol=1e-11)
+    torch.testing.assert_close(sums[0], sums[1], rtol=1e-12, atol=0)
+
+
+@MODELS
+def test_derived_gradients_are_those_of_the_negative_elbo(settings, beta):
+    """Against torch.distributions, by finite differences along a random direction."""
+    images, labels, order, noise = make_data(settings["latent_dims"])
+    model = make_model(**settings)
+    weights = WeightVector(model)
+    DerivedGradients(model, weights, images, labels, order, noise, beta).step(0)
+    direction = torch.randn(weights.values.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    direction[weights.values == 0] = 0  # rows that only fill up a matrix
+
+    def negative_elbo() -> float:
+        x, y = images[order[0]], labels[order[0]]
+        mu, log_sigma = model.encode(x, y)
+        posterior = Independent(Normal(mu, log_sigma.exp()), 1)
+        prior = Independent(Normal(torch.zeros_like(mu), torch.full_like(mu, model.prior_std)), 1)
+        logits = model.logits(mu + log_sigma.exp() * noise[0], y)
+        if model.likelihood == "gaussian":
+            likelihood = Normal(logits.sigmoid(), 0.5**0.5)
+        else:
+            likelihood = Bernoulli(logits=logits, validate_args=False)
+        return float(beta * kl_divergence(posterior, prior).sum() - likelihood.log_prob(x).sum())
+
+    with torch.no_grad():
+        step = 1e-6 * direction
+        weights.values.add_(step)
+        above = negative_elbo()
+        weights.values.sub_(2 * step)
+        slope = (above - negative_elbo()) / 2e-6
+    assert float(weights.gradient @ direction) == pytest.approx(slope, rel=1e-6)
+
+
+def test_a_gaussians_reconstruction_is_its_squared_error():
+    model = make_model()
+    images, labels, order, noise = make_data(2)
+    gradients = DerivedGradients(model, WeightVector(model), images, labels, order, noise, 1.0)
+    for batch in range(len(BATCHES)):
+        gradients.step(batch)
+    sums = gradients.sums()
+    assert sums[RECONSTRUCTION] == sums[SQUARED_ERROR] > 0
+
+
+def test_a_model_stays_what_it_is_when_its_weights_become_a_vector():
+    model, before = make_model(latent_dims=3), make_model(latent_dims=3)
+    weights = WeightVector(model)
+    for (name, parameter), original in zip(model.named_parameters(), before.parameters(), strict=True):
+        assert torch.equal(parameter, original), name
+        assert parameter.shape == parameter.grad.shape == original.shape
+    x, y = torch.rand(4, PIXELS, dtype=torch.float64), torch.tensor([0, 3, 3, 9])
+    torch.testing.assert_close(model.encode(x, y), before.encode(x, y), rtol=1e-12, atol=1e-12)
+    weights.values.zero_()
+    assert all((parameter == 0).all() for parameter in model.parameters()), "they are views of the vector"
+
+
+def test_a_model_whose_weights_are_a_vector_is_saved_as_any_other(tmp_path):
+    model = make_model()
+    model.save(tmp_path / "before")
+    WeightVector(model)
+    model.save(tmp_path / "after")
+    name = "model.safetensors"
+    assert (tmp_path / "before" / name).read_bytes() == (tmp_path / "after" / name).read_bytes()
+
+
+def test_adam_is_torchs_to_the_bit():
+    model = CVAE(hidden_dims=12).initialise(generator(0, "weights"))
+    weights = WeightVector(model)
+    theirs = weights.values.clone().requires_grad_()
+    ours, optimiser = Adam(weights, 1e-2), torch.optim.Adam([theirs], lr=1e-2, fused=True)
+    for step in range(20):
+        weights.gradient.normal_(generator=torch.Generator().manual_seed(step))
+        theirs.grad = weights.gradient.clone()
+        ours.step()
+        optimiser.step()
+    assert torch.equal(weights.values, theirs)
+    assert ours.steps == 20

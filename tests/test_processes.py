@@ -1,0 +1,94 @@
+"""Training in two processes that torchrun starts, as DVC runs it, against one."""
+
+import csv
+import os
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from conftest import Repository, stages_run, started, wait_for
+
+from cvae.processes import ALONE, Processes
+
+TORCHRUN = "torchrun --standalone --nproc-per-node 2"
+
+
+def test_shares_make_up_the_batch():
+    batch = torch.arange(7)
+    shares = [Processes(rank, 3).share(batch) for rank in range(3)]
+    assert torch.equal(torch.cat(shares), batch)
+    assert [len(share) for share in shares] == [3, 2, 2]
+    assert len(Processes(2, 3).share(torch.arange(2))) == 0
+    assert torch.equal(ALONE.share(batch), batch)
+
+
+def test_one_process_has_the_sum():
+    numbers = torch.arange(3.0)
+    ALONE.sum(numbers)
+    assert torch.equal(numbers, torch.arange(3.0))
+
+
+@pytest.fixture(scope="module")
+def pair(repository, empty_database, tmp_path_factory) -> tuple[Repository, str, list[dict[str, float]]]:
+    """A clone after the experiment `pair` trained in two processes, what DVC printed, and the curves."""
+    pair = repository.copy(tmp_path_factory.mktemp("pair") / "cvae")
+    (pair.root / "mlflow.db").write_bytes(empty_database.read_bytes())
+    printed = pair.dvc("exp", "run", "--name", "pair", "--set-param", f"launcher={TORCHRUN}")
+    return pair, printed, curves(pair.root)
+
+
+def curves(folder: Path) -> list[dict[str, float]]:
+    with open(folder / "plots/training.csv") as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def test_two_processes_train_as_one(pair, repository):
+    two, one = pair[-1], curves(repository.root)
+    assert [row["epoch"] for row in two] == [1, 2]
+    for name in two[0]:
+        assert [row[name] for row in two] == pytest.approx([row[name] for row in one], rel=1e-3), name
+
+
+def test_two_processes_make_one_run(pair):
+    clone, printed, _ = pair
+    assert stages_run(printed) == ["train", "evaluate", "embed", "render", "track"]
+    assert printed.count("Training on 2 × CPU, 1 thread") == 1
+    (run,) = clone.runs()
+    assert (run.info.run_name, run.info.status) == ("pair", "FINISHED")
+    assert run.data.tags["device"] == "2 × CPU, 1 thread"
+    assert run.data.params["launcher"] == TORCHRUN
+    assert len(clone.client.get_metric_history(run.info.run_id, "train/loss")) == 2
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_a_process_that_dies_ends_the_training_with_its_cause(pair, rank):
+    clone, *_ = pair
+    clone.git("checkout", "params.yaml")
+    clone.set(epochs=1_000_000, launcher=f'"{TORCHRUN}"')
+    before = {run.info.run_id for run in clone.runs()}
+    try:
+        with started(clone, "repro") as dvc:
+            wait_for(
+                lambda: [
+                    run
+                    for run in clone.runs()
+                    if run.info.run_id not in before and clone.client.get_metric_history(run.info.run_id, "train/loss")
+                ]
+            )
+            below = psutil.Process(dvc.pid).children(recursive=True)
+            (victim,) = [p for p in below if p.cmdline()[-1] == "stages.train" and p.environ().get("RANK") == rank]
+            os.kill(victim.pid, signal.SIGKILL)
+            assert dvc.wait(60) != 0
+    finally:
+        clone.git("checkout", "params.yaml")
+    printed = (clone.root / ".dvc/tmp/printed.log").read_text()
+    cause = printed[printed.index("Root Cause") :]
+    assert f"rank      : {rank} " in cause
+    assert f"Signal 9 (SIGKILL) received by PID {victim.pid}" in cause
+    (run,) = [run for run in clone.runs() if run.info.run_id not in before]
+    if rank == "1":
+        assert run.info.status in ("FAILED", "KILLED")  # by what process 0 notices first
+    else:
+        assert run.info.status == "RUNNING", "killed with SIGKILL, it could not say so; the next run closes it"
