@@ -205,7 +205,7 @@ def report(measurements: list[Measurement], whole: Measurement | None, count: in
         "date": time.strftime("%Y-%m-%d"),
     }
     print(", ".join(f"{name} {value}" for name, value in about.items()))
-    heading = f"{'s/epoch, median (range)':>26} {'ratio':>6} {'images/s':>9} {f'{WHOLE} epochs':>10} {'article_loss':>13}"
+    heading = f"{'s/epoch, median (range)':>26} {'ratio':>6} {'images/s':>9} {WHOLE:>3} epochs {'article_loss':>13}"
     print(f"{'':22} {heading}")
     for way, row in rows.items():
         spread = f"{row['median']:.4g} ({row['fastest']:.4g} to {row['slowest']:.4g})"

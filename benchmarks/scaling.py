@@ -1,0 +1,146 @@
+"""What a step of training costs, and why, as the batch, the model and the data grow.
+
+    python -m benchmarks.scaling [--device auto] [--threads 2] [--seconds 2]
+
+One thing at a time is changed from the default run. For each setting: time per step and per image, the arithmetic
+per second, and what bounds the step. Three floors are measured first on the same device: the rate of large matrix
+products; the rate at which Adam passes over more weights than a cache holds; and a step of a model of almost
+nothing, which is all launches. Images are random numbers, which take as long as real ones.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from tabulate import tabulate
+
+from benchmarks.training import processor
+from cvae.adam import Adam
+from cvae.datasets import LABELS, PIXELS, Split
+from cvae.devices import describe, open_device
+from cvae.model import CVAE
+from cvae.seeding import generator
+from cvae.training import train
+from cvae.weights import WeightVector
+
+BYTES = 4 * 7  # of a weight and a step: Adam reads weight, gradient and two moments, and writes all but the gradient
+DEFAULT = {"batch_size": 128, "hidden_dims": 256, "latent_dims": 2, "images": 60_000}
+CHANGES = [
+    *({"batch_size": size} for size in (16, 32, 64, 256, 512, 2048, 8192)),
+    *({"hidden_dims": size} for size in (16, 64, 1024, 4096)),
+    *({"latent_dims": size} for size in (1, 16, 128, 1024)),
+    *({"images": size} for size in (1_500, 15_000, 240_000)),
+]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--threads", type=int, default=2, help="of the CPU (%(default)s)")
+    parser.add_argument("--precision", default="float32")
+    parser.add_argument("--seconds", type=float, default=2, help="of each setting, at least (%(default)s)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE too")
+    options = parser.parse_args()
+    device = open_device(options.device, options.threads, options.precision)
+
+    floors = {
+        "launches": step_time(device, options, {"batch_size": 1, "hidden_dims": 1, "latent_dims": 1, "images": 2_000}),
+        "flops": product_rate(device),
+        "bytes": adam_rate(device),
+    }
+    rows = []
+    for change in [{}, *CHANGES]:
+        settings = DEFAULT | change
+        rows.append(row_of(settings, step_time(device, options, settings), floors))
+        print(".", end="", flush=True)
+    print(f"\n{describe(device)}, {processor()}, torch {torch.__version__}, {options.precision}, {time.strftime('%F')}")
+    print(
+        f"floors: {floors['launches'] * 1e6:.0f} µs a step of launches, {floors['flops'] / 1e9:,.0f} GFLOP/s in large "
+        f"products, {floors['bytes'] / 1e9:.0f} GB/s in Adam\n"
+    )
+    print(tabulate(rows, headers="keys", tablefmt="github", floatfmt=("", "", "", "", ".0f", ".2f", ".0f")))
+    if options.json:
+        about = {"device": describe(device), "processor": processor(), "torch": torch.__version__}
+        options.json.write_text(json.dumps({"about": about, "floors": floors, "rows": rows}, indent=2) + "\n")
+
+
+def step_time(device: torch.device, options: argparse.Namespace, settings: dict[str, int]) -> float:
+    """Seconds of a training step: the median over epochs, after one for warming up."""
+    numbers = np.random.RandomState(0)
+    count = settings["images"]
+    images = numbers.randint(0, 256, (count, PIXELS), np.uint8)
+    data = Split(images, numbers.randint(0, LABELS, count).astype(np.uint8))
+    model = CVAE(settings["latent_dims"], settings["hidden_dims"]).initialise(generator(0, "weights")).to(device)
+    rows = train(
+        model,
+        data,
+        Split(data.images[:1], data.labels[:1]),
+        epochs=1_000_000,
+        batch_size=settings["batch_size"],
+        learning_rate=1e-4,
+        beta=1.0,
+        seed=0,
+        precision=options.precision,
+    )
+    next(rows)
+    epochs, started = [], time.perf_counter()
+    while sum(epochs) < options.seconds or len(epochs) < 2:
+        next(rows)
+        ended = time.perf_counter()
+        epochs.append(ended - started)
+        started = ended
+    return statistics.median(epochs) / -(-count // settings["batch_size"])
+
+
+def product_rate(device: torch.device, size: int = 2048) -> float:
+    """Operations per second in the product of two float32 matrices, `size` by `size`."""
+    a, b = torch.rand(2, size, size, device=device)
+    return 2 * size**3 / best_time(device, lambda: torch.mm(a, b))
+
+
+def adam_rate(device: torch.device) -> float:
+    """Bytes per second that Adam reads and writes, of weights that no cache holds."""
+    weights = WeightVector(CVAE(hidden_dims=16_384).to(device))
+    adam = Adam(weights, 1e-3)
+    return BYTES * len(weights.values) / best_time(device, adam.step)
+
+
+def best_time(device: torch.device, function) -> float:
+    """Seconds of the fastest of ten calls."""
+    synchronise = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    times = []
+    for _ in range(10):
+        synchronise()
+        started = time.perf_counter()
+        function()
+        synchronise()
+        times.append(time.perf_counter() - started)
+    return min(times)
+
+
+def row_of(settings: dict[str, int], seconds: float, floors: dict[str, float]) -> dict[str, object]:
+    """A row of the table: what the step takes, and the parts of it that each floor would take alone."""
+    hidden, latent = settings["hidden_dims"], settings["latent_dims"]
+    layers = [PIXELS * hidden, hidden * 2 * latent, latent * hidden, hidden * PIXELS]
+    operations = 2 * settings["batch_size"] * (3 * sum(layers) - layers[0])  # no gradient reaches the images
+    shares = {
+        "launches": floors["launches"] / seconds,
+        "weights": BYTES * sum(layers) / floors["bytes"] / seconds,
+        "products": operations / floors["flops"] / seconds,
+    }
+    return {
+        **settings,
+        "µs/step": seconds * 1e6,
+        "µs/image": seconds * 1e6 / settings["batch_size"],
+        "GFLOP/s": operations / seconds / 1e9,
+        **{name: f"{share:.0%}" for name, share in shares.items()},
+        "bound by": max(shares, key=shares.get),
+    }
+
+
+if __name__ == "__main__":
+    main()
