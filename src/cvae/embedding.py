@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 
@@ -57,12 +58,14 @@ def read_latents(path: str | Path, split: str, quantity: str) -> tuple[np.ndarra
         UserError: the file is missing or damaged.
     """
     try:
-        table = pq.read_table(path, filters=[("split", "==", split)])
+        with pq.ParquetFile(path) as file:
+            table = file.read()
     except FileNotFoundError:
         raise UserError(f"{path}: missing; `dvc repro embed` makes it") from None
     except (pa.ArrowException, OSError) as error:
         raise UserError(
             f"{path}: damaged ({str(error).splitlines()[0]}); `dvc repro -sf embed` makes it anew"
         ) from None
+    table = table.filter(pc.equal(table["split"], split))
     names = [name for name in table.column_names if name.startswith(quantity + "_")]
     return np.stack([table[name].to_numpy() for name in names], axis=1), table["label"].to_numpy()
