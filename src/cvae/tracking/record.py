@@ -145,7 +145,7 @@ def _complete(client, run_id: str, params: dict) -> None:
 
     _log_files(client, run_id)
     with mlflow.start_run(run_id=run_id):
-        _log_data(params)
+        _log_data(params["dataset"], tags.get("dvc.data.raw", ""))
         served_model.log(keys.MODEL)
 
 
@@ -164,13 +164,13 @@ def _log_files(client, run_id: str) -> None:
                 client.log_image(run_id, Image.open(file), key=name.with_suffix("").as_posix(), step=0)
 
 
-def _log_data(params: dict) -> None:
+def _log_data(name: str, digest: str) -> None:
     import mlflow
     from mlflow.data.code_dataset_source import CodeDatasetSource
     from mlflow.data.meta_dataset import MetaDataset
 
-    digest = _lock_tags().get("dvc.data.raw", "")[:32] or None
-    dataset = MetaDataset(CodeDatasetSource(tags={"dvc.path": "data/raw"}), name=params["dataset"], digest=digest)
+    source = CodeDatasetSource(tags={"dvc.path": "data/raw"})
+    dataset = MetaDataset(source, name=name, digest=digest[:32] or None)
     mlflow.log_input(dataset, context="training")
 
 
