@@ -1,4 +1,4 @@
-"""Measurements, a module each: `python -m benchmarks.training`, from the root of the repository."""
+"""How long things take, each a module: `python -m benchmarks.training`, from the root of the repository."""
 
 import sys
 from pathlib import Path

@@ -1,6 +1,6 @@
 """How long eight short experiments take: one after another, and queued with two workers.
 
-    python benchmarks/queue_workers.py [--dataset mnist] [--epochs 3] [--jobs 2]
+    python -m benchmarks.queue_workers [--dataset mnist] [--epochs 3] [--jobs 2]
 
 Each way runs in a clone of its own of this repository's last commit, so that none finds another's results in
 DVC's cache. Measured with nothing else running on two cores (torch 2.11.0, DVC 3.67.1):
@@ -14,14 +14,13 @@ each, took 8.0 s an epoch while their threads spun as they waited, and take 2.3 
 """
 
 import argparse
-import os
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-PROJECT = Path(__file__).resolve().parent.parent
+from benchmarks.clone import prepare, run, set_params
+
 LATENT_DIMS = range(1, 9)
 TIMEOUT = 3600  # seconds
 
@@ -50,16 +49,6 @@ def main() -> None:
         print(f"{name:40} {seconds:6.0f} s   {seconds / first:.2f} of the first", flush=True)
 
 
-def prepare(repository: Path, settings: list[str]) -> Path:
-    """A clone with `settings` committed and its data downloaded."""
-    run(PROJECT, "git", "clone", "--quiet", str(PROJECT), str(repository))
-    run(repository, "git", "config", "user.name", "Benchmark")
-    run(repository, "git", "config", "user.email", "benchmark@example.org")
-    run(repository, "dvc", "exp", "run", "--set-param", settings[0], *set_params(settings[1:]), "download")
-    run(repository, "git", "commit", "--quiet", "--all", "--message", "What the experiments start from")
-    return repository
-
-
 def one_after_another(repository: Path, _: int) -> None:
     for dims in LATENT_DIMS:
         run(repository, "dvc", "exp", "run", "--name", f"dims-{dims}", *set_params([f"latent_dims={dims}"]))
@@ -86,21 +75,6 @@ def finished(repository: Path) -> set[str]:
 def stop_workers(repository: Path) -> None:
     """Idle workers end by themselves, after a while; they are not to slow the next measurement."""
     run(repository, "dvc", "queue", "stop", "--kill")
-
-
-def set_params(settings: list[str]) -> list[str]:
-    return [word for setting in settings for word in ("--set-param", setting)]
-
-
-def run(folder: Path, *command: str) -> str:
-    """Run `command`, DVC as a module of this Python; returns its output, and ends the benchmark if it fails."""
-    if command[0] == "dvc":
-        command = (sys.executable, "-m", *command)
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    done = subprocess.run(command, cwd=folder, env=os.environ | {"PATH": path}, capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
-    return done.stdout
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from tabulate import tabulate
 
-from benchmarks.training import processor
+from benchmarks.machine import processor
 from cvae.adam import Adam
 from cvae.datasets import LABELS, PIXELS, Split
 from cvae.devices import describe, open_device

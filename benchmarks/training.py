@@ -16,8 +16,6 @@ import gzip
 import itertools
 import json
 import multiprocessing
-import os
-import platform
 import statistics
 import sys
 import tempfile
@@ -30,6 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks import PROJECT
+from benchmarks.machine import processor
 from cvae import datasets
 from cvae.devices import describe, open_device
 from cvae.model import CVAE
@@ -231,13 +230,6 @@ def row_of(measurements: list[Measurement], count: int) -> dict[str, float]:
         "images_per_second": count / median,
         "article_loss": measurements[0].article_loss,
     }
-
-
-def processor() -> str:
-    """The CPU as its maker calls it, where the system tells."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.machine()}, {len(names) or os.cpu_count()} cores"
 
 
 if __name__ == "__main__":
