@@ -4,6 +4,7 @@ Importing this package puts the src/ beside it first on sys.path. A DVC experime
 copy of the repository, and must import the code of that copy, whatever is installed.
 """
 
+import gc
 import signal
 import sys
 from collections.abc import Callable
@@ -17,7 +18,11 @@ def run(stage: Callable[[], None]) -> None:
     """Run `stage`; an error that a person can put right ends it with one line and exit status 1.
 
     SIGTERM, by which torchrun ends the processes of one that failed, interrupts it as Ctrl-C does.
+
+    Python's garbage collector rests: its passes over all that torch, matplotlib and MLflow import, and the last one
+    at exit, take up to two seconds a stage. It is not off, because a long training would grow without it.
     """
+    gc.set_threshold(100_000)  # objects made since the last pass; Python's own is 700
     from cvae.errors import UserError
 
     signal.signal(signal.SIGTERM, _interrupt)
@@ -27,6 +32,8 @@ def run(stage: Callable[[], None]) -> None:
         sys.exit(f"{Path(sys.argv[0]).stem}: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
+    finally:
+        gc.freeze()  # the last pass, at exit, skips what is frozen
 
 
 def _interrupt(*_) -> None:

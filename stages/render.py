@@ -1,14 +1,11 @@
 """Draw the pictures: plots/latents, plots/manifolds, the overviews beside them, and the points of a chart."""
 
-import gc
-
 from stages import run
 
 from cvae.parameters import read_parameters
 
 
 def main() -> None:
-    gc.disable()  # its passes over all that torch and matplotlib import take a second and free nothing
     params = read_parameters()
 
     from cvae import datasets, rendering
@@ -30,7 +27,6 @@ def main() -> None:
     mu, labels = read_latents("data/latents.parquet", "test", "mu")
     z, _ = read_latents("data/latents.parquet", "test", "z")
     rendering.write_scatter(labels, mu, z, "plots/latents.csv")
-    gc.freeze()  # else a last pass at the end takes another
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ def open_device(name: str, threads: int, precision: str = "float32") -> torch.de
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
     torch.set_flush_denormal(True)  # before the first parallel work: pool threads inherit it
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True)
+    torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms, without its import of torch._inductor
     torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid, at the price of a fill
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
