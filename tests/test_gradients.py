@@ -43,12 +43,12 @@ MODELS = pytest.mark.parametrize(
 
 @MODELS
 def test_derived_gradients_equal_autograds(settings, beta):
-    data = make_data(settings["latent_dims"])
     gradients, sums = [], []
     for kind in (DerivedGradients, AutogradGradients):
         model = make_model(**settings)
         weights = WeightVector(model)
-        one = kind(model, weights, *data, beta)
+        images, labels, order, noise = make_data(settings["latent_dims"])
+        one = kind(model, weights, kind.prepare(model, weights, images, labels), order, noise, beta)
         written = []
         for batch in range(len(BATCHES)):
             weights.gradient.fill_(7)  # whatever was there before, but in the rows that only fill up a matrix
@@ -68,7 +68,8 @@ def test_derived_gradients_are_those_of_the_negative_elbo(settings, beta):
     images, labels, order, noise = make_data(settings["latent_dims"])
     model = make_model(**settings)
     weights = WeightVector(model)
-    DerivedGradients(model, weights, images, labels, order, noise, beta).step(0)
+    inputs = DerivedGradients.prepare(model, weights, images, labels)
+    DerivedGradients(model, weights, inputs, order, noise, beta).step(0)
     direction = torch.randn(weights.values.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     direction[weights.values == 0] = 0  # rows that only fill up a matrix
 
@@ -96,7 +97,9 @@ def test_derived_gradients_are_those_of_the_negative_elbo(settings, beta):
 def test_a_gaussians_reconstruction_is_its_squared_error():
     model = make_model()
     images, labels, order, noise = make_data(2)
-    gradients = DerivedGradients(model, WeightVector(model), images, labels, order, noise, 1.0)
+    weights = WeightVector(model)
+    inputs = DerivedGradients.prepare(model, weights, images, labels)
+    gradients = DerivedGradients(model, weights, inputs, order, noise, 1.0)
     for batch in range(len(BATCHES)):
         gradients.step(batch)
     sums = gradients.sums()

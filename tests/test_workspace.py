@@ -5,7 +5,7 @@ import os
 import pytest
 
 from cvae import sharing
-from cvae.sharing import experiments_at_once, share_cores
+from cvae.sharing import SPINS, experiments_at_once, share_cores
 from cvae.workspace import main_repository
 
 
@@ -16,8 +16,9 @@ def repository(tmp_path, monkeypatch):
     for copy in ("tmp1/.dvc/tmp", "tmp2", "standalone/tmp3", "celery/broker", "run", "cache"):
         (root / ".dvc/tmp/exps" / copy).mkdir(parents=True)
     monkeypatch.chdir(root)
-    monkeypatch.setenv("OMP_WAIT_POLICY", "")  # so that what is set meanwhile ends with the test
-    monkeypatch.delenv("OMP_WAIT_POLICY")
+    for variable in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.setenv(variable, "")  # so that what is set meanwhile ends with the test
+        monkeypatch.delenv(variable)
     monkeypatch.setattr(sharing, "cores", lambda: 4)
     return root
 
@@ -39,12 +40,16 @@ def test_the_repository_itself_counts_as_one(repository):
     assert experiments_at_once() == 1
 
 
+def waiting() -> tuple[str | None, str | None]:
+    return os.environ.get("OMP_WAIT_POLICY"), os.environ.get("GOMP_SPINCOUNT")
+
+
 @pytest.mark.parametrize(
     ("folder", "threads", "policy"),
     [
-        (".dvc/tmp/exps/tmp2", 2, "PASSIVE"),  # 3 × 2 threads on 4 cores
-        (".dvc/tmp/exps/tmp2", 1, None),
-        (".", 8, None),
+        (".dvc/tmp/exps/tmp2", 2, ("PASSIVE", None)),  # 3 × 2 threads on 4 cores
+        (".dvc/tmp/exps/tmp2", 1, (None, SPINS)),
+        (".", 8, (None, SPINS)),
     ],
     ids=["too many", "enough cores", "alone"],
 )
@@ -53,11 +58,21 @@ def test_threads_sleep_while_they_wait_where_experiments_outnumber_the_cores(
 ):
     monkeypatch.chdir(repository / folder)
     share_cores(threads)
-    assert os.environ.get("OMP_WAIT_POLICY") == policy
+    assert waiting() == policy
 
 
-def test_a_policy_that_a_person_set_is_kept(repository, monkeypatch):
-    monkeypatch.chdir(repository / ".dvc/tmp/exps/tmp2")
-    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+@pytest.mark.parametrize(("processes", "policy"), [("4", (None, SPINS)), ("5", ("PASSIVE", None))])
+def test_processes_of_one_training_count_too(repository, monkeypatch, processes, policy):
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)
+    share_cores(1)
+    assert waiting() == policy
+
+
+@pytest.mark.parametrize(("variable", "value"), [("OMP_WAIT_POLICY", "ACTIVE"), ("GOMP_SPINCOUNT", "7")])
+@pytest.mark.parametrize("folder", [".", ".dvc/tmp/exps/tmp2"])
+def test_what_a_person_set_is_kept(repository, monkeypatch, folder, variable, value):
+    monkeypatch.chdir(repository / folder)
+    monkeypatch.setenv(variable, value)
     share_cores(2)
-    assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
+    assert os.environ[variable] == value
+    assert variable == "GOMP_SPINCOUNT" or "GOMP_SPINCOUNT" not in os.environ

@@ -34,24 +34,28 @@ def serves(device: torch.device, precision: str) -> bool:
 class AutogradGradients:
     """Gradients of batches by autograd, for any model and any device.
 
-    `order`: (n,) int64, which images of `images` (N, 784) and `labels` (N,) make up the batches, and `noise`:
-    (n, latent_dims), each in parts, a part a batch. All may change in place between two passes.
+    `inputs`: what `prepare` makes of all images. `order`: (n,) int64, which of them make up the batches, and
+    `noise`: (n, latent_dims), each in parts, a part a batch. Both may change in place between two passes.
     """
+
+    @staticmethod
+    def prepare(model: CVAE, weights: WeightVector, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """The `images` (N, 784) and `labels` (N,) as they are."""
+        return images, labels
 
     def __init__(
         self,
         model: CVAE,
         weights: WeightVector,
-        images: Tensor,
-        labels: Tensor,
+        inputs: tuple[Tensor, Tensor],
         order: Sequence[Tensor],
         noise: Sequence[Tensor],
         beta: float,
     ):
         self._model, self._weights, self._beta = model, weights, beta
-        self._images, self._labels = images, labels
+        self._images, self._labels = inputs
         self._order, self._noise = order, noise
-        self._sums = images.new_zeros(len(order), 4)
+        self._sums = weights.values.new_zeros(len(order), 4)
 
     @torch.enable_grad()
     def step(self, batch: int) -> None:
@@ -74,29 +78,33 @@ class DerivedGradients:
     part of the one product. Arguments as of `AutogradGradients`.
     """
 
+    @staticmethod
+    def prepare(model: CVAE, weights: WeightVector, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """The inputs of the encoder's first layer and of the decoder's, in which z is still zero, a row an image."""
+        return tuple(
+            _with_label_and_one(values, labels, len(weights.matrices[layer]))
+            for values, layer in ((images, ENCODER), (images.new_zeros(len(labels), model.latent_dims), DECODER))
+        )
+
     def __init__(
         self,
         model: CVAE,
         weights: WeightVector,
-        images: Tensor,
-        labels: Tensor,
+        inputs: tuple[Tensor, Tensor],
         order: Sequence[Tensor],
         noise: Sequence[Tensor],
         beta: float,
     ):
-        label_and_one = F.pad(F.one_hot(labels, LABELS), (0, 1), value=1).to(images.dtype)
-        self._encoder_inputs = _widened(torch.cat((images, label_and_one), dim=1), weights.matrices[ENCODER])
-        z = images.new_zeros(len(labels), model.latent_dims)  # its place; filled in when it is drawn
-        self._decoder_inputs = _widened(torch.cat((z, label_and_one), dim=1), weights.matrices[DECODER])
+        self._encoder_inputs, self._decoder_inputs = inputs
         self._order, self._noise = order, noise
         self._is_gaussian = model.likelihood == "gaussian"
         self._beta, self._precision = beta, model.prior_std**-2
 
         sizes = [len(picked) for picked in order]
         self._buffers = {size: _Buffers(model, weights, size) for size in set(sizes)}
-        self._posterior = images.new_empty(sum(sizes), 2 * model.latent_dims)
+        self._posterior = weights.values.new_empty(sum(sizes), 2 * model.latent_dims)
         self._posteriors = [(part, *part.chunk(2, dim=1)) for part in self._posterior.split(sizes)]
-        self._errors = images.new_zeros(len(order), 2)  # reconstruction and squared error of each batch
+        self._errors = weights.values.new_zeros(len(order), 2)  # reconstruction and squared error of each batch
         self._squared_error = self._errors[:, 1].unbind()
 
     @torch.no_grad()
@@ -210,6 +218,11 @@ class _Buffers:
         self.d_mu, self.d_log_sigma = self.d_posterior.chunk(2, dim=1)
 
 
-def _widened(inputs: Tensor, matrix: Tensor) -> Tensor:
-    """`inputs` with columns of zeros up to the number of rows of `matrix`."""
-    return F.pad(inputs, (0, len(matrix) - inputs.shape[1]))
+def _with_label_and_one(values: Tensor, labels: Tensor, width: int) -> Tensor:
+    """`values` (n, k) beside one-hot labels, a column of ones and columns of zeros: (n, width)."""
+    count, columns = values.shape
+    wide = values.new_zeros(count, width)
+    wide[:, :columns] = values
+    wide[:, columns : columns + LABELS] = F.one_hot(labels, LABELS)
+    wide[:, columns + LABELS] = 1
+    return wide

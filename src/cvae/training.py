@@ -1,6 +1,6 @@
 """Training: the whole data set lives on the device, and nothing waits for the device within an epoch.
 
-On two cores, the default run's 46,900 steps take ... s; benchmarks/README.md has the measurements.
+Two cores take 80 s for the default run's 46,900 steps; benchmarks/README.md has the measurements.
 """
 
 from collections.abc import Iterator
@@ -52,18 +52,19 @@ def train(
         UserError: a loss is not finite; the message has the epoch and the part of the loss at fault.
     """
     device = next(model.parameters()).device
-    images, labels = to_device(train_split, device)
     noise = held_out_noise(model, len(test_split), seed).to(device)
     test = [processes.share(part) for part in (*to_device(test_split, device), noise)]
     test_sums = captured(lambda: held_out_sums(model, *test), device)
     kind = DerivedGradients if derived or (derived is None and serves(device, precision)) else AutogradGradients
     weights = WeightVector(model)
     adam = Adam(weights, learning_rate)
+    inputs = kind.prepare(model, weights, *to_device(train_split, device))
+    count, test_count = len(train_split), len(test_split)
 
-    draws = _draws(len(labels), model.latent_dims, batch_size, seed, device)
+    draws = _draws(count, model.latent_dims, batch_size, seed, device)
     drawn = next(draws)
     passes = {
-        size: _Pass(kind, model, weights, adam, images, labels, size, batch_size, beta, processes)
+        size: _Pass(kind, model, weights, adam, inputs, size, batch_size, beta, processes)
         for size in {len(order) for order, _ in drawn}
     }
     for epoch in range(1, epochs + 1):
@@ -76,9 +77,9 @@ def train(
 
         row = {
             "epoch": epoch,
-            **{f"train_{name}": value for name, value in means(model, train_sums, len(labels), beta).items()},
-            **{f"test_{name}": value for name, value in means(model, held_out, len(test_split), beta).items()},
-            "article_loss": float(article_loss(model, train_sums, len(labels))),
+            **{f"train_{name}": value for name, value in means(model, train_sums, count, beta).items()},
+            **{f"test_{name}": value for name, value in means(model, held_out, test_count, beta).items()},
+            "article_loss": float(article_loss(model, train_sums, count)),
         }
         _refuse_non_finite(row, learning_rate)
         yield row
@@ -106,19 +107,19 @@ class _Pass:
         model: CVAE,
         weights: WeightVector,
         adam: Adam,
-        images: Tensor,
-        labels: Tensor,
+        inputs: tuple[Tensor, Tensor],
         size: int,
         batch_size: int,
         beta: float,
         processes: Processes,
     ):
-        self._order = labels.new_zeros(size)
-        self._noise = images.new_zeros(size, model.latent_dims)
+        device = weights.values.device
+        self._order = torch.zeros(size, dtype=torch.int64, device=device)
+        self._noise = torch.zeros(size, model.latent_dims, device=device)
         order, noise = (
             [processes.share(batch) for batch in whole.split(batch_size)] for whole in (self._order, self._noise)
         )
-        gradients = kind(model, weights, images, labels, order, noise, beta)
+        gradients = kind(model, weights, inputs, order, noise, beta)
 
         def run() -> Tensor:
             for batch in range(len(order)):
@@ -128,7 +129,7 @@ class _Pass:
             return gradients.sums()
 
         # Processes wait for each other between kernels, and one that could not record would leave the rest waiting.
-        self._run = captured(run, images.device) if processes.count == 1 else run
+        self._run = captured(run, device) if processes.count == 1 else run
 
     def __call__(self, order: Tensor, noise: Tensor) -> Tensor:
         """Train on the images `order`, (size,), with `noise`, (size, latent_dims); returns their four sums."""
