@@ -5,12 +5,12 @@
 Each way runs in a clone of its own of this repository's last commit, so that none finds another's results in
 DVC's cache. Measured with nothing else running on two cores (torch 2.11.0, DVC 3.67.1):
 
-    one after another, 2 threads                270 s   1.00 of the first
-    queued, 2 workers, 1 thread each            174 s   0.64 of the first
-    queued, 2 workers, 2 threads each           239 s   0.88 of the first
+    one after another, 2 threads                177 s   1.00 of the first
+    queued, 2 workers, 1 thread each            122 s   0.69 of the first
+    queued, 2 workers, 2 threads each           135 s   0.76 of the first
 
-An epoch of MNIST took 1.4 s with 2 threads alone and 2.0 s with 1, also beside another. Two at once, of 2 threads
-each, took 8.0 s an epoch while their threads spun as they waited, and take 2.3 s since they sleep (cvae.sharing).
+An epoch of MNIST takes 0.8 s with 2 threads alone and 1.2 s with 1, also beside another. Two at once, of 2 threads
+each, take 3.1 s an epoch while their threads spin as they wait, and 1.4 s since they sleep (cvae.sharing).
 """
 
 import argparse

@@ -21,7 +21,7 @@ from tabulate import tabulate
 from benchmarks.machine import processor
 from cvae.adam import Adam
 from cvae.datasets import LABELS, PIXELS, Split
-from cvae.devices import describe, open_device
+from cvae.devices import describe, open_device, products_in
 from cvae.model import CVAE
 from cvae.seeding import generator
 from cvae.training import train
@@ -49,7 +49,7 @@ def main() -> None:
 
     floors = {
         "launches": step_time(device, options, {"batch_size": 1, "hidden_dims": 1, "latent_dims": 1, "images": 2_000}),
-        "flops": product_rate(device),
+        "flops": product_rate(device, options.precision),
         "bytes": adam_rate(device),
     }
     rows = []
@@ -96,10 +96,11 @@ def step_time(device: torch.device, options: argparse.Namespace, settings: dict[
     return statistics.median(epochs) / -(-count // settings["batch_size"])
 
 
-def product_rate(device: torch.device, size: int = 2048) -> float:
-    """Operations per second in the product of two float32 matrices, `size` by `size`."""
+def product_rate(device: torch.device, precision: str, size: int = 2048) -> float:
+    """Operations per second in the product of two float32 matrices, `size` by `size`, multiplied in `precision`."""
     a, b = torch.rand(2, size, size, device=device)
-    return 2 * size**3 / best_time(device, lambda: torch.mm(a, b))
+    with products_in(precision, device):
+        return 2 * size**3 / best_time(device, lambda: torch.mm(a, b))
 
 
 def adam_rate(device: torch.device) -> float:

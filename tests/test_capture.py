@@ -35,6 +35,7 @@ class FakeCuda:
         monkeypatch.setattr(torch.cuda, "Stream", Stream)
         monkeypatch.setattr(torch.cuda, "current_stream", Stream)
         monkeypatch.setattr(torch.cuda, "stream", lambda _: nullcontext())
+        monkeypatch.setattr(torch.cuda, "set_stream", lambda _: fake.log.append("back to the caller's stream"))
         monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
         monkeypatch.setattr(torch.cuda, "graph", graph)
 
@@ -64,7 +65,7 @@ def test_without_a_graph_calls_go_on_and_one_line_says_why(monkeypatch, capsys):
     function = captured(cuda.function, CUDA)
     for _ in range(3):
         function()
-    assert cuda.log == ["call", "record", "call", "call", "call"]
+    assert cuda.log == ["call", "record", "call", "back to the caller's stream", "call", "call"]
     told = capsys.readouterr().err
     assert told.count("\n") == 1
     assert "no CUDA graph could be made (operation not permitted when stream is capturing)" in told

@@ -65,3 +65,30 @@ def test_a_graph_computes_what_the_function_does():
 
     graph = captured(function, torch.device("cuda"))
     assert [int(graph()) for _ in range(4)] == [1000, 2000, 3000, 4000]
+
+
+def test_without_a_graph_the_function_goes_on_and_the_stream_is_the_callers(capsys):
+    x = torch.zeros(1000, device="cuda")
+
+    def function() -> torch.Tensor:
+        x.add_(1)
+        x.sum().item()  # waits for the device, which no graph can
+        return x.sum()
+
+    graph = captured(function, torch.device("cuda"))
+    assert [int(graph()) for _ in range(3)] == [1000, 2000, 3000]
+    assert capsys.readouterr().err.count("no CUDA graph could be made") == 1
+    assert torch.cuda.current_stream() == torch.cuda.default_stream()
+
+
+@pytest.mark.parametrize("batch_size", [2, 64])
+def test_an_epoch_of_several_graphs_trains_as_the_cpu_does(digits, batch_size):
+    _, rows = fit(digits, "cuda", batch_size=batch_size, epochs=4)
+    _, others = fit(digits, "cpu", batch_size=batch_size, epochs=4)
+    assert rows[-1]["train_loss"] == pytest.approx(others[-1]["train_loss"], rel=1e-3)
+
+
+def test_the_opened_device_is_the_current_one():
+    last = torch.cuda.device_count() - 1
+    opened = open_device(f"cuda:{last}", threads=1)
+    assert torch.cuda.current_device() == opened.index == last

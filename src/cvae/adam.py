@@ -2,7 +2,9 @@
 
 import torch
 
-from cvae.weights import WeightVector
+from cvae.weights import ALIGNMENT, WeightVector
+
+GPU_PARTS = 36  # as many as one launch takes
 
 
 class Adam:
@@ -13,22 +15,28 @@ class Adam:
     """
 
     def __init__(self, weights: WeightVector, learning_rate: float):
-        self._weights, self._learning_rate = weights, learning_rate
         self.mean = torch.zeros_like(weights.values)  # of the gradient, decaying
         self.mean_square = torch.zeros_like(weights.values)
         self.steps = weights.values.new_zeros((), dtype=torch.float32)
+        self._learning_rate = learning_rate
+        # On a GPU, a block of threads takes 65,536 numbers, unless it is given a shorter vector.
+        parts = GPU_PARTS if weights.values.is_cuda else 1
+        size = -(-len(weights.values) // (parts * ALIGNMENT)) * ALIGNMENT
+        vectors = (weights.values, weights.gradient, self.mean, self.mean_square)
+        self._values, self._gradient, self._mean, self._mean_square = (list(v.split(size)) for v in vectors)
+        self._steps = [self.steps] * len(self._values)
 
     @torch.no_grad()
     def step(self) -> None:
         """Move the weights by their gradient."""
         self.steps.add_(1)
         torch._fused_adam_(
-            [self._weights.values],
-            [self._weights.gradient],
-            [self.mean],
-            [self.mean_square],
+            self._values,
+            self._gradient,
+            self._mean,
+            self._mean_square,
             [],
-            [self.steps],
+            self._steps,
             lr=self._learning_rate,
             beta1=0.9,
             beta2=0.999,

@@ -27,9 +27,9 @@ class _Captured:
         self._result: Tensor | None = None
 
     def __call__(self) -> Tensor:
-        if self._is_warm and not self._graph and not self._is_refused:
+        if self._is_warm and not self._graph:
             self._record()
-        if self._graph:
+        if self._graph and not self._is_refused:
             self._graph.replay()
             return self._result
         self._is_warm = True
@@ -40,13 +40,12 @@ class _Captured:
         return result
 
     def _record(self) -> None:
-        graph = torch.cuda.CUDAGraph()
+        self._graph, before = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
         try:  # thread_local: what other threads do, such as the one that logs, does not spoil it
-            with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
+            with torch.cuda.graph(self._graph, stream=self._stream, capture_error_mode="thread_local"):
                 self._result = self._function()
         except RuntimeError as error:
-            self._is_refused = True
-            reason = str(error).strip().split("\n")[0]
+            torch.cuda.set_stream(before)  # a recording that breaks off leaves its own behind
+            self._is_refused = True  # and its graph is kept: torch's allocator may still ask it
+            reason = str(error.__context__ or error).strip().split("\n")[0]
             print(f"train: no CUDA graph could be made ({reason}); going on without, which is slower", file=sys.stderr)
-        else:
-            self._graph = graph

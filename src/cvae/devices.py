@@ -37,6 +37,9 @@ def open_device(name: str, threads: int, precision: str = "float32") -> torch.de
     except (RuntimeError, AssertionError) as error:
         reason = re.split(r"\.\s|\n", str(error).strip(), maxsplit=1)[0]
         raise UserError(f"params.yaml: device is {name!r}, which torch cannot use here ({reason}); try auto") from None
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # streams, graphs and pinned memory are the current device's
+        torch.backends.cuda.matmul.fp32_precision = "ieee"  # whatever the environment allows
     if precision not in precisions(device):
         able = " and ".join(precisions(device))
         raise UserError(f"params.yaml: precision is {precision!r}, but {describe(device)} has {able} only")
@@ -56,7 +59,10 @@ def precisions(device: torch.device) -> list[str]:
 
 @contextmanager
 def products_in(precision: str, device: torch.device) -> Iterator[None]:
-    """Multiply matrices in `precision`: float32, tf32 or bfloat16. Weights, sums and all else stay in float32."""
+    """Multiply matrices in `precision`: float32, tf32 or bfloat16. Weights, sums and what is measured stay in float32.
+
+    bfloat16 on CUDA is autocast's, which hands on some results of products in bfloat16 too.
+    """
     if precision == "bfloat16" and device.type == "cuda":
         with torch.autocast("cuda", torch.bfloat16, cache_enabled=False):  # a cache would outlive a CUDA graph's memory
             yield

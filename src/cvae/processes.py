@@ -26,7 +26,7 @@ class Processes:
         """Replace `tensor` by its sum over all processes.
 
         Raises:
-            UserError: another process has ended.
+            UserError: another process has ended, as gloo tells; NCCL goes on waiting until torchrun ends this one.
         """
         if self.count == 1:
             return
@@ -60,9 +60,7 @@ def joined(device: torch.device) -> Iterator[Processes]:
         else:
             distributed.init_process_group("gloo")
     except (RuntimeError, ValueError) as error:
-        reason = str(error).strip().split("\n")[0]
+        reason = str(error).strip().split("\n")[-1]  # NCCL's cause comes last
         raise UserError(f"the {count} processes of the training did not meet ({reason})") from None
-    try:
-        yield Processes(distributed.get_rank(), count)
-    finally:
-        distributed.destroy_process_group()
+    yield Processes(distributed.get_rank(), count)
+    distributed.destroy_process_group()  # not after an error: NCCL would wait for the others, and they for this one

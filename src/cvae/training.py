@@ -133,8 +133,9 @@ class _Pass:
 
     def __call__(self, order: Tensor, noise: Tensor) -> Tensor:
         """Train on the images `order`, (size,), with `noise`, (size, latent_dims); returns their four sums."""
-        self._order.copy_(order, non_blocking=True)
-        self._noise.copy_(noise, non_blocking=True)
+        pinned = order.is_pinned()  # else the copy has to end before its source is gone
+        self._order.copy_(order, non_blocking=pinned)
+        self._noise.copy_(noise, non_blocking=pinned)
         return self._run().clone()
 
 
