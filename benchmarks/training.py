@@ -2,13 +2,13 @@
 
     python -m benchmarks.training [--epochs 3] [--repeats 3] [--dataset mnist] [--device auto] [--threads 2] [--whole]
 
-torch and torchvision are all that it needs. The article's way is written anew from its description: torchvision's
-MNIST through a DataLoader, image by image; labels as one-hot vectors; autograd; torch's default Adam; `.item()` at
-each step. The project's way is `cvae.training.train`, as the pipeline runs it, with figures of the 10,000 test images
-after every epoch; and, because the article has none, with those of one image. All have the same initial weights,
-shuffles and noise, so that their losses can be compared. Each repeat of each is a process of its own; its first
-epoch, on CUDA its second too, is a warm-up that counts in the loss and in no time. `--whole` also runs the project's
-100 epochs, once. benchmarks/README.md has results.
+torch and torchvision are all that it needs, and scikit-learn for digits. The article's way is written anew from its
+description: torchvision's MNIST through a DataLoader, image by image; labels as one-hot vectors; autograd; torch's
+default Adam; `.item()` at each step. The project's way is `cvae.training.train`, as the pipeline runs it, with figures
+of the 10,000 test images after every epoch; and, because the article has none, with those of one image. All have the
+same initial weights, shuffles and noise, so that their losses can be compared. Each repeat of each is a process of its
+own; its first epoch, on CUDA its second too, is a warm-up that counts in the loss and in no time. `--whole` also runs
+the project's 100 epochs, once. benchmarks/README.md has results.
 """
 
 import argparse
@@ -31,12 +31,12 @@ from benchmarks import PROJECT
 from benchmarks.machine import processor
 from cvae import datasets
 from cvae.devices import describe, open_device
+from cvae.errors import UserError
 from cvae.model import CVAE
 from cvae.seeding import generator
 from cvae.training import train
 
 ARTICLE, OURS, UNTESTED = "article's way", "this project", "  without test figures"
-WARM_UP = 2 if torch.cuda.is_available() else 1  # epochs; a CUDA graph is recorded in the second
 WHOLE = 100  # epochs of the article and of the default run
 
 
@@ -58,13 +58,23 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=PROJECT / "data/raw", help="folder of MNIST's four .gz files")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (%(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="of the CPU (%(default)s)")
-    parser.add_argument("--precision", default="float32", help="of the project's products (%(default)s)")
+    parser.add_argument("--precision", choices=["float32", "tf32", "bfloat16"], default="float32", help="(%(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--whole", action="store_true", help=f"run the project's {WHOLE} epochs too")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the measurements there")
     options = parser.parse_args()
-    if options.epochs <= WARM_UP or options.repeats < 1:
-        parser.error(f"at least {WARM_UP + 1} epochs and 1 repeat are needed")
+    if options.threads < 1 or options.repeats < 1:
+        parser.error("at least 1 thread and 1 repeat are needed")
+    if options.json and not options.json.parent.is_dir():
+        parser.error(f"--json: there is no folder {options.json.parent}")
+    try:
+        device = open_device(options.device, options.threads, options.precision)
+    except UserError as error:
+        parser.error(str(error).removeprefix("params.yaml: "))
+    options.device = str(device)
+    options.warm_up = 2 if device.type == "cuda" else 1  # epochs; a CUDA graph is recorded in the second
+    if options.epochs <= options.warm_up:
+        parser.error(f"at least {options.warm_up + 1} epochs are needed")
 
     with tempfile.TemporaryDirectory() as folder:
         options.data = prepare(options, Path(folder))
@@ -108,8 +118,7 @@ def article(way: str, options: argparse.Namespace, epochs: int) -> Measurement:
     from torchvision.transforms import ToTensor
 
     torch.set_num_threads(options.threads)
-    name = options.device if options.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(name)
+    device = torch.device(options.device)
     images = MNIST(str(options.unpacked), train=True, transform=ToTensor())
     shuffles, noises = generator(options.seed, "shuffles"), generator(options.seed, "noise")
     loader = DataLoader(images, batch_size=128, sampler=Shuffled(len(images), shuffles))
@@ -187,7 +196,10 @@ def seconds(times: list[float]) -> list[float]:
 
 def report(measurements: list[Measurement], whole: Measurement | None, count: int, options: argparse.Namespace) -> None:
     """Print a table, and write the JSON file if one is asked for."""
-    rows = {way: row_of([m for m in measurements if m.way == way], count) for way in (ARTICLE, OURS, UNTESTED)}
+    rows = {
+        way: row_of([m for m in measurements if m.way == way], count, options.warm_up)
+        for way in (ARTICLE, OURS, UNTESTED)
+    }
     for row in rows.values():
         row["ratio"] = rows[ARTICLE]["median"] / row["median"]
     apart = rows[OURS]["article_loss"] / rows[ARTICLE]["article_loss"] - 1
@@ -220,9 +232,9 @@ def report(measurements: list[Measurement], whole: Measurement | None, count: in
         options.json.write_text(json.dumps(result, indent=2) + "\n")
 
 
-def row_of(measurements: list[Measurement], count: int) -> dict[str, float]:
+def row_of(measurements: list[Measurement], count: int, warm_up: int) -> dict[str, float]:
     """The figures of one way: seconds per epoch, those for warming up left out."""
-    epochs = [time for measurement in measurements for time in measurement.epochs[WARM_UP:]]
+    epochs = [time for measurement in measurements for time in measurement.epochs[warm_up:]]
     median = statistics.median(epochs)
     return {
         "median": median,

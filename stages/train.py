@@ -1,9 +1,11 @@
 """Train the model: data/model, plots/training.csv, metrics/train.json, and a live MLflow run."""
 
+import sys
 import time
 
 from stages import run
 
+from cvae.errors import UserError
 from cvae.parameters import read_parameters
 from cvae.sharing import share_cores
 from cvae.workspace import dvc_process, has_ended
@@ -42,9 +44,12 @@ def main() -> None:
             precision=params.precision,
             processes=processes,
         )
-        if processes.rank:  # the first one writes and logs; the others only train with it
-            for _ in rows:
-                pass
+        if processes.rank:  # the first one writes, logs and says what went wrong; the others only train with it
+            try:
+                for _ in rows:
+                    pass
+            except UserError:
+                sys.exit(1)
             return
 
         name = describe(device, processes.count)

@@ -62,5 +62,10 @@ def joined(device: torch.device) -> Iterator[Processes]:
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().split("\n")[-1]  # NCCL's cause comes last
         raise UserError(f"the {count} processes of the training did not meet ({reason})") from None
-    yield Processes(distributed.get_rank(), count)
-    distributed.destroy_process_group()  # not after an error: NCCL would wait for the others, and they for this one
+    done = False
+    try:
+        yield Processes(distributed.get_rank(), count)
+        done = True
+    finally:
+        if done or device.type == "cpu":  # after an error, NCCL would wait for the others, and they for this one
+            distributed.destroy_process_group()

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from cvae.model import CVAE, ConditionalLinear
 
-ALIGNMENT = 8  # rows of a matrix come in eights, so that a GPU's wide loads find them all where they can
+ALIGNMENT = 8  # rows of a matrix come in eights: GPUs load several numbers at once, from addresses so divisible
 
 
 class WeightVector:

@@ -1,8 +1,10 @@
 """Where a stage runs, and for whom: in the repository itself, or in a copy that DVC made of it for an experiment."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import psutil
+if TYPE_CHECKING:
+    import psutil
 
 EXPERIMENTS = (".dvc", "tmp", "exps")  # of the repository: DVC's folder of the copies
 
@@ -19,11 +21,13 @@ def main_repository() -> Path:
     return workspace
 
 
-def dvc_process() -> psutil.Process | None:
+def dvc_process() -> "psutil.Process | None":
     """The DVC that runs this stage, which may have put a shell or a launcher between; None if a person runs it.
 
     DVC gives its stages a variable DVC_STAGE, so it is the nearest process above them that lacks it.
     """
+    import psutil
+
     try:
         inherited = "DVC_STAGE" in psutil.Process().environ()
         above = psutil.Process().parents() if inherited else []
@@ -32,8 +36,10 @@ def dvc_process() -> psutil.Process | None:
         return None
 
 
-def has_ended(process: psutil.Process) -> bool:
+def has_ended(process: "psutil.Process") -> bool:
     """Whether `process` is gone, or would be if its parent asked after it."""
+    import psutil
+
     try:
         return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

@@ -2,6 +2,7 @@
 
 import logging
 import queue
+import signal
 import sys
 import threading
 import time
@@ -62,7 +63,9 @@ class LiveRun:
             self._last_tags = {"error": str(error).splitlines()[0][:500]} if str(error) else {}
         self._rows.put(None)
         patience = SERVER_PATIENCE if self._location.is_server else PATIENCE
+        before = signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun sends it when another process fails too
         self._thread.join(patience)
+        signal.signal(signal.SIGTERM, before)
         if self._thread.is_alive():
             self._warn(self._location.complaint(TimeoutError(f"not done within {patience:g} s")))
 
