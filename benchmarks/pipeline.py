@@ -22,6 +22,7 @@ from tabulate import tabulate
 from benchmarks import PROJECT
 from benchmarks.clone import prepare, run
 from benchmarks.machine import processor
+from benchmarks.options import add_json
 from cvae.devices import describe, open_device
 from cvae.parameters import read_parameters
 from cvae.sharing import cores
@@ -36,12 +37,10 @@ def main() -> None:
     parser.add_argument("--dataset", default="mnist")
     parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--repeats", type=int, default=1)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE too")
+    add_json(parser)
     options = parser.parse_args()
     if options.repeats < 1:
         parser.error("--repeats must be 1 or more")
-    if options.json and not options.json.parent.is_dir():
-        parser.error(f"--json: there is no folder {options.json.parent}")
 
     repeats = []
     for _ in range(options.repeats):

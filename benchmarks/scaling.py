@@ -12,16 +12,16 @@ import argparse
 import json
 import statistics
 import time
-from pathlib import Path
 
 import numpy as np
 import torch
 from tabulate import tabulate
 
 from benchmarks.machine import processor
+from benchmarks.options import add_device, add_json, opened
 from cvae.adam import Adam
 from cvae.datasets import LABELS, PIXELS, Split
-from cvae.devices import describe, open_device, products_in
+from cvae.devices import describe, products_in
 from cvae.model import CVAE
 from cvae.seeding import generator
 from cvae.training import train
@@ -38,15 +38,11 @@ CHANGES = [
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--threads", type=int, default=2, help="of the CPU (%(default)s)")
-    parser.add_argument("--precision", choices=["float32", "tf32", "bfloat16"], default="float32")
+    add_device(parser)
     parser.add_argument("--seconds", type=float, default=2, help="of each setting, at least (%(default)s)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE too")
+    add_json(parser)
     options = parser.parse_args()
-    if options.json and not options.json.parent.is_dir():
-        parser.error(f"--json: there is no folder {options.json.parent}")
-    device = open_device(options.device, options.threads, options.precision)
+    device = opened(parser, options)
 
     floors = {
         "launches": step_time(device, options, {"batch_size": 1, "hidden_dims": 1, "latent_dims": 1, "images": 2_000}),

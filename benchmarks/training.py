@@ -29,9 +29,9 @@ from torch import Tensor, nn
 
 from benchmarks import PROJECT
 from benchmarks.machine import processor
+from benchmarks.options import add_device, add_json, opened
 from cvae import datasets
 from cvae.devices import describe, open_device
-from cvae.errors import UserError
 from cvae.model import CVAE
 from cvae.seeding import generator
 from cvae.training import train
@@ -56,21 +56,14 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3, help="of each way (%(default)s)")
     parser.add_argument("--dataset", choices=["mnist", "digits"], default="mnist", help="(%(default)s)")
     parser.add_argument("--data", type=Path, default=PROJECT / "data/raw", help="folder of MNIST's four .gz files")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (%(default)s)")
-    parser.add_argument("--threads", type=int, default=2, help="of the CPU (%(default)s)")
-    parser.add_argument("--precision", choices=["float32", "tf32", "bfloat16"], default="float32", help="(%(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--whole", action="store_true", help=f"run the project's {WHOLE} epochs too")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the measurements there")
+    add_device(parser)
+    add_json(parser)
     options = parser.parse_args()
-    if options.threads < 1 or options.repeats < 1:
-        parser.error("at least 1 thread and 1 repeat are needed")
-    if options.json and not options.json.parent.is_dir():
-        parser.error(f"--json: there is no folder {options.json.parent}")
-    try:
-        device = open_device(options.device, options.threads, options.precision)
-    except UserError as error:
-        parser.error(str(error).removeprefix("params.yaml: "))
+    if options.repeats < 1:
+        parser.error("--repeats must be 1 or more")
+    device = opened(parser, options)
     options.device = str(device)
     options.warm_up = 2 if device.type == "cuda" else 1  # epochs; a CUDA graph is recorded in the second
     if options.epochs <= options.warm_up:
@@ -163,7 +156,10 @@ def linear(weight: Tensor, bias: Tensor) -> nn.Linear:
 
 
 class Shuffled:
-    """What DataLoader's `shuffle=True` makes, from a generator that the project's training has too."""
+    """What DataLoader's `shuffle=True` makes, in the order of the project's training.
+
+    torch's RandomSampler draws a second permutation in each epoch, and so would part from it after the first.
+    """
 
     def __init__(self, count: int, generator: torch.Generator):
         self._count, self._generator = count, generator

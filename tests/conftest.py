@@ -194,6 +194,16 @@ def repository(tmp_path_factory) -> Repository:
 
 
 @pytest.fixture(scope="session")
+def digits(tmp_path_factory):
+    """The training and the test split of scikit-learn's digits."""
+    from cvae import datasets
+
+    folder = tmp_path_factory.mktemp("digits")
+    datasets.write_digits(folder)
+    return datasets.load(folder)
+
+
+@pytest.fixture(scope="session")
 def empty_database(tmp_path_factory) -> Path:
     """A database with MLflow's tables and nothing in them: making one takes seconds, copying it does not."""
     from mlflow import MlflowClient

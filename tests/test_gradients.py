@@ -48,7 +48,7 @@ def test_derived_gradients_equal_autograds(settings, beta):
         model = make_model(**settings)
         weights = WeightVector(model)
         images, labels, order, noise = make_data(settings["latent_dims"])
-        one = kind(model, weights, kind.prepare(model, weights, images, labels), order, noise, beta)
+        one = kind(model, weights, beta, kind.prepare(model, weights, images, labels), order, noise)
         written = []
         for batch in range(len(BATCHES)):
             weights.gradient.fill_(7)  # whatever was there before, but in the rows that only fill up a matrix
@@ -69,7 +69,7 @@ def test_derived_gradients_are_those_of_the_negative_elbo(settings, beta):
     model = make_model(**settings)
     weights = WeightVector(model)
     inputs = DerivedGradients.prepare(model, weights, images, labels)
-    DerivedGradients(model, weights, inputs, order, noise, beta).step(0)
+    DerivedGradients(model, weights, beta, inputs, order, noise).step(0)
     direction = torch.randn(weights.values.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     direction[weights.values == 0] = 0  # rows that only fill up a matrix
 
@@ -99,7 +99,7 @@ def test_a_gaussians_reconstruction_is_its_squared_error():
     images, labels, order, noise = make_data(2)
     weights = WeightVector(model)
     inputs = DerivedGradients.prepare(model, weights, images, labels)
-    gradients = DerivedGradients(model, weights, inputs, order, noise, 1.0)
+    gradients = DerivedGradients(model, weights, 1.0, inputs, order, noise)
     for batch in range(len(BATCHES)):
         gradients.step(batch)
     sums = gradients.sums()

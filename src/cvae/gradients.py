@@ -6,6 +6,7 @@ a test compares the two in float64.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -31,39 +32,39 @@ def serves(device: torch.device, precision: str) -> bool:
     return device.type == "cpu" or (device.type == "cuda" and precision != "bfloat16")
 
 
-class AutogradGradients:
-    """Gradients of batches by autograd, for any model and any device.
-
-    `inputs`: what `prepare` makes of all images. `order`: (n,) int64, which of them make up the batches, and
+@dataclass(eq=False)
+class _Gradients:
+    """`inputs`: what `prepare` makes of all images. `order`: (n,) int64, which of them make up the batches, and
     `noise`: (n, latent_dims), each in parts, a part a batch. Both may change in place between two passes.
     """
+
+    model: CVAE
+    weights: WeightVector
+    beta: float
+    inputs: tuple[Tensor, Tensor]
+    order: Sequence[Tensor]
+    noise: Sequence[Tensor]
+
+
+@dataclass(eq=False)
+class AutogradGradients(_Gradients):
+    """Gradients of batches by autograd, for any model and any device."""
 
     @staticmethod
     def prepare(model: CVAE, weights: WeightVector, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """The `images` (N, 784) and `labels` (N,) as they are."""
         return images, labels
 
-    def __init__(
-        self,
-        model: CVAE,
-        weights: WeightVector,
-        inputs: tuple[Tensor, Tensor],
-        order: Sequence[Tensor],
-        noise: Sequence[Tensor],
-        beta: float,
-    ):
-        self._model, self._weights, self._beta = model, weights, beta
-        self._images, self._labels = inputs
-        self._order, self._noise = order, noise
-        self._sums = weights.values.new_zeros(len(order), 4)
+    def __post_init__(self):
+        self._sums = self.weights.values.new_zeros(len(self.order), 4)
 
     @torch.enable_grad()
     def step(self, batch: int) -> None:
         """Write the gradient of batch number `batch`."""
-        picked, noise = self._order[batch], self._noise[batch]
-        sums = objective_sums(self._model, self._images[picked], self._labels[picked], noise)
-        self._weights.gradient.zero_()
-        (sums[0] + self._beta * kl(self._model, sums, len(picked))).backward()
+        picked, (images, labels) = self.order[batch], self.inputs
+        sums = objective_sums(self.model, images[picked], labels[picked], self.noise[batch])
+        self.weights.gradient.zero_()
+        (sums[0] + self.beta * kl(self.model, sums, len(picked))).backward()
         self._sums[batch] = sums.detach()
 
     def sums(self) -> Tensor:
@@ -71,11 +72,12 @@ class AutogradGradients:
         return self._sums.sum(0)
 
 
-class DerivedGradients:
+@dataclass(eq=False)
+class DerivedGradients(_Gradients):
     """Gradients of batches by the chain rule, written out: no allocation, and one kernel for each product.
 
     A layer's matrix has rows for its label and its bias, so its input has columns for these, and both are
-    part of the one product. Arguments as of `AutogradGradients`.
+    part of the one product.
     """
 
     @staticmethod
@@ -86,37 +88,27 @@ class DerivedGradients:
             for values, layer in ((images, ENCODER), (images.new_zeros(len(labels), model.latent_dims), DECODER))
         )
 
-    def __init__(
-        self,
-        model: CVAE,
-        weights: WeightVector,
-        inputs: tuple[Tensor, Tensor],
-        order: Sequence[Tensor],
-        noise: Sequence[Tensor],
-        beta: float,
-    ):
-        self._encoder_inputs, self._decoder_inputs = inputs
-        self._order, self._noise = order, noise
-        self._is_gaussian = model.likelihood == "gaussian"
-        self._beta, self._precision = beta, model.prior_std**-2
+    def __post_init__(self):
+        self._is_gaussian = self.model.likelihood == "gaussian"
+        self._kl_weight = self.beta * self.model.prior_std**-2
 
-        sizes = [len(picked) for picked in order]
-        self._buffers = {size: _Buffers(model, weights, size) for size in set(sizes)}
-        self._posterior = weights.values.new_empty(sum(sizes), 2 * model.latent_dims)
+        sizes = [len(picked) for picked in self.order]
+        self._buffers = {size: _Buffers(self.model, self.weights, size) for size in set(sizes)}
+        self._posterior = self.weights.values.new_empty(sum(sizes), 2 * self.model.latent_dims)
         self._posteriors = [(part, *part.chunk(2, dim=1)) for part in self._posterior.split(sizes)]
-        self._errors = weights.values.new_zeros(len(order), 2)  # reconstruction and squared error of each batch
+        self._errors = self.weights.values.new_zeros(len(sizes), 2)  # reconstruction and squared error of each batch
         self._squared_error = self._errors[:, 1].unbind()
 
     @torch.no_grad()
     def step(self, batch: int) -> None:
         """Write the gradient of batch number `batch`."""
-        picked, noise = self._order[batch], self._noise[batch]
+        picked, noise = self.order[batch], self.noise[batch]
         posterior, mu, log_sigma = self._posteriors[batch]
         own = self._buffers[len(picked)]
         encoder, decoder, sigma, x_hat, error = own.encoder, own.decoder, own.sigma, own.x_hat, own.error
 
-        torch.index_select(self._encoder_inputs, 0, picked, out=encoder.input)
-        torch.index_select(self._decoder_inputs, 0, picked, out=decoder.input)
+        for inputs, stack in zip(self.inputs, (encoder, decoder), strict=True):
+            torch.index_select(inputs, 0, picked, out=stack.input)
         encoder.forward(out=posterior)
         torch.exp(log_sigma, out=sigma)
         torch.addcmul(mu, sigma, noise, out=own.z)
@@ -129,15 +121,12 @@ class DerivedGradients:
         torch.dot(own.flat_error, own.flat_error, out=self._squared_error[batch])
         if self._is_gaussian:  # d (x̂ - x)² / d logit = 2 (x̂ - x) x̂ (1 - x̂)
             _sigmoid_backward(error, x_hat, grad_input=error)
-            decoder.backward(error, scale=2)
-        else:  # d cross-entropy / d logit = x̂ - x
-            decoder.backward(error)
+        decoder.backward(error, scale=2 if self._is_gaussian else 1)  # d cross-entropy / d logit = x̂ - x
 
         torch.mm(decoder.d_first, own.z_weights, out=own.d_z)
-        weight = self._beta * self._precision
-        torch.add(own.d_z, mu, alpha=weight, out=own.d_mu)  # d KL / d μ = μ / s²
+        torch.add(own.d_z, mu, alpha=self._kl_weight, out=own.d_mu)  # d KL / d μ = μ / s²
         torch.mul(own.d_z, noise, out=own.d_log_sigma)  # z = μ + σ · noise
-        own.d_log_sigma.add_(sigma, alpha=weight).mul_(sigma).sub_(self._beta)  # d KL / d ln σ = σ² / s² - 1
+        own.d_log_sigma.add_(sigma, alpha=self._kl_weight).mul_(sigma).sub_(self.beta)  # d KL / d ln σ = σ² / s² - 1
         encoder.backward(own.d_posterior)
 
     def sums(self) -> Tensor:

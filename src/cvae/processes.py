@@ -55,7 +55,6 @@ def joined(device: torch.device) -> Iterator[Processes]:
         raise UserError(f"params.yaml: device is mps, which serves one process, not {count}; try cpu")
     try:
         if device.type == "cuda":
-            torch.cuda.set_device(device)
             distributed.init_process_group("nccl", device_id=device)
         else:
             distributed.init_process_group("gloo")

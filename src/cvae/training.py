@@ -3,7 +3,8 @@
 Two cores take 80 s for the default run's 46,900 steps; benchmarks/README.md has the measurements.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -35,7 +36,6 @@ def train(
     seed: int,
     precision: str = "float32",
     processes: Processes = ALONE,
-    derived: bool | None = None,
 ) -> Iterator[dict[str, float]]:
     """Train `model` where it lives, and yield a row of figures after each epoch.
 
@@ -45,8 +45,7 @@ def train(
     per image that is the same in every epoch, in float32.
 
     `batch_size`: images per optimiser step, over all `processes`; each of them yields the same rows.
-    `precision`: of the matrix products. `derived`: whether gradients are the ones derived by hand; if None,
-    wherever they serve.
+    `precision`: of the matrix products.
 
     Raises:
         UserError: a loss is not finite; the message has the epoch and the part of the loss at fault.
@@ -55,7 +54,7 @@ def train(
     noise = held_out_noise(model, len(test_split), seed).to(device)
     test = [processes.share(part) for part in (*to_device(test_split, device), noise)]
     test_sums = captured(lambda: held_out_sums(model, *test), device)
-    kind = DerivedGradients if derived or (derived is None and serves(device, precision)) else AutogradGradients
+    kind = DerivedGradients if serves(device, precision) else AutogradGradients
     weights = WeightVector(model)
     adam = Adam(weights, learning_rate)
     inputs = kind.prepare(model, weights, *to_device(train_split, device))
@@ -63,8 +62,9 @@ def train(
 
     draws = _draws(count, model.latent_dims, batch_size, seed, device)
     drawn = next(draws)
+    gradients = partial(kind, model, weights, beta, inputs)
     passes = {
-        size: _Pass(kind, model, weights, adam, inputs, size, batch_size, beta, processes)
+        size: _Pass(gradients, weights, adam, size, batch_size, model.latent_dims, processes)
         for size in {len(order) for order, _ in drawn}
     }
     for epoch in range(1, epochs + 1):
@@ -103,23 +103,21 @@ class _Pass:
 
     def __init__(
         self,
-        kind: type[AutogradGradients] | type[DerivedGradients],
-        model: CVAE,
+        make_gradients: Callable[..., AutogradGradients | DerivedGradients],
         weights: WeightVector,
         adam: Adam,
-        inputs: tuple[Tensor, Tensor],
         size: int,
         batch_size: int,
-        beta: float,
+        latent_dims: int,
         processes: Processes,
     ):
         device = weights.values.device
         self._order = torch.zeros(size, dtype=torch.int64, device=device)
-        self._noise = torch.zeros(size, model.latent_dims, device=device)
+        self._noise = torch.zeros(size, latent_dims, device=device)
         order, noise = (
             [processes.share(batch) for batch in whole.split(batch_size)] for whole in (self._order, self._noise)
         )
-        gradients = kind(model, weights, inputs, order, noise, beta)
+        gradients = make_gradients(order, noise)
 
         def run() -> Tensor:
             for batch in range(len(order)):
