@@ -19,6 +19,7 @@ def main() -> None:
     import torch
 
     from cvae import datasets
+    from cvae.binarisation import binarised
     from cvae.devices import describe, open_device
     from cvae.history import rounded, show_progress, write_history
     from cvae.model import CVAE
@@ -29,7 +30,11 @@ def main() -> None:
 
     device = open_device(params.device, params.threads, params.precision)
     train_split, test_split = datasets.load("data/raw")
-    model = CVAE(params.latent_dims, params.hidden_dims, params.likelihood, params.prior_std)
+    if params.binarize != "none":
+        test_split = binarised(test_split, "test")
+    if params.binarize == "static":
+        train_split = binarised(train_split, "train")
+    model = CVAE(params.latent_dims, params.hidden_dims, params.likelihood, params.prior_std, params.activation)
     model.initialise(generator(params.seed, "weights")).to(device)
     with joined(device) as processes:
         rows = train(
@@ -41,6 +46,7 @@ def main() -> None:
             learning_rate=params.learning_rate,
             beta=params.beta,
             seed=params.seed,
+            redraw=params.binarize == "dynamic",
             precision=params.precision,
             processes=processes,
         )

@@ -16,7 +16,7 @@ BATCHES = (16, 16, 5, 0)  # the last but one is short; one of several processes 
 
 
 def make_model(**settings) -> CVAE:
-    return CVAE(hidden_dims=12, **settings).initialise(generator(3, "weights")).double()
+    return CVAE(**({"hidden_dims": 12} | settings)).initialise(generator(3, "weights")).double()
 
 
 def make_data(latent_dims: int) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor], list[torch.Tensor]]:
@@ -36,8 +36,11 @@ MODELS = pytest.mark.parametrize(
         ({"likelihood": "gaussian", "latent_dims": 1, "prior_std": 1.0}, 4.0),
         ({"likelihood": "bernoulli", "latent_dims": 3, "prior_std": 2.0}, 0.5),
         ({"likelihood": "bernoulli", "latent_dims": 9}, 0.0),
+        ({"likelihood": "bernoulli", "latent_dims": 3, "hidden_dims": [12, 9], "activation": "tanh"}, 1.0),
+        ({"likelihood": "gaussian", "latent_dims": 2, "hidden_dims": [7, 16, 11], "activation": "relu"}, 1.0),
+        ({"likelihood": "gaussian", "latent_dims": 2, "hidden_dims": [8, 8], "activation": "sigmoid"}, 1.0),
     ],
-    ids=["gaussian", "gaussian-beta", "bernoulli", "no-kl"],
+    ids=["gaussian", "gaussian-beta", "bernoulli", "no-kl", "two-layers", "three-layers", "sigmoid"],
 )
 
 

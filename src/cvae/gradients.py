@@ -13,14 +13,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cvae.datasets import LABELS, PIXELS
-from cvae.model import CVAE
+from cvae.model import ACTIVATIONS, CVAE
 from cvae.objective import kl, objective_sums
 from cvae.weights import WeightVector
 
-_sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input  # out=, which torch.nn.functional does not offer
+# with out=, which torch.nn.functional does not offer
+_sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
+_tanh_backward = torch.ops.aten.tanh_backward.grad_input
 _threshold_backward = torch.ops.aten.threshold_backward.grad_input
 
-ENCODER, POSTERIOR, DECODER, PIXEL_LOGITS = range(4)  # the model's layers
+IN_PLACE = {  # an activation, and its backward: from the gradient d at y, which it made, to the one before it
+    "relu": (torch.relu_, lambda d, y: _threshold_backward(d, y, 0, grad_input=d)),
+    "sigmoid": (torch.sigmoid_, lambda d, y: _sigmoid_backward(d, y, grad_input=d)),
+    "tanh": (torch.tanh_, lambda d, y: _tanh_backward(d, y, grad_input=d)),
+}
 
 
 def serves(device: torch.device, precision: str) -> bool:
@@ -34,8 +40,9 @@ def serves(device: torch.device, precision: str) -> bool:
 
 @dataclass(eq=False)
 class _Gradients:
-    """`inputs`: what `prepare` makes of all images. `order`: (n,) int64, which of them make up the batches, and
-    `noise`: (n, latent_dims), each in parts, a part a batch. Both may change in place between two passes.
+    """`inputs`: what `prepare` makes of all images; the first 784 columns of the first are their pixels. `order`:
+    (n,) int64, which of them make up the batches, and `noise`: (n, latent_dims), each in parts, a part a batch.
+    All may change in place between two passes.
     """
 
     model: CVAE
@@ -48,7 +55,7 @@ class _Gradients:
 
 @dataclass(eq=False)
 class AutogradGradients(_Gradients):
-    """Gradients of batches by autograd, for any model and any device."""
+    """Gradients of batches by autograd, on any device."""
 
     @staticmethod
     def prepare(model: CVAE, weights: WeightVector, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -85,7 +92,10 @@ class DerivedGradients(_Gradients):
         """The inputs of the encoder's first layer and of the decoder's, in which z is still zero, a row an image."""
         return tuple(
             _with_label_and_one(values, labels, len(weights.matrices[layer]))
-            for values, layer in ((images, ENCODER), (images.new_zeros(len(labels), model.latent_dims), DECODER))
+            for values, layer in (
+                (images, 0),
+                (images.new_zeros(len(labels), model.latent_dims), _first_of_decoder(model)),
+            )
         )
 
     def __post_init__(self):
@@ -192,19 +202,25 @@ class _Buffers:
     """Where a batch of `n` is worked on."""
 
     def __init__(self, model: CVAE, weights: WeightVector, n: int):
-        relu = torch.relu_, lambda d, y: _threshold_backward(d, y, 0, grad_input=d)
-        sigmoid = torch.sigmoid_, lambda d, y: _sigmoid_backward(d, y, grad_input=d)
         matrices, gradients, latent_dims = weights.matrices, weights.gradients, model.latent_dims
-        encoder, decoder = slice(ENCODER, POSTERIOR + 1), slice(DECODER, PIXEL_LOGITS + 1)
-        self.encoder = _Stack(matrices[encoder], gradients[encoder], [PIXELS, model.hidden_dims], *relu, n)
-        self.decoder = _Stack(matrices[decoder], gradients[decoder], [latent_dims, model.hidden_dims], *sigmoid, n)
+        first = _first_of_decoder(model)
+        encoder, decoder = slice(first), slice(first, None)
+        encoder_way, decoder_way = (IN_PLACE[name] for name in ACTIVATIONS[model.activation])
+        widths = model.hidden_dims
+        self.encoder = _Stack(matrices[encoder], gradients[encoder], [PIXELS, *widths], *encoder_way, n)
+        self.decoder = _Stack(matrices[decoder], gradients[decoder], [latent_dims, *widths[::-1]], *decoder_way, n)
         self.x, self.z = self.encoder.input[:, :PIXELS], self.decoder.input[:, :latent_dims]
-        self.z_weights = matrices[DECODER][:latent_dims].t()
+        self.z_weights = matrices[first][:latent_dims].t()
         self.x_hat, self.error = weights.values.new_empty(2, n, PIXELS)
         self.flat_error = self.error.view(-1)
         self.sigma, self.d_z = weights.values.new_empty(2, n, latent_dims)
         self.d_posterior = weights.values.new_empty(n, 2 * latent_dims)
         self.d_mu, self.d_log_sigma = self.d_posterior.chunk(2, dim=1)
+
+
+def _first_of_decoder(model: CVAE) -> int:
+    """The number of the decoder's first layer, among all of the model's."""
+    return len(model.encoder_layers())
 
 
 def _with_label_and_one(values: Tensor, labels: Tensor, width: int) -> Tensor:

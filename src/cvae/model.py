@@ -1,11 +1,13 @@
 """The conditional variational autoencoder, in the order that data flows through it.
 
 The article's model: an encoder q(z|x,y) and a decoder p(x|z,y) of one hidden layer each, both told the
-label y, and a prior N(0, prior_std² I) over z.
+label y, and a prior N(0, prior_std² I) over z. More hidden layers, and other activations, are options.
 """
 
 import json
 import math
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -14,6 +16,14 @@ from torch import Tensor, nn
 
 from cvae.datasets import LABELS, PIXELS
 from cvae.errors import UserError
+
+ACTIVATIONS = {  # of the encoder's hidden layers, and of the decoder's
+    "article": ("relu", "sigmoid"),
+    "relu": ("relu", "relu"),
+    "tanh": ("tanh", "tanh"),
+    "sigmoid": ("sigmoid", "sigmoid"),
+}
+_FUNCTIONS = {"relu": torch.relu, "tanh": torch.tanh, "sigmoid": torch.sigmoid}
 
 
 class ConditionalLinear(nn.Module):
@@ -37,28 +47,44 @@ class ConditionalLinear(nn.Module):
 class CVAE(nn.Module):
     """Shapes: images x (n, 784) float in [0, 1], labels y (n,) int64, latents z (n, latent_dims).
 
+    `hidden_dims`: widths of the encoder's hidden layers, from the image on; the decoder has the same ones in
+    reverse. An encoder's or a decoder's first layer is told the label. `activation`: a key of `ACTIVATIONS`.
     `likelihood`: what p(x|z,y) is; "gaussian" of variance ½, or "bernoulli".
     """
 
     def __init__(
         self,
         latent_dims: int = 2,
-        hidden_dims: int = 256,
+        hidden_dims: int | Sequence[int] = 256,
         likelihood: str = "gaussian",
         prior_std: float = math.sqrt(0.5),
+        activation: str = "article",
     ):
         super().__init__()
-        self.latent_dims, self.hidden_dims = latent_dims, hidden_dims
-        self.likelihood, self.prior_std = likelihood, prior_std
+        self.latent_dims, self.likelihood, self.prior_std = latent_dims, likelihood, prior_std
+        self.hidden_dims = (hidden_dims,) if isinstance(hidden_dims, int) else tuple(hidden_dims)
+        self.activation = activation
+        self._encoder_activation, self._decoder_activation = (_FUNCTIONS[name] for name in ACTIVATIONS[activation])
 
-        self.encoder = ConditionalLinear(PIXELS, LABELS, hidden_dims)
-        self.posterior = nn.Linear(hidden_dims, 2 * latent_dims)  # μ and log σ, side by side
-        self.decoder = ConditionalLinear(latent_dims, LABELS, hidden_dims)
-        self.pixel_logits = nn.Linear(hidden_dims, PIXELS)
+        widths = self.hidden_dims
+        self.encoder = ConditionalLinear(PIXELS, LABELS, widths[0])
+        self.encoder_hidden = nn.ModuleList(nn.Linear(*pair) for pair in pairwise(widths))
+        self.posterior = nn.Linear(widths[-1], 2 * latent_dims)  # μ and log σ, side by side
+        self.decoder = ConditionalLinear(latent_dims, LABELS, widths[-1])
+        self.decoder_hidden = nn.ModuleList(nn.Linear(*pair) for pair in pairwise(reversed(widths)))
+        self.pixel_logits = nn.Linear(widths[0], PIXELS)
+
+    def encoder_layers(self) -> tuple[ConditionalLinear | nn.Linear, ...]:
+        """The encoder's layers, in the order that data flows through them; all but the last are hidden."""
+        return self.encoder, *self.encoder_hidden, self.posterior
+
+    def decoder_layers(self) -> tuple[ConditionalLinear | nn.Linear, ...]:
+        """The decoder's layers, in the order that data flows through them; all but the last are hidden."""
+        return self.decoder, *self.decoder_hidden, self.pixel_logits
 
     def layers(self) -> tuple[ConditionalLinear | nn.Linear, ...]:
-        """Every layer that has weights, in the order that data flows through them."""
-        return self.encoder, self.posterior, self.decoder, self.pixel_logits
+        """Every layer: the encoder's, then the decoder's."""
+        return self.encoder_layers() + self.decoder_layers()
 
     def initialise(self, generator: torch.Generator) -> "CVAE":
         """Draw every weight from U(±1/√fan_in), `torch.nn.Linear`'s own distribution."""
@@ -70,12 +96,18 @@ class CVAE(nn.Module):
 
     def encode(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """q(z|x,y) as its mean μ and log standard deviation log σ, (n, latent_dims) each."""
-        mu, log_sigma = self.posterior(torch.relu(self.encoder(x, y))).chunk(2, dim=1)
+        hidden = self._encoder_activation(self.encoder(x, y))
+        for layer in self.encoder_hidden:
+            hidden = self._encoder_activation(layer(hidden))
+        mu, log_sigma = self.posterior(hidden).chunk(2, dim=1)
         return mu, log_sigma
 
     def logits(self, z: Tensor, y: Tensor) -> Tensor:
         """The decoder up to its last sigmoid, (n, 784)."""
-        return self.pixel_logits(torch.sigmoid(self.decoder(z, y)))
+        hidden = self._decoder_activation(self.decoder(z, y))
+        for layer in self.decoder_hidden:
+            hidden = self._decoder_activation(layer(hidden))
+        return self.pixel_logits(hidden)
 
     def decode(self, z: Tensor, y: Tensor) -> Tensor:
         """The mean image of p(x|z,y), (n, 784) in [0, 1]."""
@@ -85,9 +117,10 @@ class CVAE(nn.Module):
         """What `CVAE(**configuration)` needs to build this model anew."""
         return {
             "latent_dims": self.latent_dims,
-            "hidden_dims": self.hidden_dims,
+            "hidden_dims": list(self.hidden_dims),
             "likelihood": self.likelihood,
             "prior_std": self.prior_std,
+            "activation": self.activation,
         }
 
     def save(self, folder: str | Path) -> None:
@@ -118,7 +151,7 @@ class CVAE(nn.Module):
             raise UserError(
                 f"{error.filename or folder}: {error.strerror}; `dvc repro train` makes the model"
             ) from None
-        except (ValueError, TypeError, SafetensorError) as error:
+        except (ValueError, TypeError, KeyError, SafetensorError) as error:
             raise UserError(f"{folder}: damaged ({error}); `dvc repro -sf train` makes it anew") from None
         except RuntimeError:
             raise UserError(f"{folder}: its weights are not of the model in its config.json") from None

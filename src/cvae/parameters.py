@@ -2,12 +2,14 @@
 
 import re
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cvae.errors import UserError
+
+Width = Annotated[int, Field(ge=1, le=65536)]
 
 
 class Parameters(BaseModel):
@@ -21,8 +23,10 @@ class Parameters(BaseModel):
     dataset: Literal["mnist", "fashion-mnist", "kmnist", "digits"] = "mnist"
 
     latent_dims: int = Field(2, ge=1, le=1024)
-    hidden_dims: int = Field(256, ge=1, le=65536)
+    hidden_dims: Width | Annotated[list[Width], Field(min_length=1, max_length=16)] = 256
+    activation: Literal["article", "relu", "tanh", "sigmoid"] = "article"
     likelihood: Literal["gaussian", "bernoulli"] = "gaussian"
+    binarize: Literal["none", "dynamic", "static"] = "none"
     prior_std: float = Field(0.5**0.5, ge=1e-3, le=1e3)
     beta: float = Field(1.0, ge=0, le=1e4)
 
@@ -36,8 +40,12 @@ class Parameters(BaseModel):
     threads: int = Field(2, ge=1, le=1024)
     launcher: str = Field("python", max_length=1000, pattern=r"^[A-Za-z/.~].*$")
 
+    nll_samples: int = Field(500, ge=1, le=1_000_000)
+
     grid_size: int = Field(20, ge=2, le=100)
     grid_range: float = Field(2.0, gt=0, le=100)
+
+    registered_model: str = Field("", max_length=200, pattern=r"^([A-Za-z][A-Za-z0-9_. -]*)?$")
 
 
 class _YAML12Loader(yaml.SafeLoader):
@@ -110,8 +118,14 @@ def _allowed(key: str) -> str:
     schema = Parameters.model_json_schema()["properties"][key]
     if "enum" in schema:
         return "one of " + ", ".join(schema["enum"])
+    if "anyOf" in schema:
+        return "a whole number from 1 to 65536, or a list of 1 to 16 of them"
     if schema["type"] == "string":
-        return {"device": "auto, cpu, mps, cuda or cuda:N", "launcher": "the command that starts train"}[key]
+        return {
+            "device": "auto, cpu, mps, cuda or cuda:N",
+            "launcher": "the command that starts train",
+            "registered_model": "a name of letters, digits, spaces and _ . -, or '' for none",
+        }[key]
     kind = {"integer": "a whole number", "number": "a number"}[schema["type"]]
     low = (
         f"above {schema['exclusiveMinimum']}, up to" if "exclusiveMinimum" in schema else f"from {schema['minimum']} to"

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from cvae.adam import Adam
+from cvae.binarisation import redrawn_levels
 from cvae.capture import captured
-from cvae.datasets import Split
+from cvae.datasets import PIXELS, Split
 from cvae.devices import products_in, to_device
 from cvae.errors import UserError
 from cvae.gradients import AutogradGradients, DerivedGradients, serves
@@ -34,6 +35,7 @@ def train(
     learning_rate: float,
     beta: float,
     seed: int,
+    redraw: bool = False,
     precision: str = "float32",
     processes: Processes = ALONE,
 ) -> Iterator[dict[str, float]]:
@@ -45,6 +47,7 @@ def train(
     per image that is the same in every epoch, in float32.
 
     `batch_size`: images per optimiser step, over all `processes`; each of them yields the same rows.
+    `redraw`: train on binary images, drawn in each epoch anew from the grey ones of `train_split`.
     `precision`: of the matrix products.
 
     Raises:
@@ -62,12 +65,15 @@ def train(
 
     draws = _draws(count, model.latent_dims, batch_size, seed, device)
     drawn = next(draws)
+    pixels = _redrawn(inputs[0][:, :PIXELS], train_split, seed) if redraw else None
     gradients = partial(kind, model, weights, beta, inputs)
     passes = {
         size: _Pass(gradients, weights, adam, size, batch_size, model.latent_dims, processes)
         for size in {len(order) for order, _ in drawn}
     }
     for epoch in range(1, epochs + 1):
+        if pixels:
+            next(pixels)
         with products_in(precision, device):
             pass_sums = [passes[len(order)](order, noise) for order, noise in drawn]
         sums = torch.stack((torch.stack(pass_sums).sum(0), test_sums()))
@@ -96,6 +102,14 @@ def _draws(
         if device.type == "cuda":  # from pinned memory, numbers travel while both sides go on
             order, noise = order.pin_memory(), noise.pin_memory()
         yield list(zip(order.split(STEPS * batch_size), noise.split(STEPS * batch_size), strict=True))
+
+
+def _redrawn(pixels: Tensor, split: Split, seed: int) -> Iterator[None]:
+    """Before each epoch, fill `pixels`, (n, 784) float32, with 0 or 1, drawn anew from the grey levels of `split`."""
+    grey = torch.tensor(split.images, device=pixels.device)
+    for levels in redrawn_levels(split.images.shape, seed):
+        pixels.copy_(grey > torch.from_numpy(levels).to(pixels.device))
+        yield
 
 
 class _Pass:
