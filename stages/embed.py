@@ -9,13 +9,16 @@ def main() -> None:
     params = read_parameters()
 
     from cvae import datasets
+    from cvae.binarisation import binarised
     from cvae.devices import open_device
     from cvae.embedding import embed_dataset, write_latents
     from cvae.model import CVAE
 
     model = CVAE.load("data/model", open_device(params.device, params.threads))
-    train, test = datasets.load("data/raw")
-    write_latents(embed_dataset(model, {"train": train, "test": test}, params.seed), "data/latents.parquet")
+    splits = dict(zip(("train", "test"), datasets.load("data/raw"), strict=True))
+    if params.binarize != "none":
+        splits = {name: binarised(split, name) for name, split in splits.items()}
+    write_latents(embed_dataset(model, splits, params.seed), "data/latents.parquet")
 
 
 if __name__ == "__main__":

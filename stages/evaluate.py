@@ -1,7 +1,4 @@
-"""Measure the model on the test images: metrics/test.json."""
-
-import json
-from pathlib import Path
+"""Measure the model on the test images: metrics/test.json, tables per digit and per latent, plots/confusion.csv."""
 
 from stages import run
 
@@ -13,16 +10,21 @@ def main() -> None:
 
     from cvae import datasets
     from cvae.devices import open_device
-    from cvae.evaluation import evaluate
-    from cvae.history import rounded
+    from cvae.evaluation import evaluate, write_evaluation
     from cvae.model import CVAE
 
-    device = open_device(params.device, params.threads)
-    model = CVAE.load("data/model", device)
-    _, test = datasets.load("data/raw")
-    figures = rounded(evaluate(model, test, beta=params.beta, seed=params.seed))
-    Path("metrics/test.json").write_text(json.dumps(figures, indent=2) + "\n")
-    print(", ".join(f"{name} {value:.6g}" for name, value in figures.items()))
+    model = CVAE.load("data/model", open_device(params.device, params.threads))
+    evaluation = evaluate(
+        model,
+        *datasets.load("data/raw"),
+        binarize=params.binarize,
+        beta=params.beta,
+        seed=params.seed,
+        nll_samples=params.nll_samples,
+    )
+    write_evaluation(evaluation, "metrics", "plots")
+    pixels = "grey" if params.binarize == "none" else "binary"
+    print(f"On {pixels} pixels:", ", ".join(f"{name} {value:.6g}" for name, value in evaluation.figures.items()))
 
 
 if __name__ == "__main__":

@@ -9,12 +9,15 @@ def main() -> None:
     params = read_parameters()
 
     from cvae import datasets, rendering
+    from cvae.binarisation import binarised
     from cvae.devices import open_device
     from cvae.embedding import read_latents
     from cvae.model import CVAE
 
     model = CVAE.load("data/model", open_device(params.device, params.threads))
     _, test = datasets.load("data/raw")
+    if params.binarize != "none":
+        test = binarised(test, "test")
     mu, labels = read_latents("data/latents.parquet", "train", "mu")
     z, _ = read_latents("data/latents.parquet", "train", "z")
 
@@ -22,7 +25,9 @@ def main() -> None:
     rendering.render_labels(views, params.dataset, "plots")
     rendering.render_reconstructions(model, test, params.dataset, "plots/reconstructions.png")
     rendering.render_styles(model, params.dataset, params.seed, "plots/styles.png")
-    rendering.render_training("plots/training.csv", params.dataset, "plots/training.png")
+    pixels = "grey" if params.binarize == "none" else "binary"
+    likelihood = f"{model.likelihood} likelihood of {pixels} pixels"
+    rendering.render_training("plots/training.csv", params.dataset, likelihood, "plots/training.png")
 
     mu, labels = read_latents("data/latents.parquet", "test", "mu")
     z, _ = read_latents("data/latents.parquet", "test", "z")

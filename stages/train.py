@@ -44,6 +44,7 @@ def main() -> None:
             epochs=params.epochs,
             batch_size=params.batch_size,
             learning_rate=params.learning_rate,
+            schedule=params.learning_rate_schedule,
             beta=params.beta,
             seed=params.seed,
             redraw=params.binarize == "dynamic",

@@ -18,9 +18,15 @@ class Adam:
         self.mean = torch.zeros_like(weights.values)  # of the gradient, decaying
         self.mean_square = torch.zeros_like(weights.values)
         self.steps = weights.values.new_zeros((), dtype=torch.float32)
-        self._learning_rate = learning_rate
+        # A number on the CPU to every digit; on CUDA in memory, from which a graph reads it at each replay.
+        on_gpu = weights.values.is_cuda
+        self.learning_rate = torch.tensor(
+            learning_rate,
+            dtype=torch.float32 if on_gpu else torch.float64,
+            device=weights.values.device if on_gpu else "cpu",
+        )
         # On a GPU, a block of threads takes 65,536 numbers, unless it is given a shorter vector.
-        parts = GPU_PARTS if weights.values.is_cuda else 1
+        parts = GPU_PARTS if on_gpu else 1
         size = -(-len(weights.values) // (parts * ALIGNMENT)) * ALIGNMENT
         vectors = (weights.values, weights.gradient, self.mean, self.mean_square)
         self._values, self._gradient, self._mean, self._mean_square = (list(v.split(size)) for v in vectors)
@@ -37,7 +43,7 @@ class Adam:
             self._mean_square,
             [],
             self._steps,
-            lr=self._learning_rate,
+            lr=self.learning_rate,
             beta1=0.9,
             beta2=0.999,
             weight_decay=0.0,

@@ -1,32 +1,181 @@
-"""What a trained model is worth on images that it has not seen."""
+"""What a trained model is worth: its likelihood, whether it listens to its label, and what it draws."""
+
+import csv
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
+from torch import Tensor
 
-from cvae.datasets import Split
+from cvae.binarisation import binarised
+from cvae.bounds import bounds_of_labels, importance_weighted_nll
+from cvae.datasets import LABELS, PIXELS, Split
 from cvae.devices import to_device
+from cvae.history import rounded
+from cvae.latent_usage import active, aggregate_moments, posteriors, prior_distance
 from cvae.model import CVAE
 from cvae.objective import held_out_noise, held_out_sums, means
+from cvae.samples import draw_samples, mean_distance, nearest_labels, wilson_interval
 
-ACTIVE_VARIANCE = 0.01
+LABEL_SAMPLES = 10  # draws of z for an image and a label, of the bounds that images are classified by
+DRAWN = 300  # images of each label
+
+Row = dict[str, float]
 
 
-def evaluate(model: CVAE, split: Split, *, beta: float, seed: int) -> dict[str, float]:
-    """The figures of metrics/test.json.
-
-    `loss` (reconstruction + beta · kl), `reconstruction` and `kl`: means in nats per image; one draw of z per
-    image, the same as in the curves of training. `active_units`: of the latent dimensions.
+@dataclass(frozen=True)
+class Evaluation:
+    """`figures` of all test images; the same `per_digit`, a row a label; a row a latent `per_latent`; and the label
+    of each test image beside the one that the model takes it for.
     """
-    images, labels = to_device(split, next(model.parameters()).device)
-    noise = held_out_noise(model, len(split), seed).to(images.device)
-    sums = held_out_sums(model, images, labels, noise).cpu().double()
-    return {**means(model, sums, len(split), beta), "active_units": active_units(model, images, labels)}
+
+    figures: Row
+    per_digit: list[Row]
+    per_latent: list[Row]
+    confusion: list[dict[str, int]]
 
 
-@torch.no_grad()
-def active_units(model: CVAE, images: torch.Tensor, labels: torch.Tensor) -> int:
-    """How many latent dimensions have a posterior mean whose variance over the images is above 0.01.
+def evaluate(
+    model: CVAE, train: Split, test: Split, *, binarize: str, beta: float, seed: int, nll_samples: int
+) -> Evaluation:
+    """Measure `model` on the images of `test`, grey as they are or, unless `binarize` is none, in their fixed draw.
 
-    Source: Burda, Grosse and Salakhutdinov 2016, section 2.4 (A_u > 10⁻²).
+    Nats are per image: summed over pixels and latents, a mean over images. They leave out the constant of the
+    Gaussian likelihood, as training does; `likelihood_constant` is what to add to `loss`, `reconstruction` or `nll`
+    for the exact density: 784 · ½ ln π = 448.73 of a Gaussian of variance ½, 0 of a Bernoulli.
+
+    - `loss`: reconstruction + beta · kl; with a beta of 1 the negative ELBO under the model's own prior and
+      likelihood (Kingma and Welling 2014, equation 3). One draw of z an image, the one of the curves of training.
+    - `reconstruction`: -ln p(x|z,y); of a Gaussian the squared error, of a Bernoulli the cross-entropy.
+    - `kl`: KL(q(z|x,y) ‖ p(z)), in closed form.
+    - `nll`: the importance-weighted bound of -ln p(x|y) with `nll_samples` draws of z an image
+      (`importance_weighted_nll`).
+    - `bits_per_dim`: the bits a pixel that a code of that likelihood takes; absent where there is none
+      (`bits_per_dim`).
+    - `label_accuracy`: the share of images whose own label has the highest ELBO of the ten: what the decoder knows
+      of its label. This is Bayes' rule for equally frequent labels, with the ELBO for ln p(x|y).
+      `label_accuracy_iw`: the same with the importance-weighted bound. Both of 10 draws of z.
+    - `label_gap`: how many nats the negative ELBO rises by when labels are shuffled among the images, a mean over all
+      shuffles; 0 of a model that ignores its label.
+    - `sample_accuracy`: of 300 images of each label, decoded from draws of the prior, the share whose five nearest
+      training images call them by that label (`nearest_labels`); `sample_accuracy_low` and `sample_accuracy_high`
+      are its 95 % Wilson interval.
+    - `sample_diversity`: the mean distance between two of these images of one label, divided by that between two test
+      images of the label; a mean over labels. Below 1, samples are more alike than real images.
+    - `active_units`: the latents whose posterior mean varies by more than 0.01 (`latent_usage.active`).
+    - `prior_distance`: of the aggregate posterior from the prior, in the prior's standard deviations; a mean over
+      latents (`latent_usage.prior_distance`).
+
+    Of one label, all of these are over its own test images and samples. Samples are measured against grey images
+    whatever `binarize` is, because what the decoder gives is grey.
     """
-    mu = torch.cat([model.encode(x, y)[0] for x, y in zip(images.split(1000), labels.split(1000), strict=True)])
-    return int((mu.cpu().double().var(0, correction=0) > ACTIVE_VARIANCE).sum())
+    device = next(model.parameters()).device
+    images, labels = to_device(test if binarize == "none" else binarised(test, "test"), device)
+    own_labels = labels.cpu()
+    noise = held_out_noise(model, len(test), seed).to(device)
+    mu, sigma = posteriors(model, images, labels)
+
+    nll = importance_weighted_nll(model, images, labels, nll_samples, seed)
+    elbos, tighter = bounds_of_labels(model, images, LABEL_SAMPLES, seed)
+    shares = torch.bincount(own_labels, minlength=LABELS).double() / len(test)
+    gaps = elbos.gather(1, own_labels[:, None])[:, 0] - elbos @ shares
+    predicted = elbos.argmax(1)
+    is_right, is_right_iw = predicted == own_labels, tighter.argmax(1) == own_labels
+
+    samples = draw_samples(model, DRAWN, seed)
+    recognised, diversity = _judge_samples(samples, train, test)
+
+    def measure(those: Tensor, digits: Sequence[int]) -> Row:
+        """Of the test images with the numbers `those`, (m,), which are all images of the labels `digits`."""
+        here = those.to(device)
+        sums = held_out_sums(model, images[here], labels[here], noise[here]).cpu().double()
+        hits, drawn = int(recognised[digits].sum()), DRAWN * len(digits)
+        low, high = wilson_interval(hits, drawn)
+        return {
+            **means(model, sums, len(those), beta),
+            "nll": float(nll[those].mean()),
+            **bits_per_dim(model, float(nll[those].mean()), binarize),
+            "likelihood_constant": likelihood_constant(model),
+            "label_accuracy": float(is_right[those].double().mean()),
+            "label_accuracy_iw": float(is_right_iw[those].double().mean()),
+            "label_gap": float(gaps[those].mean()),
+            "sample_accuracy": hits / drawn,
+            "sample_accuracy_low": low,
+            "sample_accuracy_high": high,
+            "sample_diversity": float(diversity[digits].mean()),
+            "active_units": int(active(mu[here]).sum()),
+            "prior_distance": float(prior_distance(mu[here], sigma[here], model.prior_std).mean()),
+        }
+
+    per_digit = []
+    for digit in range(LABELS):
+        own = (own_labels == digit).nonzero()[:, 0]
+        per_digit.append({"digit": digit, "images": len(own), **measure(own, [digit])})
+    return Evaluation(
+        measure(torch.arange(len(test)), range(LABELS)),
+        per_digit,
+        _measure_latents(model, mu, sigma),
+        [{"actual": a, "predicted": p} for a, p in zip(own_labels.tolist(), predicted.tolist(), strict=True)],
+    )
+
+
+def likelihood_constant(model: CVAE) -> float:
+    """What `loss`, `reconstruction` and `nll` leave out of -ln p(x|z,y), in nats per image.
+
+    Of a Gaussian of variance ½ over 784 pixels, 784 · ½ ln(2π · ½); of a Bernoulli nothing.
+    """
+    return PIXELS / 2 * math.log(math.pi) if model.likelihood == "gaussian" else 0.0
+
+
+def bits_per_dim(model: CVAE, nll: float, binarize: str) -> Row:
+    """`bits_per_dim`: the bits a pixel of a code whose lengths are -log₂ p(x|y), from an `nll` in nats; else nothing.
+
+    A Bernoulli codes binary pixels. A Gaussian codes pixels of 256 grey levels k/255, the probability of each being
+    density times 1/255 (Theis, van den Oord and Bethge 2016, "A note on the evaluation of generative models", section
+    3.1); of variance ½ it is so wide that the code takes more than the 8 bits of no model at all. A Bernoulli of grey
+    pixels is no distribution over them, and a Gaussian's density says nothing of binary ones.
+    """
+    is_grey, is_gaussian = binarize == "none", model.likelihood == "gaussian"
+    if is_grey != is_gaussian:
+        return {}
+    bits = (nll + likelihood_constant(model)) / (PIXELS * math.log(2))
+    return {"bits_per_dim": bits + math.log2(255) if is_gaussian else bits}
+
+
+def _judge_samples(samples: Tensor, train: Split, test: Split) -> tuple[Tensor, Tensor]:
+    """Whether each of `samples`, (10, n, 784) looks like its label: (10, n) bool, and each label's diversity: (10,)."""
+    called = nearest_labels(samples.flatten(0, 1), *to_device(train, samples.device)).view(LABELS, -1).cpu()
+    originals, labels = to_device(test, samples.device)
+    ratios = [mean_distance(own) / mean_distance(originals[labels == label]) for label, own in enumerate(samples)]
+    return called == torch.arange(LABELS)[:, None], torch.tensor(ratios)
+
+
+def _measure_latents(model: CVAE, mu: Tensor, sigma: Tensor) -> list[Row]:
+    """A row a latent: whether it is active, and its aggregate posterior's moments and distance from the prior."""
+    columns = {
+        "active": active(mu).int(),
+        "variance_of_mean": mu.cpu().double().var(0, correction=0),
+        **aggregate_moments(mu, sigma),
+        "prior_distance": prior_distance(mu, sigma, model.prior_std),
+    }
+    rows = zip(*(column.tolist() for column in columns.values()), strict=True)
+    return [{"latent": latent, **dict(zip(columns, row, strict=True))} for latent, row in enumerate(rows)]
+
+
+def write_evaluation(evaluation: Evaluation, metrics: str | Path, plots: str | Path) -> None:
+    """Write test.json, per_digit.csv and per_latent.csv to `metrics`, and confusion.csv to `plots`."""
+    metrics, plots = Path(metrics), Path(plots)
+    (metrics / "test.json").write_text(json.dumps(rounded(evaluation.figures), indent=2) + "\n")
+    _write_table(evaluation.per_digit, metrics / "per_digit.csv")
+    _write_table(evaluation.per_latent, metrics / "per_latent.csv")
+    _write_table(evaluation.confusion, plots / "confusion.csv")
+
+
+def _write_table(rows: Sequence[Row], path: Path) -> None:
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(map(rounded, rows))

@@ -33,6 +33,7 @@ class Parameters(BaseModel):
     epochs: int = Field(100, ge=1, le=1_000_000)
     batch_size: int = Field(128, ge=1, le=60_000)
     learning_rate: float = Field(1e-3, gt=0, le=10)
+    learning_rate_schedule: Literal["constant", "cosine"] = "constant"
     seed: int = Field(0, ge=0, le=2**32 - 1)
 
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,3})?)$")

@@ -89,9 +89,10 @@ def render_styles(model: CVAE, dataset: str, seed: int, path: str | Path) -> Non
     figures.save(figures.draw_styles(images, row_names, LABEL_NAMES[dataset], title), path)
 
 
-def render_training(history_path: str | Path, dataset: str, path: str | Path) -> None:
-    """The training curves, from plots/training.csv."""
-    figures.save(figures.draw_training(pd.read_csv(history_path), f"{TITLES[dataset]}: training"), path)
+def render_training(history_path: str | Path, dataset: str, likelihood: str, path: str | Path) -> None:
+    """The training curves, from plots/training.csv; `likelihood`: of what, for the title, since nats depend on it."""
+    title = f"{TITLES[dataset]}: training, {likelihood}"
+    figures.save(figures.draw_training(pd.read_csv(history_path), title), path)
 
 
 def write_scatter(labels: np.ndarray, mu: np.ndarray, z: np.ndarray, path: str | Path) -> None:

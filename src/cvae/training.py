@@ -3,6 +3,7 @@
 Two cores take 80 s for the default run's 46,900 steps; benchmarks/README.md has the measurements.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -33,6 +34,7 @@ def train(
     epochs: int,
     batch_size: int,
     learning_rate: float,
+    schedule: str = "constant",
     beta: float,
     seed: int,
     redraw: bool = False,
@@ -47,6 +49,8 @@ def train(
     per image that is the same in every epoch, in float32.
 
     `batch_size`: images per optimiser step, over all `processes`; each of them yields the same rows.
+    `schedule`: of the learning rate, which is `learning_rate` in every epoch or, if "cosine", in the first, and falls
+    from there along half a wave towards 0 (Loshchilov and Hutter 2017, "SGDR", equation 5, without restarts).
     `redraw`: train on binary images, drawn in each epoch anew from the grey ones of `train_split`.
     `precision`: of the matrix products.
 
@@ -72,6 +76,8 @@ def train(
         for size in {len(order) for order, _ in drawn}
     }
     for epoch in range(1, epochs + 1):
+        if schedule == "cosine":
+            adam.learning_rate.fill_(learning_rate * (1 + math.cos(math.pi * (epoch - 1) / epochs)) / 2)
         if pixels:
             next(pixels)
         with products_in(precision, device):

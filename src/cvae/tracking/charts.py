@@ -10,6 +10,7 @@ VIEW = "cvae"
 TAG = f"mlflow.sharedViewState.{VIEW}"
 
 PARTS = ("loss", "reconstruction", "kl")
+FIGURES = (*PARTS, "nll", "label_accuracy", "sample_accuracy", "label_gap", "active_units")
 OVERVIEWS = ("manifolds", "latents", "reconstructions", "styles")
 
 
@@ -35,7 +36,7 @@ def layout() -> str:
         _images(overviews, list(OVERVIEWS)),
         _images(manifolds, [f"manifolds/{digit}" for digit in digits]),
         _images(latents, [f"latents/{digit}" for digit in digits]),
-        *(_bar(figures, f"final_test/{part}") for part in (*PARTS, "active_units")),
+        *(_bar(figures, f"final_test/{part}") for part in FIGURES),
     ]
     state = {
         "compareRunSections": sections,

@@ -1,0 +1,92 @@
+"""Bounds on log p(x|y) from samples of the posterior, image by image.
+
+All are in nats and without the Gaussian's constant, as the reconstruction of `cvae.objective` is.
+"""
+
+import math
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cvae.datasets import LABELS, PIXELS
+from cvae.model import CVAE
+from cvae.seeding import generator
+
+CHUNK = 2**20  # numbers in the widest layer at once: 4 MB, which caches hold; the noise drawn depends on it
+
+
+@torch.no_grad()
+def importance_weighted_nll(model: CVAE, images: Tensor, labels: Tensor, samples: int, seed: int) -> Tensor:
+    """-ln of the importance-weighted estimate of p(x|y), (n,) float64 on the CPU, of `images` (n, 784).
+
+    -ln 1/K Σₖ p(x|zₖ,y) p(zₖ) / q(zₖ|x,y) with K = `samples` draws of z from q(z|x,y): in expectation an upper bound
+    of -ln p(x|y), that tightens as K grows; with K = 1, the negative ELBO (Burda, Grosse and Salakhutdinov 2016,
+    "Importance weighted autoencoders", equation 8).
+    """
+    numbers = generator(seed, "importance weights")
+    parts = []
+    for x, y in _chunks(model, images, labels, samples):
+        weights = [log_p_x + log_ratio for log_p_x, log_ratio, _ in _sampled(model, x, y, samples, numbers)]
+        parts.append(_log_mean_exp(torch.cat(weights)))
+    return -torch.cat(parts)
+
+
+@torch.no_grad()
+def bounds_of_labels(model: CVAE, images: Tensor, samples: int, seed: int) -> tuple[Tensor, Tensor]:
+    """The ELBO and the importance-weighted bound of ln p(x|y) for each label y, (n, 10) float64 each, on the CPU.
+
+    Both from the same `samples` draws; the ELBO has its KL in closed form. Labels share their noise, so that they
+    differ by what the model makes of them alone.
+    """
+    elbos, tighter = [], []
+    for label in range(LABELS):
+        numbers = generator(seed, "labels")
+        for x, y in _chunks(model, images, torch.full((len(images),), label, device=images.device), samples):
+            parts = list(_sampled(model, x, y, samples, numbers))
+            log_p_x, log_ratio = (torch.cat([part[i] for part in parts]) for i in (0, 1))
+            elbos.append(log_p_x.cpu().double().mean(0) - parts[0][2].cpu().double())
+            tighter.append(_log_mean_exp(log_p_x + log_ratio))
+    return torch.cat(elbos).view(LABELS, -1).t(), torch.cat(tighter).view(LABELS, -1).t()
+
+
+def _rows(model: CVAE) -> int:
+    """How many z are decoded at once."""
+    return max(1, CHUNK // max(PIXELS, *model.hidden_dims, 2 * model.latent_dims))
+
+
+def _chunks(model: CVAE, images: Tensor, labels: Tensor, samples: int) -> Iterator[tuple[Tensor, Tensor]]:
+    size = max(1, _rows(model) // samples)
+    yield from zip(images.split(size), labels.split(size), strict=True)
+
+
+def _sampled(
+    model: CVAE, x: Tensor, y: Tensor, samples: int, numbers: torch.Generator
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """For `samples` draws of z for each image, in parts of k: ln p(x|z,y) and ln p(z) - ln q(z|x,y), (k, n) each;
+    and KL(q(z|x,y) ‖ p(z)), (n,).
+    """
+    mu, log_sigma = model.encode(x, y)
+    sigma, s = log_sigma.exp(), model.prior_std
+    kl = ((sigma.square() + mu.square()) / (2 * s**2) - log_sigma + (math.log(s) - 0.5)).sum(1)
+    size = max(1, _rows(model) // len(x))
+    for start in range(0, samples, size):
+        k = min(size, samples - start)
+        noise = torch.randn(k, *mu.shape, generator=numbers).to(mu)
+        z = mu + sigma * noise
+        log_ratio = (noise.square() / 2 - z.square() / (2 * s**2) + log_sigma - math.log(s)).sum(2)
+        logits = model.logits(z.flatten(0, 1), y.repeat(k)).view(k, *x.shape)
+        yield _log_likelihood(model, x, logits), log_ratio, kl
+
+
+def _log_likelihood(model: CVAE, x: Tensor, logits: Tensor) -> Tensor:
+    """ln p(x|z,y), (k, n), of `x` (n, 784) and the decoder's `logits` (k, n, 784), which it overwrites."""
+    if model.likelihood == "gaussian":
+        return -logits.sigmoid_().sub_(x).square_().sum(2)
+    return torch.einsum("knp,np->kn", logits, x) - F.softplus(logits).sum(2)
+
+
+def _log_mean_exp(log_weights: Tensor) -> Tensor:
+    """Over the first axis, of (k, n) log weights: (n,) float64 on the CPU."""
+    return log_weights.cpu().double().logsumexp(0) - math.log(len(log_weights))
