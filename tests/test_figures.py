@@ -75,7 +75,7 @@ def test_training_curves_are_drawn(tmp_path, epochs):
     names = [f"{split}_{part}" for split in ("train", "test") for part in ("loss", "reconstruction", "kl")]
     history = pd.DataFrame({name: np.exp(-np.arange(epochs) / 10) for name in names} | {"epoch": np.arange(epochs) + 1})
     history.to_csv(tmp_path / "training.csv", index=False)
-    rendering.render_training(tmp_path / "training.csv", "mnist", tmp_path / "training.png")
+    rendering.render_training(tmp_path / "training.csv", "mnist", "gaussian likelihood", tmp_path / "training.png")
     assert_picture(tmp_path / "training.png", (1500, 460))
 
 

@@ -19,7 +19,8 @@ NUMBERS = [key for key, default in DEFAULTS.items() if not isinstance(default, s
 
 def params_yaml(**written: str) -> str:
     """A right params.yaml, but for the values in `written`, which stand in it as they are."""
-    return "".join(f"{key}: {value}\n" for key, value in {**DEFAULTS, **written}.items())
+    lines = {key: json.dumps(value) for key, value in DEFAULTS.items()} | written
+    return "".join(f"{key}: {value}\n" for key, value in lines.items())
 
 
 @pytest.fixture
@@ -46,6 +47,15 @@ def test_values_in_range_are_read_as_written(file):
 @pytest.mark.parametrize(
     ("key", "written", "shown", "allowed"),
     [
+        ("hidden_dims", "[]", "[]", "a whole number from 1 to 65536, or a list of 1 to 16 of them"),
+        ("hidden_dims", "[200, 0]", "[200, 0]", "a whole number from 1 to 65536, or a list of 1 to 16 of them"),
+        ("hidden_dims", "[200, 2.0]", "[200, 2.0]", "a whole number from 1 to 65536, or a list of 1 to 16 of them"),
+        ("hidden_dims", "[[200]]", "[[200]]", "a whole number from 1 to 65536, or a list of 1 to 16 of them"),
+        ("hidden_dims", "65537", "65537", "a whole number from 1 to 65536, or a list of 1 to 16 of them"),
+        ("registered_model", "a/b", "'a/b'", "a name of letters, digits, spaces and _ . -, or '' for none"),
+        ("registered_model", "null", "null", "a name of letters, digits, spaces and _ . -, or '' for none"),
+        ("binarize", "true", "true", "one of none, dynamic, static"),
+        ("activation", "gelu", "'gelu'", "one of article, relu, tanh, sigmoid"),
         ("latent_dims", "true", "true", "a whole number from 1 to 1024"),
         ("latent_dims", "4.0", "4.0", "a whole number from 1 to 1024"),
         ("latent_dims", "1e3", "1000.0", "a whole number from 1 to 1024"),
@@ -85,15 +95,21 @@ def test_a_bad_value_is_told_with_its_key_and_what_is_allowed(file, key, written
 
 @pytest.mark.parametrize("key", DEFAULTS)
 @pytest.mark.parametrize(
-    "written", ["null", "true", "[1]", "{a: 1}", "'1'", ".nan", "-.inf", "2001-01-01", "!!set {1}"]
+    "written", ["null", "true", "[a]", "{a: 1}", "'1'", ".nan", "-.inf", "2001-01-01", "!!set {1}"]
 )
 def test_no_key_takes_a_value_of_another_type(file, key, written):
     assert refusal(file, params_yaml(**{key: written})).startswith(f": {key} is ")
 
 
+def test_widths_of_hidden_layers_may_be_a_list(file):
+    file.write_text(params_yaml(hidden_dims="[200, 100]"))
+    assert read_parameters(file).hidden_dims == [200, 100]
+
+
 @pytest.mark.parametrize("key", NUMBERS)
 def test_the_ends_of_each_range_are_allowed_and_beyond_them_is_not(key):
     schema = Parameters.model_json_schema()["properties"][key]
+    schema = schema.get("anyOf", [schema])[0]
     low, high = schema.get("minimum", schema.get("exclusiveMinimum")), schema["maximum"]
     number = type(DEFAULTS[key])
     for value in [number(high), *([number(low)] if "minimum" in schema else [])]:
