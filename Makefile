@@ -58,5 +58,5 @@ compare: $(READY)  ## Compare DVC's experiments, all or those in ARGS: a table, 
 	@$(ENV); PYTHONPATH=src python -m cvae.comparison $(ARGS)
 
 constraints: $(READY)  ## Pin anew, in constraints.txt, everything below requirements.txt.
-	@$(ENV); python -m pip install -q uv && grep -v '^-c' requirements.txt | python -m uv pip compile - \
+	@$(ENV); python -m pip install -q uv && grep -v '^-[ce]' requirements.txt | python -m uv pip compile - \
 	  --universal --python-version 3.11 --strip-extras --no-header --no-annotate --no-emit-index-url -q -o constraints.txt
