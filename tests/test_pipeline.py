@@ -102,7 +102,8 @@ def outs_of(stage: str) -> set[str]:
 
 def test_repro_makes_everything_that_the_design_names(repository):
     data = ["data/raw/train-images-idx3-ubyte.gz", "data/model/model.safetensors", "data/latents.parquet"]
-    tables = ["metrics/train.json", "metrics/test.json", "plots/training.csv", "plots/latents.csv"]
+    metrics = [f"metrics/{name}" for name in ("train.json", "test.json", "per_digit.csv", "per_latent.csv")]
+    tables = [*metrics, "plots/training.csv", "plots/latents.csv", "plots/confusion.csv"]
     made = [*data, *tables, *(f"plots/{p}" for p in PICTURES)]
     assert [path for path in made if not (repository.root / path).is_file()] == []
     assert repository.git("status", "--porcelain") == ""
@@ -136,6 +137,10 @@ def test_grid_size_concerns_render_and_track_alone(repository):
     assert changed_by(repository, grid_size=5) == {"render", "track"}
 
 
+def test_nll_samples_concern_evaluate_and_track_alone(repository):
+    assert changed_by(repository, nll_samples=7) == {"evaluate", "track"}
+
+
 def test_epochs_concern_train_and_what_follows(repository):
     assert changed_by(repository, epochs=3) == {"train", "evaluate", "embed", "render", "track"}
 
@@ -158,7 +163,8 @@ def test_plots_show_has_the_curves_and_every_picture(repository, tmp_path):
         single = re.search(r'"y": {"field": "(\w+)"', json.dumps(chart))  # a chart of several has them in its rows
         drawn |= {(row.get("field") or single[1], row.get("epoch")) for row in chart["data"]["values"]}
     curves = {(name, epoch) for name in [*CURVES, "article_loss"] for epoch in ("1", "2")}
-    assert drawn == {*curves, ("axis_2", None)}  # and the scatter of latents, which has no epochs
+    tables = {"axis_2", "actual", "nll", "prior_distance", "label_accuracy", "label_accuracy_iw", "sample_accuracy"}
+    assert drawn == {*curves, *((name, None) for name in tables)}  # of what is measured once, there are no epochs
 
     shown = re.findall(r'<img src="(static/[^"]+)"', page)
     assert sorted(shown) == sorted(f"static/workspace_plots_{name.replace('/', '_')}" for name in PICTURES)
@@ -224,14 +230,16 @@ def test_an_experiments_run_has_a_step_of_every_curve_per_epoch(compared, experi
     for name in [*(curve.replace("_", "/", 1) for curve in CURVES), "train/article_loss"]:
         history = compared.client.get_metric_history(run.info.run_id, name)
         assert [metric.step for metric in history] == [1, 2], name
-    assert "final_test/active_units" in run.data.metrics
+    figures = json.loads((compared.root / "metrics/test.json").read_text())
+    assert {f"final_test/{name}" for name in figures} <= run.data.metrics.keys()
 
 
 def test_an_experiments_run_has_every_picture_as_artifact_and_as_image(compared, experiment):
     _, (run,) = experiment
     files = Path(run.info.artifact_uri)
     assert files.is_relative_to(compared.root)
-    top = {"images", "latents.csv", "params.yaml", "test.json", "train.json", "training.csv"}
+    tables = {"confusion.csv", "latents.csv", "per_digit.csv", "per_latent.csv", "training.csv"}
+    top = {"images", "params.yaml", "test.json", "train.json", *tables}
     named = {path.relative_to(files).as_posix() for path in files.rglob("*") if path.is_file()}
     images = {name for name in named if name.startswith("images/")}
     assert named - images == {*PICTURES, *(top - {"images"})}

@@ -12,6 +12,8 @@ from conftest import PROJECT, SCREENSHOTS
 
 CURVES = {"Loss": 2, "Reconstruction": 2, "KL": 2, "plots_training_csv": 1}  # charts, and how many curves each has
 SCATTER = "plots_latents_csv"
+DOTS = {"Accuracy": 30, "metrics_per_digit_csv": 10, "metrics_per_latent_csv": 2}  # and how many of them
+CONFUSION = "plots_confusion_csv"
 DIGITS = [f"{digit}.png" for digit in range(10)]
 PICTURES = {
     "plots": [f"{name}.png" for name in ("latents", "manifolds", "reconstructions", "styles", "training")],
@@ -138,12 +140,24 @@ def test_a_page_asks_the_network_for_nothing_and_reports_no_error(name, request)
 def test_every_curve_is_drawn(name, revisions, request):
     opened = request.getfixturevalue(name)
     charts = opened.page.locator(".card:not(.picture)").evaluate_all("(cards) => cards.map((card) => card.id)")
-    assert charts == [*CURVES, SCATTER]
+    assert sorted(charts) == sorted([*CURVES, *DOTS, SCATTER, CONFUSION])
     for chart, curves in CURVES.items():
         lines = opened.drawn("line", chart)  # DVC draws a curve twice: smoothed, and faintly as it is
         assert len(lines) == 2 * curves * revisions, chart
         assert all(line["pixels"] > 100 for line in lines), chart
         assert len({line["stroke"] for line in lines}) == revisions, f"{chart}: a colour for each revision"
+
+
+@pytest.mark.parametrize(("name", "revisions"), [("show", 1), ("diff", 2)])
+def test_figures_of_labels_and_latents_are_dots(name, revisions, request):
+    opened = request.getfixturevalue(name)
+    for chart, dots in DOTS.items():
+        latents = 4 if name == "diff" and "latent" in chart else 0  # `wide` has two more
+        assert len(opened.drawn("symbol", chart)) == dots * revisions + latents // 2, chart
+
+
+def test_confusion_has_a_cell_for_each_pair_of_labels(show):
+    assert len([mark for mark in show.drawn("rect", CONFUSION) if mark["pixels"] > 10]) >= 100
 
 
 def test_scatter_has_a_point_of_every_row(show, repository):
