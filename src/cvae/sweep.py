@@ -9,12 +9,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
+from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from cvae.figures import COLOURS
 
-WIDTH = 84  # of a legend, in letters
+WIDTH = 90  # of a legend, in letters
 MOST_CURVES = 5  # that can be followed, with two lines each
 # How each figure of an axes is drawn, whatever the curve's colour.
 STYLES = (
@@ -23,7 +24,6 @@ STYLES = (
     {"linestyle": ":", "marker": "^"},
     {"linestyle": "-.", "marker": "D", "markerfacecolor": "white"},
 )
-LEGEND = {"loc": "lower center", "bbox_to_anchor": (0.5, 1), "frameon": False, "fontsize": 10, "columnspacing": 1.5}
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,14 @@ def draw_sweep(figure: Figure, place: SubplotSpec, sweep: Sweep) -> None:
     parts = {unit: figures for unit, figures in parts.items() if figures}
     grid = place.subgridspec(len(parts), 1).subplots(sharex=True, squeeze=False)[:, 0]
     for axes, (unit, figures) in zip(grid, parts.items(), strict=True):
-        _draw_figures(axes, sweep, figures, colours)
+        legends = [_draw_figures(axes, sweep, figures, colours)]
+        if axes is grid[0] and len(colours) > 1:
+            legends.append([Line2D([], [], color="none", label=f"{sweep.label_name}:")])
+            for colour, label in zip(colours, sweep.labels, strict=True):
+                legends[-1].append(Line2D([], [], color=colour, linewidth=4, label=label))
+        rows = _add_legends(axes, legends)
+        if axes is grid[0]:
+            axes.set_title(sweep.title, fontsize=16, pad=17 + 19 * rows)
         axes.set_ylabel(unit)
         low, high = axes.get_ylim()
         if unit == "percent" and high > 100:
@@ -68,24 +75,10 @@ def draw_sweep(figure: Figure, place: SubplotSpec, sweep: Sweep) -> None:
     if most > 1:
         notes.append(f"mean and standard deviation of {most if fewest == most else f'{fewest} to {most}'} seeds")
     grid[-1].set_xlabel(f"{sweep.name} ({', '.join(notes)})" if notes else sweep.name)
-    rows = _explain_colours(grid[0], sweep, colours) if len(colours) > 1 else 0
-    grid[0].set_title(sweep.title, fontsize=16, pad=36 + 21 * rows)
 
 
-def _explain_colours(axes: Axes, sweep: Sweep, colours: Sequence) -> int:
-    """Name the curves, above the legend of `axes`; returns in how many rows."""
-    below = axes.get_legend()
-    entries = [Line2D([], [], color="none", label=f"{sweep.label_name}:")]
-    for colour, label in zip(colours, sweep.labels, strict=True):
-        entries.append(Line2D([], [], color=colour, linewidth=4, label=label))
-    widths = [len(entry.get_label()) + 8 for entry in entries]  # in letters, with the line and the space between
-    columns = len(entries) if sum(widths) <= WIDTH else max(1, WIDTH // max(widths))
-    axes.legend(handles=entries, ncols=columns, borderaxespad=2.4, **LEGEND)
-    axes.add_artist(below)
-    return math.ceil(len(entries) / columns)
-
-
-def _draw_figures(axes: Axes, sweep: Sweep, figures: Mapping[str, np.ndarray], colours: Sequence) -> None:
+def _draw_figures(axes: Axes, sweep: Sweep, figures: Mapping[str, np.ndarray], colours: Sequence) -> list[Line2D]:
+    """Draw each of `figures` along each curve; returns what a legend has to name."""
     entries = []
     for style, (name, values) in zip(cycle(STYLES), figures.items(), strict=False):
         for curve, colour in zip(sweep.curves, colours, strict=True):
@@ -97,7 +90,21 @@ def _draw_figures(axes: Axes, sweep: Sweep, figures: Mapping[str, np.ndarray], c
     axes.tick_params(left=True, bottom=True, length=4, color="0.8")
     axes.ticklabel_format(axis="y", useOffset=False)
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
-    axes.legend(handles=entries, ncols=len(entries), **LEGEND)
+    return entries
+
+
+def _add_legends(axes: Axes, legends: Sequence[Sequence[Line2D]]) -> int:
+    """Put each legend above the last, and the first above `axes`; returns how many rows they have."""
+    rows = 0
+    for entries in legends:
+        widths = [len(entry.get_label()) + 8 for entry in entries]  # in letters, with the line and the space between
+        columns = len(entries) if sum(widths) <= WIDTH else max(1, WIDTH // max(widths))
+        style = {"ncols": columns, "frameon": False, "fontsize": 10, "columnspacing": 1.5}
+        place = {"loc": "lower center", "bbox_to_anchor": (0.5, 1), "borderaxespad": 0.5 + 1.9 * rows}
+        legend = axes.add_artist(Legend(axes, entries, [entry.get_label() for entry in entries], **style, **place))
+        legend.set_clip_on(False)  # or the layout would keep no room for it
+        rows += math.ceil(len(entries) / columns)
+    return rows
 
 
 def _mean_and_deviation(values: np.ndarray) -> tuple[float, float]:
