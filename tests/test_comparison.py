@@ -6,20 +6,41 @@ import json
 import shutil
 import sys
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import yaml
 from conftest import PROJECT
 from matplotlib.contour import ContourSet
+from matplotlib.legend import Legend
 from PIL import Image
 
 from cvae import comparison
-from cvae.comparison import Result, by_task, find_curves, format_table, in_order, label_results, read_results, varied
+from cvae.comparison import (
+    Result,
+    by_task,
+    find_curves,
+    find_sweep,
+    format_table,
+    heading,
+    in_order,
+    label_results,
+    read_results,
+    varied,
+)
 from cvae.errors import UserError
 from cvae.parameters import Parameters
 from cvae.rate_distortion import NEAR, RADIUS, Panel, draw_rate_distortion
+from cvae.sweep import MOST_CURVES
 
-PARAMETERS = {key: value for key, value in Parameters().model_dump().items() if key not in comparison.IMMATERIAL}
+PARAMETERS = {key: value for key, value in Parameters().model_dump().items() if key in comparison.COMPARED}
+MEASURED = {"nll": 22.5, "nll_samples": 500, "label_accuracy": 0.97, "sample_accuracy": 0.9}
+
+
+@pytest.fixture(autouse=True)
+def _close_figures():
+    yield
+    plt.close("all")
 
 
 def row(name: str, kl: float | None = 3.0, reconstruction: float | None = 20.0, **others) -> dict:
@@ -34,8 +55,10 @@ def row(name: str, kl: float | None = 3.0, reconstruction: float | None = 20.0, 
     return names | figures | parameters | others
 
 
-def result(name: str, kl: float = 3.0, reconstruction: float = 20.0, **parameters) -> Result:
-    return Result(name, PARAMETERS | parameters, kl, reconstruction, 2)
+def result(name: str, kl: float = 3.0, reconstruction: float = 20.0, **others) -> Result:
+    """`others`: parameters, and figures that older runs do not have."""
+    figures = {key: others.pop(key) for key in MEASURED if key in others}
+    return Result(name, PARAMETERS | others, kl, reconstruction, 2, **figures)
 
 
 # What is compared
@@ -46,24 +69,44 @@ def test_a_result_holds_the_test_set_figures_and_the_parameters_behind_them():
     assert (found.name, found.kl, found.reconstruction, found.active_units) == ("one", 3.3857248, 26.63851, 2)
     assert found.parameters == PARAMETERS | {"latent_dims": 4, "beta": 0.5}
     assert found.negative_elbo == 30.024235  # not weighed with beta
+    assert (found.nll, found.nll_samples, found.label_accuracy, found.sample_accuracy) == (None,) * 4
+
+    ([found], _) = read_results([row("one", **MEASURED | {"nll_samples": 500.0})])
+    assert {key: getattr(found, key) for key in MEASURED} == MEASURED
+    assert isinstance(found.nll_samples, int)
 
 
 def test_parameters_that_set_results_apart_are_those_behind_the_figures_less_where_it_ran():
     stages = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]
     read = {key for stage in ("download", "train", "evaluate") for key in stages[stage]["params"]}
-    assert set(PARAMETERS) == read - {"device", "threads"}
+    assert set(PARAMETERS) == read - {"device", "threads", "nll_samples"}
 
 
 def test_equal_results_appear_once_under_the_experiments_name():
-    rows = [row("workspace"), row("main"), row("b"), row("a", grid_size=30.0), row("c", seed=1.0)]
+    rows = [
+        row("workspace"),
+        row("main"),
+        row("b"),
+        row("a", grid_size=30.0, registered_model="cvae"),
+        row("c", seed=1.0),
+    ]
     results, notes = read_results(rows)
     assert [result.name for result in results] == ["a", "c"]
     assert notes == ["The same result as a: b, main."]
 
 
 def test_results_that_differ_in_a_parameter_or_a_figure_are_kept_apart():
-    rows = [row("a"), row("b", seed=1.0), row("c", kl=3.01)]
-    assert [result.name for result in read_results(rows)[0]] == ["a", "b", "c"]
+    rows = [row("a"), row("b", seed=1.0), row("c", kl=3.01), row("d", label_accuracy=0.97)]
+    assert [result.name for result in read_results(rows)[0]] == ["a", "b", "c", "d"]
+
+
+def test_the_samples_behind_nll_set_results_apart_only_where_nll_does():
+    rows = [row("a", nll=22.5, nll_samples=500.0), row("b", nll=22.5, nll_samples=5000.0)]
+    assert [result.name for result in read_results(rows)[0]] == ["a"]
+    rows[1]["nll"] = 22.4
+    assert [result.name for result in read_results(rows)[0]] == ["a", "b"]
+    without_nll = [row("a", nll_samples=500.0), row("b", nll_samples=5000.0)]
+    assert [result.name for result in read_results(without_nll)[0]] == ["a"]
 
 
 def test_unfinished_and_incomplete_runs_are_left_out_and_said_to_be():
@@ -87,6 +130,14 @@ def test_an_older_run_without_a_parameter_or_active_units_is_compared():
     assert format_table(in_order(results)).splitlines()[2].split() == ["old", "–", "3.000", "20.000", "23.000", "–"]
 
 
+def test_a_run_older_than_binary_pixels_and_other_activations_is_one_of_grey_pixels():
+    old = row("old", kl=3.1)
+    del old["binarize"], old["activation"]
+    results, _ = read_results([old, row("new")])
+    assert varied(results) == []
+    assert {result.task_name for result in results} == {"mnist, gaussian likelihood, grey pixels"}
+
+
 def test_names_restrict_and_an_unknown_one_is_told_in_one_line():
     rows = [row("main"), row("a", kl=1.0), row("b", kl=2.0)]
     assert [result.name for result in read_results(rows, ["b", "main"])[0]] == ["b", "main"]
@@ -102,30 +153,83 @@ def test_rows_are_sorted_by_what_varies_and_numbers_are_no_text():
     results = [result("a", latent_dims=10), result("b", latent_dims=9), result("c", latent_dims=9, beta=0.5)]
     assert [result.name for result in in_order(results)] == ["c", "b", "a"]
     lines = format_table(in_order(results)).splitlines()
-    assert lines[0].split() == ["experiment", "latent_dims", "beta", *comparison.FIGURES]
+    figures = ["kl", "reconstruction", "negative_elbo", "active_units"]
+    assert lines[0].split() == ["experiment", "latent_dims", "beta", *figures]
     assert [line.split()[:3] for line in lines[1:]] == [["c", "9", "0.5"], ["b", "9", "1"], ["a", "10", "1"]]
     assert len({len(line) for line in lines}) == 1
 
 
-def test_data_sets_and_likelihoods_are_kept_apart():
+def test_widths_are_sorted_one_layer_first_and_by_number():
+    """As `dvc.api.exp_show()` has them: a number as a float, a list as text, and one of a single width too."""
+    widths = ["[1000, 20]", "[200, 200]", 512.0, "[20, 30, 40]", "[64]"]
+    results = in_order(read_results([row(f"{width}", hidden_dims=width) for width in widths])[0])
+    assert [found.parameters["hidden_dims"] for found in results] == [
+        64,
+        512,
+        "[200, 200]",
+        "[1000, 20]",
+        "[20, 30, 40]",
+    ]
+    assert label_results(results) == (["64", "512", "[200, 200]", "[1000, 20]", "[20, 30, 40]"], "hidden_dims")
+    assert find_curves(results) == ([], "")
+    assert "  [200, 200]  " in format_table(results)
+
+
+def test_data_sets_likelihoods_and_kinds_of_pixels_are_kept_apart():
     results = [result("a", latent_dims=3), result("b", dataset="kmnist", epochs=5), result("c", likelihood="bernoulli")]
-    groups = by_task([*results, result("d")])
+    binary = [result(draw, likelihood="bernoulli", binarize=draw) for draw in ("static", "dynamic")]
+    groups = by_task([*results, result("d"), *binary])
     names = {group[0].task_name: [result.name for result in group] for group in groups}
     assert names == {
-        "mnist, gaussian likelihood": ["d", "a"],
-        "kmnist, gaussian likelihood": ["b"],
-        "mnist, bernoulli likelihood": ["c"],
+        "mnist, gaussian likelihood, grey pixels": ["d", "a"],
+        "kmnist, gaussian likelihood, grey pixels": ["b"],
+        "mnist, bernoulli likelihood, grey pixels": ["c"],
+        "mnist, bernoulli likelihood, binary pixels": ["dynamic", "static"],
     }
-    assert varied(groups[-1]) == ["latent_dims"]
+    keys = {group[0].task_name: varied(group) for group in groups}
+    assert keys["mnist, gaussian likelihood, grey pixels"] == ["latent_dims"]
+    assert keys["mnist, bernoulli likelihood, binary pixels"] == ["binarize"]
+
+
+def test_the_table_of_a_sweep_fits_a_terminal_and_has_a_dash_for_what_a_run_lacks():
+    sweep = [result(f"jammy-bish{d}", 10.0, 20.0, latent_dims=d, **MEASURED) for d in (1, 16)]
+    header, *lines = format_table([*sweep, result("old", latent_dims=20)]).splitlines()
+    assert max(map(len, (header, *lines))) <= 120
+    columns = ["latent_dims", "kl", "reconstruction", "negative_elbo", "nll", "label_accuracy", "sample_accuracy"]
+    assert header.split() == ["experiment", *columns, "active_units"]
+    assert lines[0].split()[-4:] == ["22.500", "0.9700", "0.9000", "2"]
+    assert lines[2].split()[-4:] == ["–", "–", "–", "2"]
+
+
+def test_columns_that_no_run_has_are_left_out(tmp_path):
+    results = [result("a", label_accuracy=0.97), result("b", latent_dims=4)]
+    comparison.write_table([results], tmp_path / "table.csv")
+    columns = ["experiment", "latent_dims", "kl", "reconstruction", "negative_elbo", "label_accuracy", "active_units"]
+    assert (tmp_path / "table.csv").read_text().splitlines()[0].split(",") == columns
+    assert format_table(results).splitlines()[0].split() == columns
+
+
+def test_nll_says_its_samples_and_those_of_each_run_where_they_differ():
+    same = [result("a", **MEASURED), result("b", latent_dims=4, **MEASURED)]
+    assert heading(same).endswith("; nll of 500 samples")
+    assert "nll_samples" not in format_table(same)
+    other = [*same, result("c", latent_dims=8, **MEASURED | {"nll_samples": 5000}), result("old", latent_dims=9)]
+    assert heading(other).endswith("; nll only compares at the same nll_samples")
+    lines = [line.split() for line in format_table(other).splitlines()]
+    assert [line[lines[0].index("nll_samples")] for line in lines[1:]] == ["500", "500", "5000", "–"]
+    assert "nll" not in heading([result("a"), result("b", latent_dims=4)])
 
 
 def test_csv_has_every_digit_and_every_parameter_that_differs(tmp_path):
-    groups = by_task([result("a", 3.3857248, 26.63851, beta=1.0), result("b", 1, 2, dataset="kmnist", beta=0.1)])
+    one = result("a", 3.3857248, 26.63851, beta=1.0, **MEASURED | {"nll": 28.123457})
+    groups = by_task([one, result("b", 1, 2, dataset="kmnist", beta=0.1)])
     comparison.write_table(groups, tmp_path / "table.csv")
     with open(tmp_path / "table.csv", newline="") as file:
         rows = {row["experiment"]: row for row in csv.DictReader(file)}
     figures = {"kl": "3.3857248", "reconstruction": "26.63851", "negative_elbo": "30.024235", "active_units": "2"}
+    figures |= {"nll": "28.123457", "nll_samples": "500", "label_accuracy": "0.97", "sample_accuracy": "0.9"}
     assert rows["a"] == {"experiment": "a", "dataset": "mnist", "beta": "1.0"} | figures
+    assert rows["b"]["nll"] == ""
     assert (rows["b"]["dataset"], rows["b"]["beta"]) == ("kmnist", "0.1")
 
 
@@ -163,6 +267,178 @@ def test_rate_is_drawn_to_the_right_and_distortion_upwards():
     np.testing.assert_array_equal(axes.collections[0].get_offsets(), [[3, 20], [5, 15]])
     np.testing.assert_array_equal(axes.lines[0].get_xydata(), [[3, 20], [5, 15]])
     assert (axes.get_xlabel()[:4], axes.get_ylabel()[:10]) == ("rate", "distortion")
+
+
+# The picture of a sweep
+
+
+def measured(**parameters) -> Result:
+    """Figures that follow from the parameters, a little more of each for another seed."""
+    dims, beta, seed = ((PARAMETERS | parameters)[key] for key in ("latent_dims", "beta", "seed"))
+    kl = 12 * (1 - np.exp(-dims / 4)) * beta**-0.35 + 0.3 * seed
+    distortion = 45 * np.exp(-kl / 6)
+    figures = {"nll": kl + distortion - 1 - 0.1 * dims, "nll_samples": 500, "label_accuracy": 0.98 - 0.002 * dims}
+    figures |= {"sample_accuracy": 0.95 - 0.01 * dims - 0.02 * seed}
+    return result(f"{parameters}", kl, distortion, **figures | parameters)
+
+
+def drawn_sweep(results: list[Result]) -> tuple:
+    """The axes of the accuracies and of the nats."""
+    _, *axes = draw_rate_distortion(comparison.panels_of([in_order(results)])).axes
+    return tuple(axes)
+
+
+def lines_of(axes) -> list[np.ndarray]:
+    """The lines that join points, (n, 2) each."""
+    return [bars.lines[0].get_xydata() for bars in axes.containers]
+
+
+def legends_of(axes) -> list[Legend]:
+    return [child for child in axes.get_children() if isinstance(child, Legend)]
+
+
+def entries_of(axes) -> list[list[str]]:
+    """What each legend says, the one next to the axes first."""
+    return [[text.get_text() for text in legend.get_texts()] for legend in legends_of(axes)]
+
+
+def ticks_of(axes) -> list:
+    """The ticks of the axis to the right that are seen."""
+    low, high = axes.get_xlim()
+    return [text for text in axes.get_xticklabels() if low <= text.get_position()[0] <= high]
+
+
+def test_a_sweep_has_its_accuracies_and_nats_beside_its_curve():
+    results = [measured(latent_dims=d) for d in (4, 1, 2, 3)]
+    shares, nats = drawn_sweep(results)
+    results = in_order(results)
+    expected = {
+        shares: ([100 * r.label_accuracy for r in results], [100 * r.sample_accuracy for r in results]),
+        nats: ([r.nll for r in results], [r.negative_elbo for r in results]),
+    }
+    for axes, figures in expected.items():
+        for line, figure in zip(lines_of(axes), figures, strict=True):
+            np.testing.assert_allclose(line, np.stack(([1, 2, 3, 4], figure), axis=1))
+    assert entries_of(shares) == [["label_accuracy (test images)", "sample_accuracy (images drawn)"]]
+    assert entries_of(nats) == [["nll (bound of 500 samples)", "negative_elbo"]]
+    assert (shares.get_ylabel(), nats.get_ylabel()) == ("percent", "nats per test image")
+    assert nats.get_xlabel() == "latent_dims"
+    assert shares.get_title() == "Accuracy and NLL over latent_dims"
+
+
+def test_each_curve_has_the_colour_that_it_has_to_the_left():
+    results = [measured(latent_dims=d, beta=b) for d in (2, 4, 8) for b in (0.5, 1.0, 2.0)]
+    left, shares, nats = draw_rate_distortion(comparison.panels_of([in_order(results)])).axes
+    colours = [line.get_color() for line in left.lines[:3]]
+    assert len(set(colours)) == 3
+    for axes in (shares, nats):
+        assert [bars.lines[0].get_color() for bars in axes.containers] == 2 * colours
+        for line in lines_of(axes):
+            np.testing.assert_array_equal(line[:, 0], [0.5, 1, 2])
+    assert entries_of(shares)[1] == ["latent_dims:", "2", "4", "8"]
+    many = [measured(latent_dims=d, beta=b) for d in range(MOST_CURVES + 1) for b in range(1, MOST_CURVES + 3)]
+    assert find_sweep(in_order(many)) is None
+
+
+def test_several_seeds_are_drawn_as_their_mean_and_standard_deviation():
+    results = [measured(latent_dims=d, seed=s) for d in (1, 2, 3) for s in (0, 1, 2)]
+    shares, nats = drawn_sweep([*results, measured(latent_dims=4)])
+    for axes, figure, unit in ((shares, "label_accuracy", 100), (nats, "nll", 1)):
+        values = unit * np.array([getattr(one, figure) for one in results]).reshape(3, 3)
+        bars = axes.containers[0]
+        np.testing.assert_allclose(lines_of(axes)[0][:3, 1], values.mean(1))
+        heights = [np.ptp(segment[:, 1]) for segment in bars.lines[2][0].get_segments() if len(segment)][:3]
+        np.testing.assert_allclose(heights, 2 * values.std(1, ddof=1), atol=1e-9)
+    np.testing.assert_array_equal(lines_of(nats)[0][:, 0], [1, 2, 3, 4])
+    assert nats.get_xlabel() == "latent_dims (mean and standard deviation of 1 to 3 seeds)"
+
+
+def test_nll_of_other_sample_counts_is_a_line_of_its_own():
+    results = [measured(latent_dims=d, nll_samples=500 if d < 3 else 5000) for d in (1, 2, 3, 4)]
+    _, nats = drawn_sweep(results)
+    assert entries_of(nats) == [["nll (bound of 500 samples)", "nll (bound of 5000 samples)", "negative_elbo"]]
+    assert [list(line[:, 0]) for line in lines_of(nats)] == [[1, 2], [3, 4], [1, 2, 3, 4]]
+
+
+def test_runs_without_the_figures_are_left_out_and_without_any_the_picture_is_as_it_was():
+    old = [result("old", 4 + d, 20 - d, latent_dims=d) for d in (1, 2)]
+    shares, nats = drawn_sweep([*old, measured(latent_dims=3), measured(latent_dims=4)])
+    assert [list(line[:, 0]) for line in lines_of(shares)] == [[3, 4], [3, 4]]
+    assert [list(line[:, 0]) for line in lines_of(nats)] == [[3, 4], [1, 2, 3, 4]]
+    assert drawn_sweep(old) == ()
+
+    (nats,) = drawn_sweep([result("", latent_dims=d, nll=22.5, nll_samples=500) for d in (1, 2)])
+    assert nats.get_title() == "NLL over latent_dims"
+    shares, nats = drawn_sweep([result("", latent_dims=d, label_accuracy=0.9) for d in (1, 2)])
+    assert shares.get_title() == "Accuracy and negative ELBO over latent_dims"
+    assert entries_of(shares) + entries_of(nats) == [["label_accuracy (test images)"], ["negative_elbo"]]
+    assert drawn_sweep([measured(hidden_dims="[200, 200]"), measured(hidden_dims=256)]) == ()  # nothing swept
+
+
+@pytest.mark.parametrize(
+    ("key", "values", "scale", "ticks"),
+    [
+        ("latent_dims", range(1, 17), "linear", range(1, 17)),
+        ("latent_dims", range(1, 31), "linear", range(0, 31, 5)),
+        ("latent_dims", (1, 2, 8, 16), "log", (1, 2, 8, 16)),
+        ("learning_rate", (1e-5, 1e-2), "log", (1e-5, 1e-2)),
+        ("learning_rate", (1e-4, 1.1e-4, 1e-2), "log", (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2)),
+        ("beta", (0.0, 0.5, 1.0), "linear", (0, 0.5, 1)),
+    ],
+)
+def test_the_swept_quantity_has_ticks_at_its_values_and_a_log_scale_across_decades(key, values, scale, ticks):
+    results = [result("", key_, 20, **{key: value}, **MEASURED) for key_, value in enumerate(values)]
+    shares, nats = drawn_sweep(results)
+    nats.figure.canvas.draw()
+    assert shares.get_xscale() == nats.get_xscale() == scale
+    assert [text.get_text() for text in ticks_of(nats)] == [f"{tick:.6g}" for tick in ticks]
+    assert nats.get_xlabel() == f"{key} (log scale)" * (scale == "log") or scale == "linear"
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_no_tick_is_above_a_hundred_percent(share):
+    figures = MEASURED | {"label_accuracy": 1.0, "sample_accuracy": share}
+    shares, _ = drawn_sweep([result("", d, 20, latent_dims=d, **figures) for d in (1, 2)])
+    low, high = shares.get_ylim()
+    assert max(tick for tick in shares.get_yticks() if low <= tick <= high) == 100
+
+
+SWEEPS = {
+    "two": [measured(latent_dims=d) for d in (2, 4)],
+    "sixteen": [measured(latent_dims=d) for d in range(1, 17)],
+    "curves": [measured(latent_dims=d, beta=b) for d in (2, 4, 8, 16, 32) for b in (0.25, 0.5, 1.0, 2.0)],
+    "long names": [
+        measured(latent_dims=d, hidden_dims=f"[{500 - i}, 200, 100]", prior_std=0.1234567 * i, learning_rate=1e-5 * i)
+        for d in (2, 4)
+        for i in range(1, 6)
+    ],
+    "seeds": [measured(latent_dims=d, seed=s) for d in (1, 2, 4) for s in (0, 1, 2)],
+    "sample counts": [measured(latent_dims=d, nll_samples=500 + d) for d in (1, 2, 3)],
+    "no accuracies": [result("", d, 20, latent_dims=d, nll=22.5, nll_samples=500) for d in (1, 2)],
+    "tasks": [
+        *(measured(latent_dims=d) for d in (1, 2)),
+        *(measured(latent_dims=d, dataset="fashion-mnist", likelihood="bernoulli", binarize="static") for d in (1, 2)),
+        measured(dataset="kmnist"),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_no_text_of_the_picture_is_clipped_or_covers_another(name):
+    figure = draw_rate_distortion(comparison.panels_of(by_task(SWEEPS[name])))
+    figure.canvas.draw()
+    boxes = {}
+    for axes in figure.axes:
+        things = [text for text in (axes.title, axes.xaxis.label, axes.yaxis.label) if text.get_text()]
+        things += legends_of(axes) + (ticks_of(axes) if axes.get_xlabel() else [])
+        boxes |= {thing: thing.get_window_extent() for thing in things}
+    legends = [legend for axes in figure.axes for legend in legends_of(axes)]
+    assert not any(boxes[legend].overlaps(axes.bbox) for legend in legends for axes in figure.axes)
+    for thing, box in boxes.items():
+        assert (box.min >= figure.bbox.min).all(), thing
+        assert (box.max <= figure.bbox.max).all(), thing
+    for one, other in itertools.combinations(boxes, 2):
+        assert not boxes[one].overlaps(boxes[other]), (one, other)
 
 
 def made_up(name: str) -> Panel:
@@ -253,6 +529,10 @@ def test_each_task_has_axes_of_its_own_and_the_picture_repeats_to_the_byte(tmp_p
     with Image.open(tmp_path / "one.png") as image:
         assert image.size == (2000, 720)
 
+    comparison.write_picture(by_task([*results, measured(beta=2.0)]), tmp_path / "sweep.png")
+    with Image.open(tmp_path / "sweep.png") as image:
+        assert image.size == (1800, 1440)
+
 
 # The command, on real experiments
 
@@ -305,18 +585,33 @@ def test_the_command_compares_real_experiments(swept):
     repository.dvc("exp", "run", "--queue", "--set-param", "latent_dims=4")
     output = run_command(repository).stdout
     assert "Left out: 1 queued;" in output
-    assert "digits, gaussian likelihood" in output
+    assert "digits, gaussian likelihood, grey pixels" in output
 
     with open(repository.root / "plots/rate_distortion.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["experiment"], row["latent_dims"]) for row in rows] == [("one", "1"), (branch, "2"), ("three", "3")]
     for row in rows:
         expected = figures[int(row["latent_dims"])]
-        assert {key: float(row[key]) for key in ("kl", "reconstruction", "active_units")} == {
-            key: expected[key] for key in ("kl", "reconstruction", "active_units")
-        }
+        shown = [key for key in comparison.FIGURES if key in expected]
+        assert {key: float(row[key]) for key in shown} == {key: expected[key] for key in shown}
         assert float(row["negative_elbo"]) == pytest.approx(expected["loss"], abs=2e-6)  # beta is 1
     assert repository.git("status", "--porcelain") == ""
+
+
+def test_widths_of_several_layers_are_shown_as_dvc_has_them(swept):
+    repository, _ = swept
+    repository.set(hidden_dims="[64, 32]")
+    receipt = repository.root / "data/tracked.json"
+    receipt.write_text("{}")  # DVC saves no experiment that lacks an output
+    try:
+        repository.dvc("exp", "save", "--name", "deep")
+        output = run_command(repository, "deep", "one").stdout
+        repository.dvc("exp", "remove", "deep")
+    finally:
+        receipt.unlink()
+        repository.git("checkout", "params.yaml")
+    (line,) = (line for line in output.splitlines() if line.startswith("deep"))
+    assert "  [64, 32]  " in line
 
 
 def test_a_workspace_edited_since_its_figures_is_left_out_and_torch_and_mlflow_are_not_imported(swept):

@@ -5,9 +5,15 @@ log-likelihood, both in nats per image of the test set, without the Gaussian's c
 "Fixing a Broken ELBO", section 2). Their sum is the negative ELBO whatever the run's `beta`; `loss` of
 metrics/test.json weighs `kl` with it, so that it cannot be compared across values of beta.
 
-Nats of one data set and likelihood say nothing about those of another: each pair gets a table and axes of its own.
-What a run has in grid_size and grid_range moves no figure, and device and threads none but by rounding, so they
-do not set runs apart.
+`nll` bounds the negative log-likelihood more tightly than the negative ELBO does, and the tighter the more
+samples it takes, so that it compares only at the same `nll_samples`. `label_accuracy` is the share of test images
+whose own label has the highest ELBO of the ten, `sample_accuracy` that of images drawn under a label which the
+nearest training images call by it. Where runs form a sweep, the picture has these over the swept parameter too.
+
+Nats of one data set, likelihood and kind of pixels, grey or binary, say nothing about those of another: each such
+task gets a table and axes of its own. Binary test images are the same whether those of training were drawn once
+or anew each epoch. What a run has in grid_size, grid_range and registered_model moves no figure, device and threads
+none but by rounding, and nll_samples none but nll, so they do not set runs apart.
 
 The picture and its table are of this clone's experiments, which git does not carry, and are made again in
 seconds: .gitignore names them. `git add --force` keeps one.
@@ -16,6 +22,7 @@ seconds: .gitignore names them. `git add --force` keeps one.
 import argparse
 import csv
 import math
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -32,11 +39,22 @@ from cvae.parameters import Parameters, load_yaml
 
 if TYPE_CHECKING:
     from cvae.rate_distortion import Panel
+    from cvae.sweep import Sweep
 
 TABLE, PICTURE = Path("plots/rate_distortion.csv"), Path("plots/rate_distortion.png")
-TASK = ("dataset", "likelihood")
-IMMATERIAL = ("device", "threads", "launcher", "grid_size", "grid_range")
-FIGURES = ("kl", "reconstruction", "negative_elbo", "active_units")
+IMMATERIAL = ("device", "threads", "launcher", "grid_size", "grid_range", "registered_model")
+COMPARED = tuple(key for key in Parameters.model_fields if key not in (*IMMATERIAL, "nll_samples"))
+BEFORE = {"activation": "article", "binarize": "none"}  # what runs did that are older than the parameter
+FIGURES = {  # the columns, and the digits in the table: of nats, and of shares of 10,000 test images
+    "kl": ".3f",
+    "reconstruction": ".3f",
+    "negative_elbo": ".3f",
+    "nll": ".3f",
+    "nll_samples": "d",
+    "label_accuracy": ".4f",
+    "sample_accuracy": ".4f",
+    "active_units": "d",
+}
 SWEEP = "`dvc exp run --queue -n dims -S threads=1 -S 'latent_dims=range(1,9)' && dvc queue start -j 2` makes eight"
 ADVICE = {
     "queued": "`dvc queue start` runs what is queued",
@@ -52,7 +70,8 @@ Value = int | float | str | None
 class Result:
     """What one run reached: its figures on the test images, and the parameters that they depend on.
 
-    `parameters`: None stands for one that the run's version did not have; so does `active_units`.
+    None stands for a parameter or a figure that the run's version did not have. `kl`, `reconstruction` and `nll`:
+    nats per image, the last a bound of `nll_samples` samples. `label_accuracy`, `sample_accuracy`: from 0 to 1.
     """
 
     name: str
@@ -60,6 +79,10 @@ class Result:
     kl: float
     reconstruction: float
     active_units: int | None = None
+    nll: float | None = None
+    nll_samples: int | None = None
+    label_accuracy: float | None = None
+    sample_accuracy: float | None = None
 
     @property
     def negative_elbo(self) -> float:
@@ -67,32 +90,46 @@ class Result:
         return float(f"{self.kl + self.reconstruction:.8g}")
 
     @property
-    def task(self) -> tuple[Value, ...]:
-        return tuple(self.parameters[key] for key in TASK)
+    def task(self) -> tuple[Value, Value, str]:
+        pixels = "grey" if self.parameters["binarize"] == "none" else "binary"
+        return self.parameters["dataset"], self.parameters["likelihood"], pixels
 
     @property
     def task_name(self) -> str:
-        dataset, likelihood = self.task
-        return f"{dataset or 'unknown data set'}, {likelihood or 'unknown'} likelihood"
+        dataset, likelihood, pixels = self.task
+        return f"{dataset or 'unknown data set'}, {likelihood or 'unknown'} likelihood, {pixels} pixels"
 
 
 def read_row(row: dict) -> Result | None:
     """The result in one row of `dvc.api.exp_show()`, which has every number as a float; None if figures lack."""
-    figures = {key: row.get(f"metrics/test.json:{key}", row.get(key)) for key in ("kl", "reconstruction")}
-    if not all(isinstance(figure, float) and math.isfinite(figure) for figure in figures.values()):
+
+    def cell(file: str, key: str) -> Value:
+        return row.get(f"{file}:{key}", row.get(key))
+
+    measured = ("kl", "reconstruction", "nll", "label_accuracy", "sample_accuracy", "active_units")
+    cells = {figure: cell("metrics/test.json", figure) for figure in measured}
+    figures = {key: value for key, value in cells.items() if isinstance(value, float) and math.isfinite(value)}
+    if not {"kl", "reconstruction"} <= figures.keys():
         return None
-    keys = [key for key in Parameters.model_fields if key not in IMMATERIAL]
-    parameters = {key: _whole(row.get(f"params.yaml:{key}", row.get(key))) for key in keys}
-    units = _whole(row.get("metrics/test.json:active_units", row.get("active_units")))
-    return Result(name_of(row), parameters, **figures, active_units=units if isinstance(units, int) else None)
+    if "active_units" in figures:
+        figures["active_units"] = int(figures["active_units"])
+    if "nll" in figures:
+        figures["nll_samples"] = _plain(cell("params.yaml", "nll_samples"))
+    parameters = {key: _plain(cell("params.yaml", key)) for key in COMPARED}
+    parameters |= {key: value for key, value in BEFORE.items() if parameters[key] is None}
+    return Result(name_of(row), parameters, **figures)
 
 
 def name_of(row: dict) -> str:
     return row["Experiment"] or row["rev"]
 
 
-def _whole(value: Value) -> Value:
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+def _plain(value: Value) -> Value:
+    """A whole number as one, and so a list of one, which names the same network; longer lists stay DVC's text."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    single = re.fullmatch(r"\[(\d+)\]", value) if isinstance(value, str) else None
+    return int(single[1]) if single else value
 
 
 def read_results(rows: Sequence[dict], names: Sequence[str] = ()) -> tuple[list[Result], list[str]]:
@@ -118,8 +155,8 @@ def read_results(rows: Sequence[dict], names: Sequence[str] = ()) -> tuple[list[
         elif (result := read_row(row)) is None:
             incomplete.append(name_of(row))
         else:
-            figures = (shown_figure(figure) for figure in (result.kl, result.reconstruction))
-            same = (*result.parameters.items(), *figures, result.active_units)
+            figures = (shown_figure(result, key) for key in FIGURES if key not in ("negative_elbo", "nll_samples"))
+            same = (*result.parameters.items(), *figures)
             equal.setdefault(same, []).append(result)
 
     notes = []
@@ -142,17 +179,20 @@ def varied(results: Sequence[Result]) -> list[str]:
 
 
 def in_order(results: Sequence[Result]) -> list[Result]:
-    """Sorted by what varies, numbers as numbers, and by name where that is the same."""
+    """Sorted by what varies, numbers as numbers and before lists, short lists first; by name where that is the same."""
 
     def order(value: Value) -> tuple:
-        return (value is None, isinstance(value, str), value if value is not None else 0)
+        if isinstance(value, str):
+            numbers = [int(digits) for digits in re.findall(r"\d+", value)]
+            return (False, True, len(numbers), numbers, value)
+        return (value is None, False, 0 if value is None else value)
 
     keys = varied(results)
     return sorted(results, key=lambda result: ([order(result.parameters[key]) for key in keys], result.name))
 
 
 def by_task(results: Sequence[Result]) -> list[list[Result]]:
-    """`results` in order, apart for each data set and likelihood."""
+    """`results` in order, apart for each data set, likelihood and kind of pixels."""
     groups: dict[tuple, list[Result]] = {}
     for result in in_order(results):
         groups.setdefault(result.task, []).append(result)
@@ -163,33 +203,55 @@ def shown(value: Value) -> str:
     return "–" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def shown_figure(figure: float) -> str:
-    return f"{figure:.3f}"
+def shown_figure(result: Result, figure: str) -> str:
+    value = getattr(result, figure)
+    return "–" if value is None else format(value, FIGURES[figure])
+
+
+def sample_counts(results: Sequence[Result]) -> list[int | None]:
+    """The numbers of samples behind the `nll` of those of `results` that have one, each once."""
+    return list(dict.fromkeys(result.nll_samples for result in results if result.nll is not None))
+
+
+def figures_of(results: Sequence[Result]) -> list[str]:
+    """The figures that any of `results` has."""
+    return [figure for figure in FIGURES if any(getattr(result, figure) is not None for result in results)]
+
+
+def heading(results: Sequence[Result]) -> str:
+    """What the table of results of one task is of, and in which units."""
+    parts = [f"{results[0].task_name}: test set, nats per image", "kl is the rate, reconstruction the distortion"]
+    if len(counts := sample_counts(results)) == 1:
+        parts.append(f"nll of {shown(counts[0])} samples")
+    elif counts:
+        parts.append("nll only compares at the same nll_samples")
+    return "; ".join(parts)
 
 
 def format_table(results: Sequence[Result]) -> str:
     """A table of results of one task, for a terminal: names to the left, numbers to the right."""
-    keys = varied(results)
-    rows = [("experiment", *keys, *FIGURES)]
+    keys, figures = varied(results), figures_of(results)
+    if len(sample_counts(results)) == 1:
+        figures = [figure for figure in figures if figure != "nll_samples"]  # the heading says it once
+    rows = [("experiment", *keys, *figures)]
     for result in results:
-        figures = map(shown_figure, (result.kl, result.reconstruction, result.negative_elbo))
         parameters = (shown(result.parameters[key]) for key in keys)
-        rows.append((result.name, *parameters, *figures, shown(result.active_units)))
+        rows.append((result.name, *parameters, *(shown_figure(result, figure) for figure in figures)))
     sides = ["left"] + ["right"] * (len(rows[0]) - 1)
-    return tabulate(rows, headers="firstrow", tablefmt="plain", colalign=sides, disable_numparse=True)
+    return tabulate(rows, tablefmt="plain", colalign=sides, disable_numparse=True)
 
 
 def write_table(groups: Sequence[Sequence[Result]], path: str | Path = TABLE) -> None:
     """Write all results as one CSV file, with the digits of the metrics files and the parameters that differ."""
     results = [result for group in groups for result in group]
-    keys = varied(results)
+    keys, figures = varied(results), figures_of(results)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["experiment", *keys, *FIGURES])
+        writer.writerow(["experiment", *keys, *figures])
         for result in results:
-            figures = (getattr(result, figure) for figure in FIGURES)
-            writer.writerow([result.name, *(result.parameters[key] for key in keys), *figures])
+            cells = (getattr(result, figure) for figure in figures)
+            writer.writerow([result.name, *(result.parameters[key] for key in keys), *cells])
 
 
 def label_results(results: Sequence[Result]) -> tuple[list[str], str]:
@@ -221,8 +283,8 @@ def panels_of(groups: Sequence[Sequence[Result]]) -> list["Panel"]:
     for group in groups:
         labels, label_name = label_results(group)
         points = np.array([(result.kl, result.reconstruction) for result in group])
-        title = f"Rate and distortion on the test images: {group[0].task_name}"
-        panels.append(Panel(title, points, labels, label_name, *find_curves(group)))
+        title = f"Rate and distortion: {group[0].task_name}"
+        panels.append(Panel(title, points, labels, label_name, *find_curves(group), find_sweep(group)))
     return panels
 
 
@@ -247,6 +309,43 @@ def find_curves(results: Sequence[Result]) -> tuple[list[list[int]], str]:
         if max(map(len, joined)) > 1 and len(joined) <= (len(best) or 10):
             best, name = joined, along
     return best, name
+
+
+def find_sweep(results: Sequence[Result]) -> "Sweep | None":
+    """The accuracies, nll and negative ELBO of `results` over what varies along the curves of `find_curves`.
+
+    Where nothing else varies but the seed, it is one curve of the means over the seeds. None, if there are no
+    curves, more than can be told apart, or none of these figures but the ELBO.
+    """
+    from cvae.sweep import MOST_CURVES, Sweep
+
+    curves, along = find_curves(results)
+    others = [key for key in varied(results) if key != along]
+    points = [[[index] for index in curve] for curve in curves]
+    if curves and others == ["seed"]:
+        of_value: dict[Value, list[int]] = {}
+        for index in sorted(index for curve in curves for index in curve):
+            of_value.setdefault(results[index].parameters[along], []).append(index)
+        points, others = [[of_value[value] for value in sorted(of_value)]], []
+
+    def column(figure: str) -> np.ndarray:
+        return np.array([getattr(result, figure) for result in results], dtype=float)
+
+    shares = {
+        "label_accuracy (test images)": 100 * column("label_accuracy"),
+        "sample_accuracy (images drawn)": 100 * column("sample_accuracy"),
+    }
+    shares = {name: figure for name, figure in shares.items() if np.isfinite(figure).any()}
+    nats = {}
+    for count in sample_counts(results):
+        has_count = [result.nll_samples == count for result in results]
+        nats[f"nll (bound of {shown(count)} samples)"] = np.where(has_count, column("nll"), np.nan)
+    if not (shares or nats) or not 1 <= len(points) <= MOST_CURVES:
+        return None
+    nats["negative_elbo"] = column("negative_elbo")
+    values = [result.parameters[along] for result in results]
+    labels = [", ".join(shown(results[curve[0][0]].parameters[key]) for key in others) for curve in points]
+    return Sweep(along, values, points, labels, ", ".join(others), shares, nats)
 
 
 def is_current(rev: str) -> bool:
@@ -303,7 +402,7 @@ def main() -> None:
         raise UserError(f"there {count}; {SWEEP}; {EARLIER}")
     groups = by_task(results)
     for group in groups:
-        print(f"\n{group[0].task_name}: test set, nats per image; kl is the rate, reconstruction the distortion")
+        print(f"\n{heading(group)}")
         print(format_table(group))
 
     write_table(groups)

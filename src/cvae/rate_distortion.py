@@ -1,4 +1,7 @@
-"""The rate–distortion picture: a point a run with its label beside it, and lines of equal rate + distortion."""
+"""The rate–distortion picture: a point a run with its label beside it, and lines of equal rate + distortion.
+
+Where the runs form a sweep, what else was measured stands beside it, over the swept quantity.
+"""
 
 import math
 from collections.abc import Sequence
@@ -14,6 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import IdentityTransform
 
 from cvae.figures import COLOURS
+from cvae.sweep import Sweep, draw_sweep
 
 # In pixels: the radius of a point, and what a label keeps clear around it; from where on a label has a line.
 RADIUS, NEAR = 5, 16
@@ -24,10 +28,10 @@ WAYS = np.hstack((np.cos(TURNS), np.sin(TURNS)))
 
 @dataclass(frozen=True)
 class Panel:
-    """What is drawn on axes of its own: `points`, (n, 2), are rate and distortion in nats per image.
+    """What is drawn of one task: `points`, (n, 2), are rate and distortion in nats per image.
 
     `label_name`: what `labels` are. `curves`: the points to join and to colour alike, by index; `curve_name`:
-    what grows along them.
+    what grows along them. `sweep`: what else to draw over it.
     """
 
     title: str
@@ -36,20 +40,30 @@ class Panel:
     label_name: str
     curves: Sequence[Sequence[int]] = field(default=())
     curve_name: str = ""
+    sweep: Sweep | None = None
 
 
 def draw_rate_distortion(panels: Sequence[Panel]) -> Figure:
-    """Rate to the right and distortion upwards, so that less of both is better; 1000×720 pixels a panel."""
-    columns = math.ceil(math.sqrt(len(panels)))
+    """Rate to the right and distortion upwards, so that less of both is better; 1000×720 pixels a panel.
+
+    With a sweep among `panels`, each has a row to itself, 1800×720 pixels, and its sweep is to the right.
+    """
+    has_sweep = any(panel.sweep for panel in panels)
+    columns = 1 if has_sweep else math.ceil(math.sqrt(len(panels)))
     rows = math.ceil(len(panels) / columns)
-    figure, grid = plt.subplots(rows, columns, figsize=(10 * columns, 7.2 * rows), layout="constrained", squeeze=False)
-    for axes in grid.flat[len(panels) :]:
-        axes.remove()
-    for axes, panel in zip(grid.flat, panels, strict=False):
+    widths = [10, 8] if has_sweep else [10] * columns
+    figure = plt.figure(figsize=(sum(widths), 7.2 * rows), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)
+    grid = figure.add_gridspec(rows, len(widths), width_ratios=widths)
+    places = [grid[divmod(number, columns)] for number in range(len(panels))]
+    every_axes = [figure.add_subplot(place) for place in places]
+    for row, (axes, panel) in enumerate(zip(every_axes, panels, strict=True)):
         _draw_points(axes, panel)
+        if panel.sweep:
+            draw_sweep(figure, grid[row, 1], panel.sweep)
     figure.draw_without_rendering()  # labels keep clear of each other in pixels: nothing may move from here on
     figure.set_layout_engine("none")
-    for axes, panel in zip(grid.flat, panels, strict=False):
+    for axes, panel in zip(every_axes, panels, strict=True):
         _label_points(axes, panel, _draw_equal_sums(axes))
     return figure
 
@@ -73,8 +87,8 @@ def _draw_points(axes: Axes, panel: Panel) -> None:
     axes.ticklabel_format(useOffset=False)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
-    axes.set_xlabel("rate: KL to the prior, nats per image")
-    axes.set_ylabel("distortion: reconstruction, nats per image")
+    axes.set_xlabel("rate: KL to the prior, nats per test image")
+    axes.set_ylabel("distortion: reconstruction, nats per test image")
     axes.set_title(panel.title, fontsize=16, pad=36)
     legend = {"ncols": 3, "frameon": False, "fontsize": 10, "columnspacing": 1.5, "handlelength": 1.5}
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), **legend)
