@@ -46,11 +46,11 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def draw(folder, tmp_path, monkeypatch):
-    """Draw a picture as the command does, in `folder`, and return its grey levels; `dims` chooses the model."""
-    monkeypatch.chdir(folder)
+    """Draw picture.png as the command does, and return its grey levels; `dims` chooses the model in `folder`."""
 
-    def draw(*arguments: str, dims: int = 2) -> np.ndarray:
-        model = [] if "--model" in arguments else ["--model", str(dims)]
+    def draw(*arguments: str, dims: int | None = 2, here: Path = folder) -> np.ndarray:
+        model = [] if dims is None else ["--model", str(dims)]
+        monkeypatch.chdir(here)
         monkeypatch.setattr(sys, "argv", ["sample", *arguments, *model, "--out", str(tmp_path / "picture.png")])
         sample.main()
         with Image.open(tmp_path / "picture.png") as picture:
@@ -182,11 +182,10 @@ def test_a_grid_of_more_latents_lies_through_the_training_images_of_its_label(dr
         np.testing.assert_allclose(views[label].manifold[28:56, 28:56], decode(model, centre, label)[0], atol=1e-4)
 
 
-def test_the_pipelines_own_pictures_are_grids_to_the_byte(repository, tmp_path):
+def test_the_pipelines_own_pictures_are_grids_to_the_byte(draw, repository, tmp_path):
     for arguments, picture in ((["--digit", "7"], "manifolds/7.png"), ([], "manifolds.png")):
-        done = run(repository.root, "--grid", *arguments, "--out", str(tmp_path / "grid.png"))
-        assert (done.returncode, done.stderr) == (0, "")
-        assert (tmp_path / "grid.png").read_bytes() == (repository.root / "plots" / picture).read_bytes()
+        draw("--grid", *arguments, dims=None, here=repository.root)
+        assert (tmp_path / "picture.png").read_bytes() == (repository.root / "plots" / picture).read_bytes()
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 50])
@@ -227,9 +226,8 @@ def test_the_pipelines_model_is_titled_with_the_pipelines_data_set(draw, folder,
     (tmp_path / "params.yaml").write_text(params)
     shutil.copytree(folder / "2", tmp_path / "data/model")
     shutil.copytree(folder / "2", tmp_path / "other")
-    monkeypatch.chdir(tmp_path)
-    draw("--digit", "1", "--count", "1", "--model", "data/model")
-    draw("--digit", "1", "--count", "1", "--model", "other")
+    draw("--digit", "1", "--count", "1", dims=None, here=tmp_path)
+    draw("--digit", "1", "--count", "1", "--model", "other", dims=None, here=tmp_path)
     assert titles == ["Kuzushiji-MNIST 1 ki: samples from the prior", "Label 1: samples from the prior"]
 
 
@@ -333,21 +331,21 @@ def test_what_cannot_be_had_is_told_in_one_line(draw, monkeypatch, arguments, to
 def test_images_of_another_data_set_than_the_models_are_refused(tmp_path, monkeypatch):
     (tmp_path / "params.yaml").write_text((PROJECT / "params.yaml").read_text())
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="data/raw is of mnist, the model of kmnist; --data names a folder"):
+    with pytest.raises(UserError, match="data/raw is of mnist by params.yaml, the model of kmnist; --data names"):
         sample.open_data(None, "kmnist")
 
 
 # Models of MLflow
 
 
-def test_a_runs_model_is_the_pipelines(repository, tmp_path):
+def test_a_runs_model_is_the_pipelines(draw, repository, tmp_path):
     [recorded] = repository.runs()
     run_id = recorded.info.run_id
     done = run(repository.root, "--run", run_id, "--digit", "7", "--out", str(tmp_path / "of_run.png"))
     assert done.stderr == ""
     assert done.stdout == f"{tmp_path}/of_run.png: 16 samples of 7, seed 0, drawn by MLflow run {run_id}\n"
-    run(repository.root, "--digit", "7", "--out", str(tmp_path / "of_folder.png"))
-    assert (tmp_path / "of_run.png").read_bytes() == (tmp_path / "of_folder.png").read_bytes()
+    draw("--digit", "7", dims=None, here=repository.root)
+    assert (tmp_path / "of_run.png").read_bytes() == (tmp_path / "picture.png").read_bytes()
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ It runs on one CPU thread, whatever trained the model, so that the same argument
 """
 
 import argparse
+import gc
 import math
 import os
 import sys
@@ -219,7 +220,7 @@ def open_data(folder: str | None, dataset: str | None) -> "tuple[Split, Split]":
         from cvae.parameters import read_parameters
 
         if (present := read_parameters().dataset) != dataset:
-            raise UserError(f"{DATA} is of {present}, the model of {dataset}; --data names a folder of its images")
+            raise UserError(f"{DATA} is of {present} by params.yaml, the model of {dataset}; --data names its images")
     return datasets.load(DATA)
 
 
@@ -410,6 +411,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    gc.set_threshold(100_000)  # as the stages do: passes over what torch and seaborn import take a second
     try:
         main()
     except UserError as error:
