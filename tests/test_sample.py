@@ -277,7 +277,7 @@ MISTAKES = {
     "--out data": "--out data: is a folder; name a file in it",
     "--out x.jpg": "--out x.jpg: pictures are PNG files; its name must end in .png",
     "--out file/x.png": "--out file/x.png: {folder}/file is not a folder",
-    "--model nowhere": "--model nowhere: no such folder, nor a models:/… or runs:/… of MLflow",
+    "--model nowhere": "--model nowhere: no such folder, nor a models:/... or runs:/... of MLflow",
 }
 
 
@@ -331,7 +331,7 @@ def test_what_cannot_be_had_is_told_in_one_line(draw, monkeypatch, arguments, to
 def test_images_of_another_data_set_than_the_models_are_refused(tmp_path, monkeypatch):
     (tmp_path / "params.yaml").write_text((PROJECT / "params.yaml").read_text())
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="data/raw is of mnist by params.yaml, the model of kmnist; --data names"):
+    with pytest.raises(UserError, match=r"data/raw is of mnist by params.yaml, the model of kmnist; --data names"):
         sample.open_data(None, "kmnist")
 
 

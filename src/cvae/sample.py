@@ -113,7 +113,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     source = parser.add_argument_group("from what")
     model = source.add_mutually_exclusive_group()
     model.add_argument(
-        "--model", default=MODEL, metavar="MODEL", help=f"a folder ({MODEL}), or MLflow's models:/… or runs:/…"
+        "--model", default=MODEL, metavar="MODEL", help=f"a folder ({MODEL}), or MLflow's models:/... or runs:/..."
     )
     model.add_argument("--run", metavar="ID", help="the model of this MLflow run")
     source.add_argument(
@@ -175,7 +175,7 @@ def open_model(arguments: argparse.Namespace) -> "tuple[CVAE, str | None]":
             return load_model(*fetch(arguments, folder))
     folder, dataset = Path(arguments.model), None
     if arguments.model != MODEL and not folder.is_dir():
-        raise UserError(f"--model {arguments.model}: no such folder, nor a models:/… or runs:/… of MLflow")
+        raise UserError(f"--model {arguments.model}: no such folder, nor a models:/... or runs:/... of MLflow")
     if folder.resolve() == Path(MODEL).resolve() and Path("params.yaml").exists():
         from cvae.parameters import read_parameters
 
