@@ -1,7 +1,7 @@
 """The pictures: each function draws arrays as a matplotlib figure, and `save` writes it as a PNG.
 
 A picture of one label is 700×700 pixels, or 1400×240 for latents of one dimension; an overview of all ten
-is 1500×720.
+is 1500×720. A table of any number of images has the size that it needs.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,6 +19,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import IdentityTransform
 from PIL import Image
 
 INK = "gray_r"  # dark strokes on white, in steps that look even
@@ -150,6 +151,48 @@ def draw_styles(images: np.ndarray, row_names: Sequence[str], names: Sequence[st
     axes.set(xlabel="label", ylabel="z, drawn from the prior")
     axes.grid(False)
     axes.set_title(title, fontsize=16, pad=12)
+    return figure
+
+
+def draw_table(
+    images: np.ndarray, title: str, row_names: Sequence[str] = (), column_names: Sequence[str] = ()
+) -> Figure:
+    """Images side by side, each of their pixels a square of whole pixels; `images`: (rows, columns, 28, 28) in [0, 1].
+
+    Row names stand to the left, column names above. The figure grows until images are large enough to be seen,
+    and every name and the title fit.
+    """
+    rows, columns, side, _ = images.shape
+    fitting = min(1400 // (columns * side), 1000 // (rows * side))
+    scale = min(6, max(fitting, 3 if column_names else 2))  # a name needs a column of 84 pixels
+    sheet = images.swapaxes(1, 2).reshape(rows * side, -1).repeat(scale, axis=0).repeat(scale, axis=1)
+    height, width = sheet.shape
+    step, margin, gap = side * scale, 20, 10
+
+    figure = plt.figure()
+    pixels = {"transform": IdentityTransform()}
+    heading = figure.text(0, 0, title, fontsize=13, ha="center", va="center", **pixels)
+    left = [figure.text(0, 0, name, fontsize=11, ha="right", va="center", **pixels) for name in row_names]
+    above = [
+        figure.text(0, 0, name, fontsize=10, ha="center", va="baseline", linespacing=1, **pixels)
+        for name in column_names
+    ]
+    heading_box, *boxes = (text.get_window_extent() for text in (heading, *left, *above))
+    indent = max((box.width + gap for box in boxes[: len(left)]), default=0)
+    band = max((box.height + gap for box in boxes[len(left) :]), default=0)
+
+    wanted_width = max(indent + width, heading_box.width) + 2 * margin
+    wanted_height = heading_box.height + gap + band + height + 2 * margin
+    quarters = np.ceil(np.array((wanted_width, wanted_height)) / 25)
+    figure.set_size_inches(quarters / 4)  # quarters of an inch are whole pixels, to the bit
+    total_width, total_height = 25 * quarters
+    x, y = round((total_width - indent - width) / 2 + indent), margin
+    figure.figimage(sheet, x, y, cmap=INK, vmin=0, vmax=1)
+    heading.set_position((total_width / 2, (y + height + band + total_height) / 2))
+    for row, text in enumerate(left):
+        text.set_position((x - gap, y + height - (row + 0.5) * step))
+    for column, text in enumerate(above):
+        text.set_position((x + (column + 0.5) * step, y + height + gap))
     return figure
 
 

@@ -1,0 +1,420 @@
+"""`python -m cvae.sample`: pictures of what a trained model draws.
+
+It runs on one CPU thread, whatever trained the model, so that the same arguments give the same bytes.
+"""
+
+import argparse
+import gc
+import math
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, NoReturn
+
+from cvae.datasets import LABEL_NAMES, LABELS, SIDE, TITLES
+from cvae.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.figure import Figure
+
+    from cvae.datasets import Split
+    from cvae.figures import LabelView
+    from cvae.model import CVAE
+
+MODEL, DATA = "data/model", "data/raw"  # the pipeline's
+OPTIONS = {  # of each kind of picture, and their defaults; all else that is given is refused
+    "samples": {"digit": None, "count": 16, "seed": 0},
+    "grid": {"digit": None, "size": 20, "range": 2.0, "data": None},
+    "styles": {"count": 10, "seed": 0},
+    "interpolate": {"count": 10, "data": None},
+}
+SHOWN = {"samples": "samples", "grid": "--grid", "styles": "--styles", "interpolate": "--interpolate"}
+OUT = {"samples": "samples.png", "grid": "grid.png", "styles": "styles.png", "interpolate": "interpolation.png"}
+EXAMPLES = """\
+examples:
+  python -m cvae.sample                                       16 samples of each digit, to samples.png
+  python -m cvae.sample --digit 7 --seed 1 --out sevens.png   16 sevens; another seed, others
+  python -m cvae.sample --grid --digit 7                      what the decoder draws across the latents
+  python -m cvae.sample --styles --count 5                    five z, each through all ten digits
+  python -m cvae.sample --interpolate 3 8                     from one test image to another
+  python -m cvae.sample --run 0123456789abcdef0123456789abcdef --digit 7
+  python -m cvae.sample --model models:/cvae@best --digit 7
+
+The model is that of the last `dvc repro` unless --model or --run names another. MLflow's models come from
+this repository's store, or from the one that MLFLOW_TRACKING_URI names.
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """Tells a mistake in one line, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"sample: {_one_line(message)}\n")
+
+
+def whole(low: int, high: int | None = None) -> Callable[[str], int]:
+    """For argparse: whole numbers from `low`, to `high` if that is given."""
+
+    def parse(text: str) -> int:
+        try:
+            if low <= int(text) and (high is None or int(text) <= high):
+                return int(text)
+        except ValueError:
+            pass
+        limit = "on" if high is None else f"to {high:,}"
+        raise argparse.ArgumentTypeError(f"{text!r:.40} is not a whole number from {low} {limit}")
+
+    return parse
+
+
+def half_width(text: str) -> float:
+    """For argparse: the `grid_range` of params.yaml, and as wide as it may be there."""
+    try:
+        if 0 < float(text) <= 100:
+            return float(text)
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r:.40} is not a number above 0, up to 100")
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """The arguments, with a `kind` and that kind's defaults; any mistake ends the program with one line."""
+    parser = Parser(
+        prog="python -m cvae.sample",
+        description="Draw pictures with a trained model: samples from the prior, or one of the kinds below.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    kinds = parser.add_argument_group("kind of picture, if not samples").add_mutually_exclusive_group()
+    kinds.add_argument("--grid", action="store_true", help="images decoded on a grid across the latents of a digit")
+    kinds.add_argument("--styles", action="store_true", help="one z from the prior a row, through all ten digits")
+    kinds.add_argument(
+        "--interpolate",
+        nargs=2,
+        metavar=("A", "B"),
+        type=whole(0),
+        help="a straight line between the posterior means of two test images, numbered from 0",
+    )
+    what = parser.add_argument_group("what to draw")
+    what.add_argument("--digit", type=whole(0, LABELS - 1), metavar="N", help="of samples and --grid: 0 to 9 (all ten)")
+    what.add_argument(
+        "--count",
+        type=whole(1, 1000),
+        metavar="N",
+        help="samples of a digit (16), rows of --styles (10), or steps of --interpolate (10)",
+    )
+    what.add_argument("--seed", type=whole(0, 2**32 - 1), metavar="N", help="of samples and --styles (0)")
+    what.add_argument("--size", type=whole(2, 100), metavar="N", help="images along each side of --grid (20)")
+    what.add_argument("--range", type=half_width, metavar="X", help="--grid spans z from -X to X (2.0)")
+    source = parser.add_argument_group("from what")
+    model = source.add_mutually_exclusive_group()
+    model.add_argument(
+        "--model", default=MODEL, metavar="MODEL", help=f"a folder ({MODEL}), or MLflow's models:/... or runs:/..."
+    )
+    model.add_argument("--run", metavar="ID", help="the model of this MLflow run")
+    source.add_argument(
+        "--data",
+        metavar="FOLDER",
+        help=f"the images of --interpolate, and of --grid of more than two latents ({DATA})",
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE.png", help="where the picture goes (named after its kind)")
+    arguments = parser.parse_args(argv)
+
+    arguments.kind = kind = next((kind for kind in OPTIONS if getattr(arguments, kind, None)), "samples")
+    for option in dict.fromkeys(option for options in OPTIONS.values() for option in options):
+        given = getattr(arguments, option) is not None
+        if given and option not in OPTIONS[kind]:
+            places = [SHOWN[other] for other in OPTIONS if option in OPTIONS[other]]
+            parser.error(f"--{option} is no option of {SHOWN[kind]}; those with it: {', '.join(places)}")
+        if not given and option in OPTIONS[kind]:
+            setattr(arguments, option, OPTIONS[kind][option])
+    fewest, most = 2 if kind == "interpolate" else 1, 1000 if arguments.digit is not None else 50
+    if "count" in OPTIONS[kind] and not fewest <= arguments.count <= most:
+        place = "samples of all ten digits" if kind == "samples" else SHOWN[kind]
+        parser.error(f"--count {arguments.count}: {place} can have from {fewest} to {most}")
+    arguments.out = Path(OUT[kind]) if arguments.out is None else arguments.out
+    return arguments
+
+
+def _one_line(text: object) -> str:
+    return " ".join(str(text).split())
+
+
+def check_out(path: Path) -> None:
+    """Refuse a picture that cannot be written, before any work goes into it.
+
+    Raises:
+        UserError: `path` is a folder or no PNG, or it cannot be written.
+    """
+    try:
+        if path.is_dir():
+            raise UserError(f"--out {path}: is a folder; name a file in it")
+        if path.suffix.lower() != ".png":
+            raise UserError(f"--out {path}: pictures are PNG files; its name must end in .png")
+        existing = next(place for place in (path, *path.absolute().parents) if place.exists())
+    except OSError as error:
+        raise UserError(f"--out {path}: cannot be written ({error.strerror})") from None
+    if existing != path and not existing.is_dir():
+        raise UserError(f"--out {path}: {existing} is not a folder")
+    if not os.access(existing, os.W_OK):
+        raise UserError(f"--out {path}: cannot be written (no permission for {existing})")
+
+
+def open_model(arguments: argparse.Namespace) -> "tuple[CVAE, str | None]":
+    """The model that is asked for, on the CPU, and the data set that it was trained on, if that is known.
+
+    Raises:
+        UserError: it is missing, damaged or out of reach.
+    """
+    if arguments.run is not None or arguments.model.startswith(("models:", "runs:")):
+        with TemporaryDirectory() as folder:
+            return load_model(*fetch(arguments, folder))
+    folder, dataset = Path(arguments.model), None
+    if arguments.model != MODEL and not folder.is_dir():
+        raise UserError(f"--model {arguments.model}: no such folder, nor a models:/... or runs:/... of MLflow")
+    if folder.resolve() == Path(MODEL).resolve() and Path("params.yaml").exists():
+        from cvae.parameters import read_parameters
+
+        dataset = read_parameters().dataset
+    return load_model(folder, dataset)
+
+
+def fetch(arguments: argparse.Namespace, folder: str) -> tuple[Path, str | None]:
+    """Bring the model from MLflow into `folder`; returns the folder there that holds it, and its data set if known."""
+    try:
+        from cvae.tracking.fetch import fetch_model, fetch_run
+
+        if arguments.run is not None:
+            return fetch_run(arguments.run, folder)
+        return fetch_model(arguments.model, folder)
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"models of MLflow need the package {error.name}; `pip install -r requirements.txt` installs it"
+        ) from None
+
+
+def load_model(folder: Path, dataset: str | None) -> "tuple[CVAE, str | None]":
+    from cvae.devices import open_device
+    from cvae.model import CVAE
+
+    return CVAE.load(folder, open_device("cpu", threads=1)), dataset
+
+
+def open_data(folder: str | None, dataset: str | None) -> "tuple[Split, Split]":
+    """The training and the test images in `folder`; in the pipeline's if None, and if they are those of `dataset`.
+
+    Raises:
+        UserError: images are missing, or those of another data set than the model's.
+    """
+    from cvae import datasets
+
+    if folder is not None:
+        if not Path(folder).is_dir():
+            raise UserError(f"--data {folder}: no such folder")
+        return datasets.load(folder)
+    if dataset is not None and Path("params.yaml").exists():
+        from cvae.parameters import read_parameters
+
+        if (present := read_parameters().dataset) != dataset:
+            raise UserError(f"{DATA} is of {present} by params.yaml, the model of {dataset}; --data names its images")
+    return datasets.load(DATA)
+
+
+def label_names(dataset: str | None) -> tuple[str, ...]:
+    return LABEL_NAMES.get(dataset, tuple(map(str, range(LABELS))))
+
+
+def entitle(dataset: str | None, caption: str, label: int | None = None) -> str:
+    """A picture's title: of one label, if there is a `label`."""
+    subject = [TITLES.get(dataset, "Label" if label is not None else "")]
+    if label is not None:
+        subject.append(label_names(dataset)[label])
+    return f"{' '.join(subject)}: {caption}" if subject != [""] else caption.capitalize()
+
+
+def draw_samples(model: "CVAE", dataset: str | None, arguments: argparse.Namespace) -> "tuple[Figure, str]":
+    """Images of z from the prior: of one label as a square, or a row of each of the ten.
+
+    MLflow's served model draws the same images for the same seed and the same table of digits, row by row.
+    """
+    from cvae import figures
+    from cvae.planes import decode
+
+    count, digit, names = arguments.count, arguments.digit, label_names(dataset)
+    labels = [label for label in (range(LABELS) if digit is None else [digit]) for _ in range(count)]
+    images = decode(model, draw_prior(model, len(labels), arguments.seed, "samples"), labels)
+    if digit is None:
+        table, row_names = images.reshape(LABELS, count, SIDE, SIDE), names
+    else:
+        columns = choose_columns(count)
+        table, row_names = fill_table(images, columns), ()
+    title = entitle(dataset, "samples from the prior", digit)
+    what = f"{count} sample{'s' if count > 1 else ''} of {'each label' if digit is None else names[digit]}"
+    return figures.draw_table(table, title, row_names), f"{what}, seed {arguments.seed}"
+
+
+def draw_prior(model: "CVAE", count: int, seed: int, purpose: str) -> "np.ndarray":
+    """`count` latents from the prior, (count, latent_dims)."""
+    import torch
+
+    from cvae.seeding import generator
+
+    return (torch.randn(count, model.latent_dims, generator=generator(seed, purpose)) * model.prior_std).numpy()
+
+
+def choose_columns(count: int) -> int:
+    """Of the tables for `count` images that are at most four times as wide as high, the one with the fewest gaps."""
+    least = math.isqrt(count - 1) + 1
+    return min(range(least, 2 * least + 1), key=lambda columns: -count % columns)
+
+
+def fill_table(images: "np.ndarray", columns: int) -> "np.ndarray":
+    """`images`, (n, 28, 28), in reading order as (rows, columns, 28, 28), with blank ones at the end."""
+    import numpy as np
+
+    blank = np.zeros((-len(images) % columns, SIDE, SIDE), images.dtype)
+    return np.concatenate((images, blank)).reshape(-1, columns, SIDE, SIDE)
+
+
+def draw_grid(model: "CVAE", dataset: str | None, arguments: argparse.Namespace) -> "tuple[Figure, str]":
+    """What the decoder draws across the latents of one label, or of each, as the pipeline's own pictures show it.
+
+    Raises:
+        UserError: a plane through more than two latents needs images of the label, and there are none.
+    """
+    from cvae import figures
+
+    data = None
+    if model.latent_dims > 2:
+        data, _ = open_data(arguments.data, dataset)
+    elif arguments.data is not None:
+        raise UserError(f"--data: a grid over the latents of a model of {model.latent_dims} needs no images")
+    caption, (size, half) = "what the decoder draws across its latents", (arguments.size, arguments.range)
+    labels = range(LABELS) if arguments.digit is None else [arguments.digit]
+    views = [view_label(model, dataset, label, data, size, half) for label in labels]
+    what = f"{views[0].manifold.size // SIDE**2} images across z from -{half:g} to {half:g}"
+    if arguments.digit is None:
+        title = entitle(dataset, caption)
+        return figures.draw_overview(views, figures.draw_manifold, title), f"{what}, of each label"
+    title = entitle(dataset, caption, arguments.digit)
+    return figures.draw_one(views[0], figures.draw_manifold, title), f"{what}, of {views[0].name}"
+
+
+def view_label(
+    model: "CVAE", dataset: str | None, label: int, data: "Split | None", size: int, half: float
+) -> "LabelView":
+    """One label's manifold, on the plane that its images among `data` span; None will do for up to two latents."""
+    import numpy as np
+
+    from cvae.datasets import Split
+    from cvae.figures import LabelView
+    from cvae.planes import decode_manifold, fit_plane
+
+    mu = np.zeros((1, model.latent_dims))
+    if data is not None:
+        own = data.labels == label
+        if not own.any():
+            raise UserError(f"there is no training image of label {label}, through which to lay a plane of latents")
+        mu = encode(model, Split(data.images[own], data.labels[own]))
+    plane = fit_plane(mu)
+    return LabelView(
+        label=label,
+        name=label_names(dataset)[label],
+        axis_names=plane.names,
+        points=np.zeros((0, len(plane.names))),
+        prior_mean=plane.project(np.zeros((1, model.latent_dims)))[0],
+        prior_std=model.prior_std,
+        reach=half,
+        manifold=decode_manifold(model, plane, label, size, half),
+        grid_range=half,
+    )
+
+
+def encode(model: "CVAE", split: "Split") -> "np.ndarray":
+    """Posterior means of the images of `split`, (n, latent_dims)."""
+    import torch
+
+    from cvae.devices import to_device
+
+    with torch.no_grad():
+        return model.encode(*to_device(split, torch.device("cpu")))[0].numpy()
+
+
+def draw_styles(model: "CVAE", dataset: str | None, arguments: argparse.Namespace) -> "tuple[Figure, str]":
+    """One z from the prior a row, through all ten labels; by default, the z of the pipeline's plots/styles.png."""
+    import numpy as np
+
+    from cvae import figures
+    from cvae.planes import decode
+
+    count = arguments.count
+    z = draw_prior(model, count, arguments.seed, "styles")
+    images = decode(model, z.repeat(LABELS, axis=0), np.tile(np.arange(LABELS), count))
+    row_names = ["z = " + ", ".join(f"{value:z.1f}" for value in row) for row in z] if model.latent_dims <= 2 else ()
+    column_names = [name.replace(" ", "\n", 1) for name in label_names(dataset)]
+    title = entitle(dataset, "one z from the prior a row, through all labels")
+    figure = figures.draw_table(images.reshape(count, LABELS, SIDE, SIDE), title, row_names, column_names)
+    return figure, f"{count} z through all labels, seed {arguments.seed}"
+
+
+def draw_interpolation(model: "CVAE", dataset: str | None, arguments: argparse.Namespace) -> "tuple[Figure, str]":
+    """Two test images, and between them what the decoder draws on a straight line from one's z to the other's.
+
+    z is the posterior mean, of each image under its own label. Of two labels, each decodes a row.
+
+    Raises:
+        UserError: the images cannot be read, or are fewer.
+    """
+    import numpy as np
+
+    from cvae import figures
+    from cvae.datasets import Split
+    from cvae.planes import decode
+
+    _, test = open_data(arguments.data, dataset)
+    if (last := max(arguments.interpolate)) >= len(test):
+        raise UserError(f"--interpolate {last}: {arguments.data or DATA} has test images 0 to {len(test) - 1:,}")
+    ends = Split(test.images[arguments.interpolate], test.labels[arguments.interpolate])
+    first, second = encode(model, ends)
+    path = first + np.linspace(0, 1, arguments.count)[:, None] * (second - first)
+
+    originals, blank = ends.images.reshape(2, SIDE, SIDE) / 255, np.zeros((SIDE, SIDE))
+    labels = list(dict.fromkeys(ends.labels.tolist()))
+    rows = [[originals[0], blank, *decode(model, path, label), blank, originals[1]] for label in labels]
+    names, between = label_names(dataset), [""] * (arguments.count + 2)
+    a, b = arguments.interpolate
+    title = entitle(dataset, "between the posterior means of two test images")
+    column_names = [f"image {a}", *between, f"image {b}"]
+    figure = figures.draw_table(np.array(rows), title, [f"as {names[label]}" for label in labels], column_names)
+    return figure, f"{arguments.count} steps from test image {a} to {b}"
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    check_out(arguments.out)
+    model, dataset = open_model(arguments)
+    draw = {"samples": draw_samples, "grid": draw_grid, "styles": draw_styles, "interpolate": draw_interpolation}
+    figure, what = draw[arguments.kind](model, dataset, arguments)
+
+    from cvae import figures
+
+    try:
+        figures.save(figure, arguments.out)
+    except OSError as error:
+        raise UserError(f"--out {arguments.out}: cannot be written ({error.strerror or error})") from None
+    source = f"MLflow run {arguments.run}" if arguments.run is not None else arguments.model
+    print(f"{arguments.out}: {what}, drawn by {source}")
+
+
+if __name__ == "__main__":
+    gc.set_threshold(100_000)  # as the stages do: passes over what torch and seaborn import take a second
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"sample: {_one_line(error)}")
+    except KeyboardInterrupt:
+        sys.exit(130)

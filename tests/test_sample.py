@@ -1,0 +1,388 @@
+"""`python -m cvae.sample`: what its pictures hold, and how it tells a mistake."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import PROJECT, environment
+from PIL import Image
+
+from cvae import datasets, figures, sample
+from cvae.errors import UserError
+from cvae.model import CVAE
+from cvae.planes import decode
+from cvae.seeding import generator
+
+DIMS = (1, 2, 4)
+KINDS = {
+    "samples of all": [],
+    "samples of one": ["--digit", "7", "--count", "7"],
+    "grid of all": ["--grid", "--size", "3"],
+    "grid of one": ["--grid", "--digit", "7"],
+    "styles": ["--styles", "--count", "3"],
+    "interpolation": ["--interpolate", "3", "8"],
+}
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory) -> Path:
+    """The digits in data/raw, and untrained models of one, two and four latents in 1, 2 and 4; not to be changed."""
+    folder = tmp_path_factory.mktemp("sample")
+    datasets.write_digits(folder / "data/raw")
+    for dims in DIMS:
+        model = CVAE(latent_dims=dims, hidden_dims=32).initialise(generator(0, "weights")).requires_grad_(False)
+        for weight in model.parameters():
+            weight *= 3  # for images that differ as much as a trained model's
+        model.save(folder / str(dims))
+    return folder
+
+
+@pytest.fixture
+def draw(folder, tmp_path, monkeypatch):
+    """Draw picture.png as the command does, and return its grey levels; `dims` chooses the model in `folder`."""
+
+    def draw(*arguments: str, dims: int | None = 2, here: Path = folder) -> np.ndarray:
+        model = [] if dims is None else ["--model", str(dims)]
+        monkeypatch.chdir(here)
+        monkeypatch.setattr(sys, "argv", ["sample", *arguments, *model, "--out", str(tmp_path / "picture.png")])
+        sample.main()
+        with Image.open(tmp_path / "picture.png") as picture:
+            return np.asarray(picture.convert("L"))
+
+    return draw
+
+
+def run(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess:
+    """The real command, in `folder`."""
+    variables = {"PYTHONPATH": str(PROJECT / "src")} | variables
+    command = [sys.executable, "-m", "cvae.sample", *arguments]
+    return subprocess.run(command, cwd=folder, env=environment(**variables), capture_output=True, text=True)
+
+
+def place(images: np.ndarray, picture: np.ndarray) -> tuple[int, int, int]:
+    """Where `picture` has `images`, (rows, columns, 28, 28), side by side: row and column in pixels, and the scale."""
+    sheet = images.swapaxes(1, 2).reshape(len(images) * 28, -1)
+    ink = matplotlib.colormaps[figures.INK](sheet, bytes=True)[..., 0]
+    for scale in range(1, 7):
+        wanted = ink.repeat(scale, axis=0).repeat(scale, axis=1)
+        if np.less(picture.shape, wanted.shape).any():
+            break
+        windows = np.lib.stride_tricks.sliding_window_view(picture, wanted.shape)
+        probed = (windows[:, :, ::19, ::19] == wanted[::19, ::19]).all((2, 3))
+        for row, column in np.argwhere(probed):
+            if (windows[row, column] == wanted).all():
+                return int(row), int(column), scale
+    raise AssertionError("these images are not in the picture")
+
+
+def prior(model: CVAE, count: int, seed: int, purpose: str = "samples") -> np.ndarray:
+    return (torch.randn(count, model.latent_dims, generator=generator(seed, purpose)) * model.prior_std).numpy()
+
+
+def posterior_means(model: CVAE, split: datasets.Split, chosen) -> np.ndarray:
+    x = torch.tensor(split.images[chosen], dtype=torch.float32) / 255
+    return model.encode(x, torch.tensor(split.labels[chosen], dtype=torch.int64))[0].numpy()
+
+
+# What the pictures hold
+
+
+@pytest.mark.parametrize("dims", DIMS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_is_drawn_for_any_number_of_latents(draw, kind, dims):
+    picture = draw(*KINDS[kind], dims=dims)
+    assert picture.std() > 3, "blank"
+    for border in (picture[0], picture[-1], picture[:, 0], picture[:, -1]):
+        assert (border == 255).all(), "clipped"
+
+
+@pytest.mark.parametrize("dims", DIMS)
+def test_samples_of_a_digit_are_what_the_decoder_makes_of_the_prior(draw, folder, dims):
+    model = CVAE.load(folder / str(dims))
+    images = decode(model, prior(model, 7, seed=1), 7)
+    images = np.concatenate((images, np.zeros((1, 28, 28)))).reshape(2, 4, 28, 28)
+    place(images, draw("--digit", "7", "--count", "7", "--seed", "1", dims=dims))
+
+
+def test_samples_are_those_of_the_served_model(draw, folder):
+    from cvae.tracking.served_model import Generator
+
+    served = Generator()
+    served.load_context(SimpleNamespace(artifacts={"model": str(folder / "2")}))
+    answer = served.predict(None, pd.DataFrame({"digit": [7] * 4}), {"seed": 3})
+    images = np.array(answer["image"].tolist() if isinstance(answer, pd.DataFrame) else answer)
+    place(images.reshape(2, 2, 28, 28), draw("--digit", "7", "--count", "4", "--seed", "3"))
+
+
+def test_samples_of_all_digits_have_a_row_for_each(draw, folder):
+    model = CVAE.load(folder / "2")
+    images = decode(model, prior(model, 30, seed=0), np.arange(10).repeat(3))
+    place(images.reshape(10, 3, 28, 28), draw("--count", "3"))
+
+
+def test_a_row_of_styles_is_one_z_through_all_labels(draw, folder):
+    model = CVAE.load(folder / "4")
+    z = prior(model, 3, seed=5, purpose="styles")
+    images = np.stack([decode(model, z, label) for label in range(10)], axis=1)
+    place(images, draw("--styles", "--count", "3", "--seed", "5", dims=4))
+
+
+def test_an_interpolation_leads_from_one_posterior_mean_to_the_other_under_each_label(draw, folder, digits):
+    model, (_, test) = CVAE.load(folder / "2"), digits
+    a, b = 3, 8
+    assert test.labels[a] != test.labels[b]
+    first, second = posterior_means(model, test, [a, b])
+    path = np.stack([first, (first + second) / 2, second])
+    picture = draw("--interpolate", str(a), str(b), "--count", "3")
+    rows = np.stack([decode(model, path, int(test.labels[index])) for index in (a, b)])
+    row, column, scale = place(rows, picture)
+    for original, side in ((a, -1), (b, 1)):
+        image = test.images[original].reshape(1, 1, 28, 28) / 255
+        at = place(image.repeat(2, axis=0), picture)
+        assert at == (row, at[1], scale)
+        assert (at[1] - column) * side > 0
+
+
+def test_an_interpolation_between_images_of_one_label_is_one_row(draw, digits):
+    _, test = digits
+    a, b = np.flatnonzero(test.labels == 4)[:2]
+    same, different = draw("--interpolate", str(a), str(b)), draw("--interpolate", "3", "8")
+    assert different.shape[0] - same.shape[0] in (75, 100)  # a row of 84 pixels, in steps of 25
+
+
+@pytest.fixture
+def views(monkeypatch) -> list[figures.LabelView]:
+    """What the manifolds that are drawn in this test show."""
+    views, draw_manifold = [], figures.draw_manifold
+    monkeypatch.setattr(figures, "draw_manifold", lambda axes, view: views.append(view) or draw_manifold(axes, view))
+    return views
+
+
+def test_a_grid_has_the_size_and_range_that_are_asked_for(draw, folder, views):
+    draw("--grid", "--digit", "7", "--size", "5", "--range", "1.5")
+    [view] = views
+    assert (view.label, view.grid_range, view.manifold.shape) == (7, 1.5, (140, 140))
+    corner = decode(CVAE.load(folder / "2"), np.array([[-1.5, 1.5]]), 7)[0]
+    np.testing.assert_allclose(view.manifold[:28, :28], corner, atol=1e-6)
+
+
+def test_a_grid_of_more_latents_lies_through_the_training_images_of_its_label(draw, folder, digits, views):
+    draw("--grid", "--size", "3", dims=4)
+    assert [view.label for view in views] == list(range(10))
+    model, (train, _) = CVAE.load(folder / "4"), digits
+    for label in (0, 7):
+        centre = posterior_means(model, train, train.labels == label).mean(0, keepdims=True)
+        np.testing.assert_allclose(views[label].manifold[28:56, 28:56], decode(model, centre, label)[0], atol=1e-4)
+
+
+def test_the_pipelines_own_pictures_are_grids_to_the_byte(draw, repository, tmp_path):
+    for arguments, picture in ((["--digit", "7"], "manifolds/7.png"), ([], "manifolds.png")):
+        draw("--grid", *arguments, dims=None, here=repository.root)
+        assert (tmp_path / "picture.png").read_bytes() == (repository.root / "plots" / picture).read_bytes()
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 50])
+def test_every_name_is_within_the_picture(count):
+    images = np.zeros((2, count, 28, 28))
+    title = sample.entitle("fashion-mnist", "between the posterior means of two test images", 9)
+    figure = figures.draw_table(images, title, ["as 9 ankle boot", "0"], ["image 59999", *[""] * (count - 1)])
+    width, height = figure.bbox.size
+    boxes = [text.get_window_extent() for text in figure.texts if text.get_text()]
+    figures.plt.close(figure)
+    assert len(boxes) == 4
+    for box in boxes:
+        assert box.x0 >= 0
+        assert box.y0 >= 0
+        assert box.x1 <= width
+        assert box.y1 <= height
+        assert not any(box.overlaps(other) for other in boxes if other is not box)
+
+
+@pytest.mark.parametrize(("count", "columns"), [(1, 1), (2, 2), (5, 5), (7, 4), (16, 4), (100, 10), (1000, 40)])
+def test_samples_form_a_table_with_few_gaps(count, columns):
+    assert sample.choose_columns(count) == columns
+
+
+def test_titles_name_what_is_known():
+    assert sample.entitle("fashion-mnist", "samples", 9) == "Fashion-MNIST 9 ankle boot: samples"
+    assert sample.entitle("mnist", "samples") == "MNIST: samples"
+    assert sample.entitle(None, "samples", 3) == "Label 3: samples"
+    assert sample.entitle(None, "samples") == "Samples"
+
+
+def test_the_pipelines_model_is_titled_with_the_pipelines_data_set(draw, folder, tmp_path, monkeypatch):
+    titles, draw_table = [], figures.draw_table
+    monkeypatch.setattr(
+        figures, "draw_table", lambda images, title, *names: titles.append(title) or draw_table(images, title, *names)
+    )
+    params = (PROJECT / "params.yaml").read_text().replace("dataset: mnist", "dataset: kmnist")
+    (tmp_path / "params.yaml").write_text(params)
+    shutil.copytree(folder / "2", tmp_path / "data/model")
+    shutil.copytree(folder / "2", tmp_path / "other")
+    draw("--digit", "1", "--count", "1", dims=None, here=tmp_path)
+    draw("--digit", "1", "--count", "1", "--model", "other", dims=None, here=tmp_path)
+    assert titles == ["Kuzushiji-MNIST 1 ki: samples from the prior", "Label 1: samples from the prior"]
+
+
+# The command
+
+
+def test_it_writes_where_it_says_the_same_bytes_each_time_and_needs_no_mlflow(folder, tmp_path):
+    shutil.copytree(folder / "2", tmp_path / "data/model")
+    without_mlflow = hide("mlflow", tmp_path)
+    first = run(tmp_path, "--digit", "7", PYTHONPATH=without_mlflow)
+    assert (first.returncode, first.stderr) == (0, "")
+    assert first.stdout == "samples.png: 16 samples of 7, seed 0, drawn by data/model\n"
+    second = run(tmp_path, "--digit", "7", "--count", "16", "--seed", "0", "--out", "new/sevens.png")
+    assert second.stdout == "new/sevens.png: 16 samples of 7, seed 0, drawn by data/model\n"
+    assert (tmp_path / "samples.png").read_bytes() == (tmp_path / "new/sevens.png").read_bytes()
+
+    (tmp_path / "mlflow.db").touch()
+    third = run(tmp_path, "--run", "0123", PYTHONPATH=without_mlflow)
+    assert third.stderr == (
+        "sample: models of MLflow need the package mlflow; `pip install -r requirements.txt` installs it\n"
+    )
+
+
+def hide(package: str, folder: Path) -> str:
+    """A PYTHONPATH on which `package` is not installed."""
+    missing = f"raise ModuleNotFoundError('No module named {package}', name='{package}')"
+    (folder / "hidden").mkdir(exist_ok=True)
+    (folder / "hidden" / f"{package}.py").write_text(missing)
+    return f"{folder / 'hidden'}:{PROJECT / 'src'}"
+
+
+MISTAKES = {
+    "--digit 12": "argument --digit: '12' is not a whole number from 0 to 9",
+    "--digit x": "argument --digit: 'x' is not a whole number from 0 to 9",
+    "--count 0": "argument --count: '0' is not a whole number from 1 to 1,000",
+    "--digit 3 --count 1000000": "argument --count: '1000000' is not a whole number from 1 to 1,000",
+    "--count 51": "--count 51: samples of all ten digits can have from 1 to 50",
+    "--interpolate 3 8 --count 1": "--count 1: --interpolate can have from 2 to 50",
+    "--interpolate 3": "argument --interpolate: expected 2 arguments",
+    "--styles --grid": "argument --grid: not allowed with argument --styles",
+    "--styles --digit 3": "--digit is no option of --styles; those with it: samples, --grid",
+    "--grid --seed 3": "--seed is no option of --grid; those with it: samples, --styles",
+    "--range 1": "--range is no option of samples; those with it: --grid",
+    "--grid --range nan": "argument --range: 'nan' is not a number above 0, up to 100",
+    "--run abc --model x": "argument --model: not allowed with argument --run",
+    "--dig 3": "unrecognized arguments: --dig 3",
+    "--out data": "--out data: is a folder; name a file in it",
+    "--out x.jpg": "--out x.jpg: pictures are PNG files; its name must end in .png",
+    "--out file/x.png": "--out file/x.png: {folder}/file is not a folder",
+    "--model nowhere": "--model nowhere: no such folder, nor a models:/... or runs:/... of MLflow",
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_told_in_one_line_before_torch_is_imported(mistake, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "file").touch()
+    done = run(tmp_path, *mistake.split(), PYTHONPATH=hide("torch", tmp_path))
+    assert done.stderr == f"sample: {MISTAKES[mistake].format(folder=tmp_path)}\n"
+    assert done.stdout == ""
+    assert done.returncode == (1 if mistake.startswith(("--out", "--model")) else 2)
+    assert {path.name for path in tmp_path.iterdir()} == {"data", "file", "hidden"}
+
+
+def test_a_run_is_asked_for_without_making_a_store(tmp_path):
+    done = run(tmp_path, "--run", "0123")
+    assert done.stderr == "sample: mlflow.db: no MLflow store is there yet; `dvc repro` records a run and its model\n"
+    assert done.returncode == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_model_is_told_in_one_line(folder, tmp_path):
+    shutil.copytree(folder / "2", tmp_path / "model")
+    (tmp_path / "model/model.safetensors").write_bytes(b"no weights")
+    done = run(tmp_path, "--model", "model")
+    assert done.returncode == 1
+    assert done.stderr.startswith("sample: model: damaged (")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--interpolate", "3", "297"], "--interpolate 297: data/raw has test images 0 to 296"),
+        (["--interpolate", "3", "8", "--data", "nowhere"], "--data nowhere: no such folder"),
+        (["--interpolate", "3", "8", "--data", "2"], r"2/train-images-idx3-ubyte.gz: missing"),
+        (["--grid", "--data", "data/raw"], "--data: a grid over the latents of a model of 2 needs no images"),
+        (["--out", "/proc/picture.png"], "--out /proc/picture.png: cannot be written"),
+        (["--out", f"{'a' * 300}.png"], r"--out a+\.png: cannot be written \(File name too long\)"),
+    ],
+)
+def test_what_cannot_be_had_is_told_in_one_line(draw, monkeypatch, arguments, told):
+    parse = sample.parse_arguments
+    if "--out" in arguments:
+        monkeypatch.setattr(sample, "parse_arguments", lambda: parse(["--model", "2", *arguments]))
+    with pytest.raises(UserError, match=told) as caught:
+        draw(*arguments)
+    assert "\n" not in str(caught.value)
+
+
+def test_images_of_another_data_set_than_the_models_are_refused(tmp_path, monkeypatch):
+    (tmp_path / "params.yaml").write_text((PROJECT / "params.yaml").read_text())
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"data/raw is of mnist by params.yaml, the model of kmnist; --data names"):
+        sample.open_data(None, "kmnist")
+
+
+# Models of MLflow
+
+
+def test_a_runs_model_is_the_pipelines(draw, repository, tmp_path):
+    [recorded] = repository.runs()
+    run_id = recorded.info.run_id
+    done = run(repository.root, "--run", run_id, "--digit", "7", "--out", str(tmp_path / "of_run.png"))
+    assert done.stderr == ""
+    assert done.stdout == f"{tmp_path}/of_run.png: 16 samples of 7, seed 0, drawn by MLflow run {run_id}\n"
+    draw("--digit", "7", dims=None, here=repository.root)
+    assert (tmp_path / "of_run.png").read_bytes() == (tmp_path / "picture.png").read_bytes()
+
+
+@pytest.fixture
+def fetch(repository, tmp_path, monkeypatch):
+    from cvae.tracking import fetch
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")  # so that what MLflow sets here ends with the test
+    monkeypatch.chdir(repository.root)
+    return fetch
+
+
+def test_a_models_uri_brings_the_same_bytes_and_its_data_set(fetch, repository, tmp_path):
+    [recorded] = repository.runs()
+    [model] = recorded.outputs.model_outputs
+    for uri in (f"models:/{model.model_id}", f"runs:/{recorded.info.run_id}/model"):
+        folder, dataset = fetch.fetch_model(uri, tmp_path / uri[:4])
+        assert dataset == "digits"
+        for file in ("model.safetensors", "config.json"):
+            assert (folder / file).read_bytes() == (repository.root / "data/model" / file).read_bytes()
+
+
+def test_a_model_that_mlflow_does_not_have_is_told_in_one_line(fetch, tmp_path):
+    for uri in ("models:/cvae@best", "models:/m-0123", "models:/", "runs:/0123/model"):
+        with pytest.raises(UserError, match=r"^MLflow at mlflow\.db: ") as caught:
+            fetch.fetch_model(uri, tmp_path)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match="Run with id=0123 not found; `make ui` shows what there is"):
+        fetch.fetch_run("0123", tmp_path)
+
+
+def test_a_run_without_a_model_is_told_in_one_line(fetch, empty_database, tmp_path, monkeypatch):
+    from mlflow import MlflowClient
+
+    shutil.copy(empty_database, tmp_path / "mlflow.db")
+    monkeypatch.chdir(tmp_path)
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    bare = client.create_run(client.create_experiment("cvae", artifact_location=str(tmp_path)), run_name="bare")
+    with pytest.raises(UserError, match=rf"^run bare \({bare.info.run_id}\) in mlflow\.db has no model") as caught:
+        fetch.fetch_run(bare.info.run_id, tmp_path / "fetched")
+    assert "\n" not in str(caught.value)
