@@ -8,16 +8,13 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import psutil
 import pytest
-import torch
 from conftest import FOREIGN, Repository, closed_port, environment, kill_group, mlflow_server, wait_for
 from mlflow import MlflowClient
 
 from cvae.errors import UserError
-from cvae.model import CVAE
 from cvae.parameters import read_parameters
 from cvae.tracking import live, store
 from cvae.tracking.description import NOTE
@@ -564,51 +561,3 @@ def test_no_file_of_the_model_is_a_pickle(tracked):
     assert {path.suffix or path.name for path in files} == {".json", ".py", ".safetensors", ".txt", ".yaml", "MLmodel"}
     assert not [path for path in files if path.read_bytes().startswith((b"\x80", b"PK"))]
     assert "cloudpickle" not in (folder / "MLmodel").read_text().replace("cloudpickle_version", "")
-
-
-DRAW = """
-import sys
-import mlflow, numpy as np, pandas as pd
-model = mlflow.pyfunc.load_model(sys.argv[1])
-asked = pd.DataFrame({"digit": [3, 3, 8], "z_0": [-1.0, 0.5, float("nan")], "z_1": [0.25, 2.0, 0.0]})
-drawn = pd.DataFrame({"digit": np.arange(10)})
-np.savez(
-    sys.argv[2],
-    given=model.predict(asked[:2]),
-    half_given=model.predict(asked[2:]),
-    drawn=model.predict(drawn),
-    again=model.predict(drawn, params={"seed": 0}),
-    other=model.predict(drawn, params={"seed": 1}),
-)
-try:
-    model.predict(pd.DataFrame({"digit": [10]}))
-except ValueError as error:
-    print(error)
-"""
-
-
-def test_the_logged_model_draws_what_the_decoder_draws(tracked, tmp_path):
-    workspace, _ = tracked
-    done = subprocess.run(  # away from the project, so that only what was logged can be imported
-        [sys.executable, "-c", DRAW, str(model_folder(workspace)), "drawn.npz"],
-        cwd=tmp_path,
-        env=environment(MLFLOW_DISABLE_TELEMETRY="true"),
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "digit must be from 0 to 9" in done.stdout
-    images = np.load(tmp_path / "drawn.npz")
-
-    model = CVAE.load(workspace.root / "data/model")
-    z = torch.tensor([[-1.0, 0.25], [0.5, 2.0]])
-    expected = model.decode(z, torch.tensor([3, 3])).numpy().reshape(-1, 28, 28)
-    np.testing.assert_allclose(images["given"], expected, rtol=0, atol=1e-6)
-    assert images["half_given"].shape == (1, 28, 28)
-    assert np.isfinite(images["half_given"]).all()
-    assert images["drawn"].shape == (10, 28, 28)
-    assert images["drawn"].dtype == np.float32
-    assert images["drawn"].min() >= 0
-    assert images["drawn"].max() <= 1
-    assert (images["drawn"] == images["again"]).all()
-    assert (images["drawn"] != images["other"]).any()
