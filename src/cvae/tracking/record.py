@@ -3,25 +3,21 @@
 import importlib.metadata
 import json
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
 import yaml
 
-from cvae.errors import UserError
 from cvae.tracking import description, keys
 from cvae.tracking.live import log_rows
 from cvae.tracking.store import (
     PIPELINE_KEY,
     TRACKING,
     TRAINING_KEY,
-    Location,
     close_killed_runs,
     create_run,
     experiment_name,
     find,
-    import_mlflow,
     is_abandoned,
     locate,
     locked,
@@ -29,6 +25,7 @@ from cvae.tracking.store import (
     process_tags,
     run_name,
     source_tags,
+    told_in_one_line,
 )
 
 RECEIPT = "data/tracked.json"
@@ -46,7 +43,7 @@ def record(params: dict) -> str:
         UserError: the store cannot be used; DVC will run track again.
     """
     location = locate()
-    with _told_in_one_line(location), locked():
+    with told_in_one_line(location, "; run `dvc repro` again when it can be used"), locked():
         client, experiment = open_store(location)
         close_killed_runs(client, experiment)
         key, training = keys.pipeline_key(params), keys.training_key(params)
@@ -78,23 +75,6 @@ def record(params: dict) -> str:
                 client.delete_run(run.info.run_id)
         print(f"These results {verb} MLflow run {client.get_run(run_id).info.run_name} ({run_id}) in {location.shown}")
     return key
-
-
-@contextmanager
-def _told_in_one_line(location: Location):
-    import_mlflow()
-    import sqlalchemy.exc
-    from mlflow.exceptions import MlflowException
-
-    try:
-        yield
-    except (
-        MlflowException,
-        ModuleNotFoundError,  # a database's driver
-        OSError,  # requests' errors too
-        sqlalchemy.exc.SQLAlchemyError,
-    ) as error:
-        raise UserError(f"{location.complaint(error)}; run `dvc repro` again when it can be used") from error
 
 
 def _belongs_to_another(run) -> bool:
@@ -202,3 +182,11 @@ def _tag(client, run_id: str, params: dict, measured: dict[str, str], keep_descr
 def write_receipt(key: str) -> None:
     """Write the file by which DVC knows that these results are recorded."""
     Path(RECEIPT).write_text(json.dumps({PIPELINE_KEY: key}) + "\n")
+
+
+def recorded_run(client, experiment: str):
+    """The run that records what the workspace holds, by the receipt that track left; None if there is none."""
+    receipt = Path(RECEIPT)
+    if not receipt.exists():
+        return None
+    return next(iter(find(client, experiment, PIPELINE_KEY, json.loads(receipt.read_text())[PIPELINE_KEY])), None)

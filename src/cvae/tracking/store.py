@@ -80,6 +80,24 @@ def locked() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def told_in_one_line(location: Location, advice: str = "") -> Iterator[None]:
+    """Turn what can go wrong with the store into a `UserError` of one line, which `advice` ends."""
+    import_mlflow()
+    import sqlalchemy.exc
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except (
+        MlflowException,
+        ModuleNotFoundError,  # a database's driver
+        OSError,  # requests' errors too
+        sqlalchemy.exc.SQLAlchemyError,
+    ) as error:
+        raise UserError(f"{location.complaint(error)}{advice}") from error
+
+
 def import_mlflow():
     """MLflow, with time-outs that fit a stage and silent about its own doings; call it before any import of mlflow."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # it asks the network at each start
