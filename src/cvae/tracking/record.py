@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from cvae.tracking import description, keys
+from cvae.tracking import description, keys, registry
 from cvae.tracking.live import log_rows
 from cvae.tracking.store import (
     PIPELINE_KEY,
@@ -37,12 +37,14 @@ def record(params: dict) -> str:
 
     A run that records exactly these results is reused. Else the run that train left for them is completed;
     else, where training came from DVC's cache, a new one is made. The pipeline key is written last, so a
-    run without it is not whole, and the next call replaces it.
+    run without it is not whole, and the next call replaces it. `params["registered_model"]`, if not empty, is a
+    name of MLflow's registry, under which the model of the whole run is entered.
 
     Raises:
         UserError: the store cannot be used; DVC will run track again.
     """
-    location = locate()
+    location, name = locate(), params[keys.DESTINATION]
+    params = keys.recorded(params)
     with told_in_one_line(location, "; run `dvc repro` again when it can be used"), locked():
         client, experiment = open_store(location)
         close_killed_runs(client, experiment)
@@ -74,6 +76,8 @@ def record(params: dict) -> str:
             if run.info.run_id != run_id and not _may_be_completed(run):
                 client.delete_run(run.info.run_id)
         print(f"These results {verb} MLflow run {client.get_run(run_id).info.run_name} ({run_id}) in {location.shown}")
+        if name:
+            registry.enter(client, location, run_id, name)
     return key
 
 

@@ -225,5 +225,5 @@ def run_name(params: dict) -> str:
     from cvae.parameters import Parameters
 
     default = Parameters().model_dump()
-    changed = [f"{key}={params[key]}" for key in default if key != "dataset" and params[key] != default[key]]
+    changed = [f"{key}={params[key]}" for key in params if key != "dataset" and params[key] != default[key]]
     return experiment_name() or " ".join([params["dataset"], *changed])
