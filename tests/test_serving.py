@@ -129,7 +129,7 @@ def served(compared, tmp_path_factory) -> tuple[psutil.Process, str, str]:
             start_new_session=True,
         )
     try:
-        wait_for(lambda: process.poll() is not None or is_served(f"{address}/ping"))
+        wait_for(lambda: process.poll() is not None or is_served(f"{address}/ping"), seconds=300)
         assert process.poll() is None, log.read_text()
         yield psutil.Process(process.pid), address, log.read_text()
     finally:
@@ -271,8 +271,9 @@ def test_a_run_or_model_that_is_not_there_is_told_in_one_line(serve_with, argume
     assert "\n" not in str(told.value)
 
 
-def test_a_workspace_that_is_not_recorded_is_told_what_to_do(serve_with, tmp_path, monkeypatch):
+def test_a_workspace_that_is_not_recorded_is_told_what_to_do(serve_with, empty_database, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "mlflow.db").write_bytes(empty_database.read_bytes())
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     with pytest.raises(UserError, match="no run records what the workspace holds; `dvc repro` makes one"):
         serve_with("--port", str(closed_port()))

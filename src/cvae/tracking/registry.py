@@ -28,7 +28,7 @@ def enter(client, location: Location, run_id: str, name: str) -> None:
     except MlflowException as error:
         raise UserError(
             f"the run is whole, but its model is not in the registry: {location.complaint(error)}; "
-            f'`dvc repro` tries again, and registered_model: "" in params.yaml leaves it'
+            f'`dvc repro` tries again, and registered_model: "" in params.yaml turns this off'
         ) from error
 
 
