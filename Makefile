@@ -2,17 +2,16 @@
 
 VENV ?= .venv
 PYTHON ?= python3
-PORT ?= 5000
 
 # A new list of requirements has a new sum, so that its stamp is missing.
 READY := $(VENV)/.ready-$(shell cat requirements.txt constraints.txt | cksum | cut -d" " -f1)
 # Stages call `python`, which the shell looks up on PATH, so the environment's folder comes first.
 ENV := export PATH="$$(cd "$(VENV)" && pwd)/bin:$$PATH"
 
-.PHONY: help setup run test ui plots compare page constraints
+.PHONY: help setup run test ui serve plots compare page constraints
 
 help:  ## List the targets.
-	@echo "Usage: make TARGET [VENV=folder] [PORT=5000] [ARGS=...]"
+	@echo "Usage: make TARGET [VENV=folder] [PORT=number] [ARGS=...]"
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do printf '  %-12s %s\n' "$$name" "$$text"; done
 
 setup: $(READY)  ## Make the virtual environment and install the requirements.
@@ -46,7 +45,10 @@ test: $(READY)  ## Check the style and run the tests.
 	@$(ENV); set -ex; ruff check .; ruff format --check .; python -m pytest
 
 ui: $(READY)  ## Start the MLflow UI on 127.0.0.1 and print the link of the charts.
-	@$(ENV); PYTHONPATH=src exec python -m cvae.tracking.ui --port $(PORT)
+	@$(ENV); PYTHONPATH=src exec python -m cvae.tracking.ui --port $(or $(PORT),5000)
+
+serve: $(READY)  ## Serve the present model on 127.0.0.1, or ARGS="--run ID", and print a request to try.
+	@$(ENV); PYTHONPATH=src exec python -m cvae.tracking.serve --port $(or $(PORT),5001) $(ARGS)
 
 plots: $(READY)  ## Write the page of `dvc plots show`: dvc_plots/index.html.
 	@$(ENV); dvc plots show

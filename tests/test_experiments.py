@@ -27,6 +27,7 @@ from conftest import (
 from mlflow import MlflowClient
 
 from cvae.tracking.description import NOTE
+from cvae.tracking.keys import recorded
 from cvae.tracking.live import metric_name
 from cvae.tracking.store import PIPELINE_KEY, TRACKING
 from cvae.workspace import has_ended
@@ -165,7 +166,7 @@ def test_workers_who_make_the_database_between_them_log_training_as_it_goes(swee
 
 
 def test_a_queued_experiment_runs_the_code_and_parameters_of_its_queueing(lab, sweep):
-    parameters = yaml.safe_load(lab.git("show", "HEAD:params.yaml"))
+    parameters = recorded(yaml.safe_load(lab.git("show", "HEAD:params.yaml")))
     for run in sweep:
         expected = parameters | {"latent_dims": int(run.data.params["latent_dims"])}
         assert run.data.params == {name: str(value) for name, value in expected.items()}

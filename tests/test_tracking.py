@@ -8,22 +8,22 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import psutil
 import pytest
-import torch
 from conftest import FOREIGN, Repository, closed_port, environment, kill_group, mlflow_server, wait_for
 from mlflow import MlflowClient
+from mlflow.entities import LoggedModelOutput
 
 from cvae.errors import UserError
-from cvae.model import CVAE
 from cvae.parameters import read_parameters
-from cvae.tracking import live, store
+from cvae.tracking import live, registry, store
 from cvae.tracking.description import NOTE
+from cvae.tracking.keys import recorded
 from cvae.tracking.live import LiveRun
 from cvae.tracking.record import record
 
+TASK = {"dataset": "digits", "likelihood": "gaussian", "binarize": "none", "nll_samples": 500}
 MEASURED = {"device": "an abacus", "torch.version": "0.0"}
 
 
@@ -67,10 +67,10 @@ def history(client, run, name: str) -> list[tuple[int, float]]:
 
 
 def assert_whole(client, run) -> None:
-    """That `run` has what track logs of the workspace: all parameters, every epoch once, the files and the model."""
+    """That `run` has what track logs of the workspace: the parameters, every epoch once, the files and the model."""
     assert run.info.status == "FINISHED"
     assert "pipeline.key" in run.data.tags
-    assert run.data.params == {name: str(value) for name, value in read_parameters().model_dump().items()}
+    assert run.data.params == {name: str(value) for name, value in recorded(read_parameters().model_dump()).items()}
     for column in rows()[0].keys() - {"epoch"}:
         name = "train/article_loss" if column == "article_loss" else column.replace("_", "/", 1)
         assert history(client, run, name) == [(row["epoch"], row[column]) for row in rows()]
@@ -566,49 +566,106 @@ def test_no_file_of_the_model_is_a_pickle(tracked):
     assert "cloudpickle" not in (folder / "MLmodel").read_text().replace("cloudpickle_version", "")
 
 
-DRAW = """
-import sys
-import mlflow, numpy as np, pandas as pd
-model = mlflow.pyfunc.load_model(sys.argv[1])
-asked = pd.DataFrame({"digit": [3, 3, 8], "z_0": [-1.0, 0.5, float("nan")], "z_1": [0.25, 2.0, 0.0]})
-drawn = pd.DataFrame({"digit": np.arange(10)})
-np.savez(
-    sys.argv[2],
-    given=model.predict(asked[:2]),
-    half_given=model.predict(asked[2:]),
-    drawn=model.predict(drawn),
-    again=model.predict(drawn, params={"seed": 0}),
-    other=model.predict(drawn, params={"seed": 1}),
+# The registry
+
+
+def registered(workspace: Repository) -> list:
+    """Every version in the workspace's registry, the oldest first."""
+    return sorted(workspace.client.search_model_versions(), key=lambda version: int(version.version))
+
+
+def best(workspace: Repository) -> str | None:
+    """The version that has the alias."""
+    found = workspace.client.get_registered_model("cvae").aliases.get("best")
+    return None if found is None else str(found)
+
+
+def set_nll(nll: float) -> None:
+    figures = json.loads(Path("metrics/test.json").read_text())
+    Path("metrics/test.json").write_text(json.dumps(figures | {"nll": nll}))
+
+
+def enter(workspace: Repository, nll: float | None, **task: object) -> str:
+    """What track does with a whole run of this test NLL; returns the version."""
+    client, location = workspace.client, store.locate()
+    with store.locked():
+        _, experiment = store.open_store(location)
+        run_id = client.create_run(experiment).info.run_id
+        model = client.create_logged_model(experiment, "model", source_run_id=run_id)
+        client.log_outputs(run_id, [LoggedModelOutput(model.model_id, 0)])
+        for name, value in (TASK | task).items():
+            client.log_param(run_id, name, value)
+        if nll is not None:
+            client.log_metric(run_id, "final_test/nll", nll)
+        registry.enter(client, location, run_id, "cvae")
+    (version,) = [version.version for version in registered(workspace) if version.run_id == run_id]
+    return str(version)
+
+
+def test_a_model_is_registered_once_when_a_name_is_given_and_not_before(workspace, params, capsys):
+    set_nll(100.0)
+    record(params)
+    assert workspace.client.search_registered_models() == []
+
+    named = params | {"registered_model": "cvae"}
+    record(named)
+    (run,) = workspace.runs()
+    (version,) = registered(workspace)
+    assert (version.name, version.run_id) == ("cvae", run.info.run_id)
+    assert version.source.endswith(run.outputs.model_outputs[0].model_id)
+    assert version.tags == {
+        "dataset": "digits",
+        "likelihood": "gaussian",
+        "binarize": "none",
+        "nll_samples": str(params["nll_samples"]),
+    }
+    assert best(workspace) == "1"
+    assert "version 1 of cvae" in capsys.readouterr().out
+
+    workspace.client.delete_registered_model_alias("cvae", "best")  # as if it had been killed before
+    workspace.client.delete_model_version_tag("cvae", "1", "dataset")
+    record(named)
+    (version,) = registered(workspace)
+    assert version.tags["dataset"] == "digits"
+    assert best(workspace) == "1"
+    record(params)
+    assert len(registered(workspace)) == 1
+
+
+def test_best_is_the_version_of_the_lowest_nll(workspace):
+    assert (enter(workspace, None), best(workspace)) == ("1", None)
+    assert (enter(workspace, 100.0), best(workspace)) == ("2", "2")
+    assert (enter(workspace, 101.0), best(workspace)) == ("3", "2")
+    assert (enter(workspace, 99.0), best(workspace)) == ("4", "4")
+    assert (enter(workspace, 99.0), best(workspace)) == ("5", "4")
+    assert (enter(workspace, float("nan")), best(workspace)) == ("6", "4")
+    workspace.client.delete_model_version("cvae", "4")
+    assert (enter(workspace, 102.0), best(workspace)) == ("7", "5")
+
+
+@pytest.mark.parametrize(
+    "task", [{"dataset": "mnist"}, {"likelihood": "bernoulli"}, {"binarize": "static"}, {"nll_samples": 5000}]
 )
-try:
-    model.predict(pd.DataFrame({"digit": [10]}))
-except ValueError as error:
-    print(error)
-"""
+def test_best_does_not_move_to_another_task(workspace, task, capsys):
+    enter(workspace, 100.0)
+    capsys.readouterr()
+    enter(workspace, 1.0, **task)
+    assert best(workspace) == "1"
+    (line,) = capsys.readouterr().out.splitlines()
+    ((name, value),) = task.items()
+    assert f"stays on version 1, whose NLL does not compare ({name} {TASK[name]}, not {value})" in line
 
 
-def test_the_logged_model_draws_what_the_decoder_draws(tracked, tmp_path):
-    workspace, _ = tracked
-    done = subprocess.run(  # away from the project, so that only what was logged can be imported
-        [sys.executable, "-c", DRAW, str(model_folder(workspace)), "drawn.npz"],
-        cwd=tmp_path,
-        env=environment(MLFLOW_DISABLE_TELEMETRY="true"),
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "digit must be from 0 to 9" in done.stdout
-    images = np.load(tmp_path / "drawn.npz")
+def test_a_store_without_a_registry_is_told_in_one_line_and_has_the_run(workspace, params, monkeypatch):
+    named = params | {"registered_model": "cvae"}
+    with monkeypatch.context() as patch:
+        patch.setenv("MLFLOW_REGISTRY_URI", "nowhere://there")
+        with pytest.raises(UserError) as told:
+            record(named)
+    assert "not in the registry" in str(told.value)
+    assert "\n" not in str(told.value)
+    (run,) = workspace.runs()
+    assert_whole(workspace.client, run)
 
-    model = CVAE.load(workspace.root / "data/model")
-    z = torch.tensor([[-1.0, 0.25], [0.5, 2.0]])
-    expected = model.decode(z, torch.tensor([3, 3])).numpy().reshape(-1, 28, 28)
-    np.testing.assert_allclose(images["given"], expected, rtol=0, atol=1e-6)
-    assert images["half_given"].shape == (1, 28, 28)
-    assert np.isfinite(images["half_given"]).all()
-    assert images["drawn"].shape == (10, 28, 28)
-    assert images["drawn"].dtype == np.float32
-    assert images["drawn"].min() >= 0
-    assert images["drawn"].max() <= 1
-    assert (images["drawn"] == images["again"]).all()
-    assert (images["drawn"] != images["other"]).any()
+    record(named)
+    assert [version.run_id for version in registered(workspace)] == [run.info.run_id]

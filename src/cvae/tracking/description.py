@@ -1,8 +1,8 @@
-"""What a run's page in MLflow says at its top, in Markdown."""
+"""What the pages of a run, of the experiment and of a model in MLflow say at their top, in Markdown."""
 
 from cvae.parameters import Parameters
 
-NOTE = "mlflow.note.content"  # MLflow's tag of a run's, and of an experiment's, description
+NOTE = "mlflow.note.content"  # MLflow's tag of a run's, an experiment's and a logged model's description
 
 OF_EXPERIMENT = """\
 Each run is one result of the pipeline in `dvc.yaml`: its parameters, its curves, its test figures, its model and
@@ -11,6 +11,18 @@ its pictures, whichever way DVC came by it.
 - **Charts** (the icon above the list of runs): `train/…` and `test/…` are the curves over the epochs, in nats per
   image; `final_test/…` are the trained model's figures; images are grids per digit, one column a run.
 - **Compare** (tick two runs): parameters and figures side by side, and under *Artifacts* the overview pictures.
+"""
+
+OF_MODEL = """\
+A conditional variational autoencoder: it draws images of a digit, and encodes and reconstructs given ones.
+A table in, a row an image:
+
+- `digit`: a whole number from 0 to 9; required
+- `z_0`, `z_1`, …: latents; where null or missing, drawn from the prior by the parameter `seed`
+- `image`: 28 by 28 or 784 pixels in [0, 1]; such a row has no latents, and is encoded
+
+A table out, a row for each: `image`, 28 by 28 pixels in [0, 1], and `z`, the latents that it was decoded from.
+`python -m cvae.tracking.serve` serves it.
 """
 
 

@@ -8,6 +8,12 @@ from pathlib import Path
 MODEL = "data/model"
 HISTORY = "plots/training.csv"
 TEST_FIGURES = "metrics/test.json"
+DESTINATION = "registered_model"  # the one parameter that changes no result
+
+
+def recorded(params: dict) -> dict:
+    """The parameters that a run records: all but where the model goes, which may be decided later."""
+    return {name: value for name, value in params.items() if name != DESTINATION}
 
 
 def training_key(params: dict) -> str:
@@ -16,8 +22,8 @@ def training_key(params: dict) -> str:
 
 
 def pipeline_key(params: dict) -> str:
-    """Of all parameters, and of every result in the workspace that track records."""
-    return _key(params, results())
+    """Of the parameters that a run records, and of every result in the workspace that track records."""
+    return _key(recorded(params), results())
 
 
 def training_parameters() -> list[str]:

@@ -34,7 +34,7 @@ class LiveRun:
     """
 
     def __init__(self, params: dict, tags: dict[str, str]):
-        self._params = params
+        self._params = keys.recorded(params)
         self._tags = tags
         self._rows: queue.SimpleQueue[dict | None] = queue.SimpleQueue()
         self._status = "FINISHED"

@@ -3,25 +3,21 @@
 import importlib.metadata
 import json
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
 import yaml
 
-from cvae.errors import UserError
-from cvae.tracking import description, keys
+from cvae.tracking import description, keys, registry
 from cvae.tracking.live import log_rows
 from cvae.tracking.store import (
     PIPELINE_KEY,
     TRACKING,
     TRAINING_KEY,
-    Location,
     close_killed_runs,
     create_run,
     experiment_name,
     find,
-    import_mlflow,
     is_abandoned,
     locate,
     locked,
@@ -29,6 +25,7 @@ from cvae.tracking.store import (
     process_tags,
     run_name,
     source_tags,
+    told_in_one_line,
 )
 
 RECEIPT = "data/tracked.json"
@@ -40,13 +37,15 @@ def record(params: dict) -> str:
 
     A run that records exactly these results is reused. Else the run that train left for them is completed;
     else, where training came from DVC's cache, a new one is made. The pipeline key is written last, so a
-    run without it is not whole, and the next call replaces it.
+    run without it is not whole, and the next call replaces it. `params["registered_model"]`, if not empty, is a
+    name of MLflow's registry, under which the model of the whole run is entered.
 
     Raises:
         UserError: the store cannot be used; DVC will run track again.
     """
-    location = locate()
-    with _told_in_one_line(location), locked():
+    location, name = locate(), params[keys.DESTINATION]
+    params = keys.recorded(params)
+    with told_in_one_line(location, "; run `dvc repro` again when it can be used"), locked():
         client, experiment = open_store(location)
         close_killed_runs(client, experiment)
         key, training = keys.pipeline_key(params), keys.training_key(params)
@@ -77,24 +76,9 @@ def record(params: dict) -> str:
             if run.info.run_id != run_id and not _may_be_completed(run):
                 client.delete_run(run.info.run_id)
         print(f"These results {verb} MLflow run {client.get_run(run_id).info.run_name} ({run_id}) in {location.shown}")
+        if name:
+            registry.enter(client, location, run_id, name)
     return key
-
-
-@contextmanager
-def _told_in_one_line(location: Location):
-    import_mlflow()
-    import sqlalchemy.exc
-    from mlflow.exceptions import MlflowException
-
-    try:
-        yield
-    except (
-        MlflowException,
-        ModuleNotFoundError,  # a database's driver
-        OSError,  # requests' errors too
-        sqlalchemy.exc.SQLAlchemyError,
-    ) as error:
-        raise UserError(f"{location.complaint(error)}; run `dvc repro` again when it can be used") from error
 
 
 def _belongs_to_another(run) -> bool:
@@ -202,3 +186,11 @@ def _tag(client, run_id: str, params: dict, measured: dict[str, str], keep_descr
 def write_receipt(key: str) -> None:
     """Write the file by which DVC knows that these results are recorded."""
     Path(RECEIPT).write_text(json.dumps({PIPELINE_KEY: key}) + "\n")
+
+
+def recorded_run(client, experiment: str):
+    """The run that records what the workspace holds, by the receipt that track left; None if there is none."""
+    receipt = Path(RECEIPT)
+    if not receipt.exists():
+        return None
+    return next(iter(find(client, experiment, PIPELINE_KEY, json.loads(receipt.read_text())[PIPELINE_KEY])), None)

@@ -80,6 +80,24 @@ def locked() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def told_in_one_line(location: Location, advice: str = "") -> Iterator[None]:
+    """Turn what can go wrong with the store into a `UserError` of one line, which `advice` ends."""
+    import_mlflow()
+    import sqlalchemy.exc
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except (
+        MlflowException,
+        ModuleNotFoundError,  # a database's driver
+        OSError,  # requests' errors too
+        sqlalchemy.exc.SQLAlchemyError,
+    ) as error:
+        raise UserError(f"{location.complaint(error)}{advice}") from error
+
+
 def import_mlflow():
     """MLflow, with time-outs that fit a stage and silent about its own doings; call it before any import of mlflow."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # it asks the network at each start
@@ -207,5 +225,5 @@ def run_name(params: dict) -> str:
     from cvae.parameters import Parameters
 
     default = Parameters().model_dump()
-    changed = [f"{key}={params[key]}" for key in default if key != "dataset" and params[key] != default[key]]
+    changed = [f"{key}={params[key]}" for key in params if key != "dataset" and params[key] != default[key]]
     return experiment_name() or " ".join([params["dataset"], *changed])

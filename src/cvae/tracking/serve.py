@@ -1,0 +1,68 @@
+"""`python -m cvae.tracking.serve`: a run's model behind HTTP, on this machine only, by MLflow's own server.
+
+What it takes and gives: `cvae.tracking.served_model`.
+"""
+
+import argparse
+import os
+import sys
+
+from cvae.errors import UserError
+from cvae.tracking import server
+from cvae.tracking.record import recorded_run
+from cvae.tracking.store import locate, locked, open_store, told_in_one_line
+
+REQUEST = """\
+curl -s {address}/invocations -H 'Content-Type: application/json' -d '{{"dataframe_records": [{{"digit": 3}}]}}'
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--run", metavar="ID", help="an MLflow run; else the one that records what is in the workspace")
+    which.add_argument("--model", metavar="URI", help="a model as MLflow names it, such as models:/NAME@best")
+    parser.add_argument("--port", type=server.port_number, default=5001)
+    options = parser.parse_args()
+
+    address = server.address(options.port)
+    location = locate()
+    with told_in_one_line(location), locked():
+        client, experiment = open_store(location)
+        model = options.model or _model_of(client, _run(client, experiment, options.run))
+        _check(model)
+    print(f"Serving {model} at {address}/invocations")
+    print("A picture's pixels, once the server says that it is running:")
+    print(REQUEST.format(address=address), end="")
+    os.environ["MLFLOW_TRACKING_URI"] = location.uri
+    server.become("models", "serve", "--model-uri", model, "--env-manager", "local", port=options.port)
+
+
+def _run(client, experiment: str, run_id: str | None):
+    """The run `run_id`, or the one that records what the workspace holds."""
+    run = client.get_run(run_id) if run_id else recorded_run(client, experiment)
+    if run is None:
+        raise UserError("no run records what the workspace holds; `dvc repro` makes one, --run ID names another")
+    return run
+
+
+def _model_of(client, run) -> str:
+    """The address in MLflow of the model that the run logged."""
+    models = run.outputs.model_outputs if run.outputs else []
+    if not models:
+        raise UserError(f"run {run.info.run_id} has logged no model; track logs it once the pipeline is through")
+    return f"models:/{models[0].model_id}"
+
+
+def _check(model: str) -> None:
+    """Raise what MLflow raises where it has no such model, before its server would with a traceback."""
+    import mlflow
+
+    mlflow.models.get_model_info(model)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"serve: {error}")
