@@ -10,13 +10,13 @@ import torch
 from sklearn.neighbors import KNeighborsClassifier
 from torch.distributions import Independent, Normal
 
-from cvae import samples
+from cvae import sample_quality
 from cvae.datasets import LABELS, PIXELS, Split
 from cvae.devices import open_device
 from cvae.evaluation import bits_per_dim, evaluate, likelihood_constant, write_evaluation
 from cvae.latent_usage import active, aggregate_moments, posteriors, prior_distance
 from cvae.model import CVAE
-from cvae.samples import mean_distance, nearest_labels, wilson_interval
+from cvae.sample_quality import mean_distance, nearest_labels, wilson_interval
 from cvae.seeding import generator
 from cvae.training import train
 
@@ -178,7 +178,7 @@ def test_evaluation_repeats_and_is_written_with_every_figure(model, digits, eval
 
 
 def test_neighbours_are_those_of_scikit_learn(digits, monkeypatch):
-    monkeypatch.setattr(samples, "CHUNK", 100)
+    monkeypatch.setattr(sample_quality, "CHUNK", 100)
     train_split, test = digits
     known, asked = train_split.images / 255, test.images / 255
     theirs = KNeighborsClassifier(5, algorithm="brute").fit(known, train_split.labels)

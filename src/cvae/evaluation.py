@@ -18,7 +18,7 @@ from cvae.history import rounded
 from cvae.latent_usage import active, aggregate_moments, posteriors, prior_distance
 from cvae.model import CVAE
 from cvae.objective import held_out_noise, held_out_sums, means
-from cvae.samples import draw_samples, mean_distance, nearest_labels, wilson_interval
+from cvae.sample_quality import draw_samples, mean_distance, nearest_labels, wilson_interval
 
 LABEL_SAMPLES = 10  # draws of z for an image and a label, of the bounds that images are classified by
 DRAWN = 300  # images of each label
