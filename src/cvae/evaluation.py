@@ -106,8 +106,8 @@ def evaluate(
             "sample_accuracy_low": low,
             "sample_accuracy_high": high,
             "sample_diversity": float(diversity[digits].mean()),
-            "active_units": int(active(mu[here]).sum()),
-            "prior_distance": float(prior_distance(mu[here], sigma[here], model.prior_std).mean()),
+            "active_units": int(active(mu[those]).sum()),
+            "prior_distance": float(prior_distance(mu[those], sigma[those], model.prior_std).mean()),
         }
 
     per_digit = []
@@ -157,7 +157,7 @@ def _measure_latents(model: CVAE, mu: Tensor, sigma: Tensor) -> list[Row]:
     """A row a latent: whether it is active, and its aggregate posterior's moments and distance from the prior."""
     columns = {
         "active": active(mu).int(),
-        "variance_of_mean": mu.cpu().double().var(0, correction=0),
+        "variance_of_mean": mu.double().var(0, correction=0),
         **aggregate_moments(mu, sigma),
         "prior_distance": prior_distance(mu, sigma, model.prior_std),
     }

@@ -11,9 +11,9 @@ STEPS = 200  # of an integral
 
 @torch.no_grad()
 def posteriors(model: CVAE, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """μ and σ of q(z|x,y), (n, latent_dims) each, of `images` (n, 784) with `labels` (n,)."""
+    """μ and σ of q(z|x,y), (n, latent_dims) each, on the CPU, of `images` (n, 784) with `labels` (n,)."""
     parts = [model.encode(x, y) for x, y in zip(images.split(1000), labels.split(1000), strict=True)]
-    mu, log_sigma = (torch.cat(column) for column in zip(*parts, strict=True))
+    mu, log_sigma = (torch.cat(column).cpu() for column in zip(*parts, strict=True))
     return mu, log_sigma.exp()
 
 
@@ -22,12 +22,12 @@ def active(mu: Tensor) -> Tensor:
 
     Source: Burda, Grosse and Salakhutdinov 2016, section 2.4 (A_u > 10⁻²).
     """
-    return mu.cpu().double().var(0, correction=0) > ACTIVE_VARIANCE
+    return mu.double().var(0, correction=0) > ACTIVE_VARIANCE
 
 
 def aggregate_moments(mu: Tensor, sigma: Tensor) -> dict[str, Tensor]:
     """`mean` and `std` of the aggregate posterior of each latent, the mixture of all N(μ, σ²): (latent_dims,)."""
-    mu, sigma = mu.cpu().double(), sigma.cpu().double()
+    mu, sigma = mu.double(), sigma.double()
     return {"mean": mu.mean(0), "std": (mu.var(0, correction=0) + sigma.square().mean(0)).sqrt()}
 
 
@@ -43,7 +43,7 @@ def prior_distance(mu: Tensor, sigma: Tensor, prior_std: float) -> Tensor:
     distances = []
     for own_mu, own_sigma in zip(mu.t(), sigma.t(), strict=True):
         reach = max(5.0, float((own_mu.abs() + 5 * own_sigma).max()))
-        steps = torch.linspace(-reach, reach, STEPS, device=mu.device)
+        steps = torch.linspace(-reach, reach, STEPS)
         mixture = torch.special.ndtr((steps - own_mu[:, None]) / own_sigma[:, None]).mean(0)
         distances.append(torch.trapezoid((mixture - torch.special.ndtr(steps)).abs(), steps))
     return torch.stack(distances)
