@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from tqdm import tqdm
 
 from cvae.datasets import LABELS, PIXELS
 from cvae.model import CVAE
@@ -27,9 +28,11 @@ def importance_weighted_nll(model: CVAE, images: Tensor, labels: Tensor, samples
     """
     numbers = generator(seed, "importance weights")
     parts = []
-    for x, y in _chunks(model, images, labels, samples):
-        weights = [log_p_x + log_ratio for log_p_x, log_ratio, _ in _sampled(model, x, y, samples, numbers)]
-        parts.append(_log_mean_exp(torch.cat(weights)))
+    with tqdm(desc="nll", total=len(images), unit="image", disable=None, leave=False) as bar:
+        for x, y in _chunks(model, images, labels, samples):
+            weights = [log_p_x + log_ratio for log_p_x, log_ratio, _ in _sampled(model, x, y, samples, numbers)]
+            parts.append(_log_mean_exp(torch.cat(weights)))
+            bar.update(len(x))
     return -torch.cat(parts)
 
 
