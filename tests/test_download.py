@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 from torchvision.datasets import MNIST
 
 from cvae import datasets
@@ -432,7 +433,7 @@ def stage(tmp_path, monkeypatch):
         from cvae.parameters import Parameters
 
         params = Parameters(dataset=dataset).model_dump()
-        (folder / "params.yaml").write_text("".join(f"{key}: {value}\n" for key, value in params.items()))
+        (folder / "params.yaml").write_text(yaml.safe_dump(params))
         command = [sys.executable, "-m", "stages.download", *arguments]
         return subprocess.run(
             command, cwd=folder, env=env | refusing | variables, capture_output=True, text=True, timeout=60
