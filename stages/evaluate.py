@@ -23,8 +23,8 @@ def main() -> None:
         nll_samples=params.nll_samples,
     )
     write_evaluation(evaluation, "metrics", "plots")
-    pixels = "grey" if params.binarize == "none" else "binary"
-    print(f"On {pixels} pixels:", ", ".join(f"{name} {value:.6g}" for name, value in evaluation.figures.items()))
+    figures = ", ".join(f"{name} {value:.6g}" for name, value in evaluation.figures.items())
+    print(f"{evaluation.likelihood} likelihood of {evaluation.pixels} pixels: {figures}")
 
 
 if __name__ == "__main__":

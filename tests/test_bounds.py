@@ -137,7 +137,13 @@ def test_images_and_samples_may_come_in_parts(monkeypatch):
     x, y = make_images(50)
     whole = importance_weighted_nll(model, x, y, 400, 0)
     monkeypatch.setattr(bounds, "CHUNK", 784 * 150)
+    decoded, logits = [], model.logits
+    monkeypatch.setattr(model, "logits", lambda z, y: decoded.append(len(z)) or logits(z, y))
     parts = importance_weighted_nll(model, x, y, 400, 0)
+    assert (sum(decoded), max(decoded)) == (50 * 400, 150), "more samples of one image than fit"
+    decoded.clear()
+    importance_weighted_nll(model, x, y, 10, 0)
+    assert (sum(decoded), max(decoded)) == (50 * 10, 150), "and more images than fit"
     assert parts.shape == whole.shape == (50,)
     assert not torch.equal(parts, whole)
     torch.testing.assert_close(parts, whole, rtol=0, atol=0.2)

@@ -13,6 +13,7 @@ from torch.distributions import Independent, Normal
 from cvae import sample_quality
 from cvae.datasets import LABELS, PIXELS, Split
 from cvae.devices import open_device
+from cvae.errors import UserError
 from cvae.evaluation import bits_per_dim, evaluate, likelihood_constant, write_evaluation
 from cvae.latent_usage import active, aggregate_moments, posteriors, prior_distance
 from cvae.model import CVAE
@@ -134,6 +135,7 @@ def test_binary_pixels_are_measured_in_their_fixed_draw(model, digits, evaluatio
     first = evaluate(model, *digits, **SETTINGS | {"binarize": "static"})
     again = evaluate(model, *digits, **SETTINGS | {"binarize": "dynamic"})
     assert first == again, "the test images are the same"
+    assert (first.pixels, evaluation.pixels) == ("binary", "grey")
     assert first.figures["reconstruction"] > evaluation.figures["reconstruction"] + 1
     assert first.figures["sample_accuracy"] == evaluation.figures["sample_accuracy"], "samples are grey either way"
 
@@ -169,9 +171,20 @@ def test_evaluation_repeats_and_is_written_with_every_figure(model, digits, eval
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == names
     for name in names:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
-    assert json.loads((tmp_path / "a/test.json").read_text()) == pytest.approx(evaluation.figures, rel=1e-7)
+    written = json.loads((tmp_path / "a/test.json").read_text())
+    assert (written.pop("likelihood"), written.pop("pixels")) == ("gaussian", "grey")
+    assert written == pytest.approx(evaluation.figures, rel=1e-7)
     with open(tmp_path / "a/per_digit.csv") as file:
-        assert [int(row["digit"]) for row in csv.DictReader(file)] == list(range(LABELS))
+        rows = list(csv.DictReader(file))
+    assert [int(row["digit"]) for row in rows] == list(range(LABELS))
+    assert {(row["likelihood"], row["pixels"]) for row in rows} == {("gaussian", "grey")}
+
+
+def test_a_model_of_no_numbers_is_refused_with_the_figure(digits):
+    model = CVAE(hidden_dims=8).initialise(generator(0, "weights")).requires_grad_(False)
+    model.pixel_logits.bias.fill_(math.nan)
+    with pytest.raises(UserError, match=r"^loss of the test images is nan: [^\n]*$"):
+        evaluate(model, *digits, **SETTINGS)
 
 
 # Samples

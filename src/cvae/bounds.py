@@ -54,13 +54,13 @@ def bounds_of_labels(model: CVAE, images: Tensor, samples: int, seed: int) -> tu
     return torch.cat(elbos).view(LABELS, -1).t(), torch.cat(tighter).view(LABELS, -1).t()
 
 
-def _rows(model: CVAE) -> int:
-    """How many z are decoded at once."""
+def rows_at_once(model: CVAE) -> int:
+    """How many images to encode, or z to decode, at once: as many as fit `CHUNK`, whatever the model's widths."""
     return max(1, CHUNK // max(PIXELS, *model.hidden_dims, 2 * model.latent_dims))
 
 
 def _chunks(model: CVAE, images: Tensor, labels: Tensor, samples: int) -> Iterator[tuple[Tensor, Tensor]]:
-    size = max(1, _rows(model) // samples)
+    size = max(1, rows_at_once(model) // samples)
     yield from zip(images.split(size), labels.split(size), strict=True)
 
 
@@ -73,7 +73,7 @@ def _sampled(
     mu, log_sigma = model.encode(x, y)
     sigma, s = log_sigma.exp(), model.prior_std
     kl = ((sigma.square() + mu.square()) / (2 * s**2) - log_sigma + (math.log(s) - 0.5)).sum(1)
-    size = max(1, _rows(model) // len(x))
+    size = max(1, rows_at_once(model) // len(x))
     for start in range(0, samples, size):
         k = min(size, samples - start)
         noise = torch.randn(k, *mu.shape, generator=numbers).to(mu)

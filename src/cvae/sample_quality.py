@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from cvae.bounds import rows_at_once
 from cvae.datasets import LABELS
 from cvae.model import CVAE
 from cvae.seeding import generator
@@ -17,9 +18,11 @@ CHUNK = 250  # samples whose distances to all training images are held at once: 
 def draw_samples(model: CVAE, count: int, seed: int) -> Tensor:
     """`count` mean images p(x|z,y) of each label, z from the prior: (10, count, 784) in [0, 1], where the model is."""
     device = next(model.parameters()).device
-    z = torch.randn(LABELS, count, model.latent_dims, generator=generator(seed, "drawn samples")) * model.prior_std
-    labels = torch.arange(LABELS, device=device)[:, None].expand(LABELS, count)
-    return model.decode(z.to(device).flatten(0, 1), labels.flatten()).view(LABELS, count, -1)
+    z = torch.randn(LABELS * count, model.latent_dims, generator=generator(seed, "drawn samples")) * model.prior_std
+    labels = torch.arange(LABELS).repeat_interleave(count)
+    size = rows_at_once(model)
+    parts = zip(z.to(device).split(size), labels.to(device).split(size), strict=True)
+    return torch.cat([model.decode(*part) for part in parts]).view(LABELS, count, -1)
 
 
 def nearest_labels(samples: Tensor, images: Tensor, labels: Tensor) -> Tensor:
@@ -47,5 +50,5 @@ def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
 
 
 def mean_distance(images: Tensor) -> float:
-    """The mean Euclidean distance between two different ones of `images` (n, 784); nan of fewer than two."""
-    return float(torch.pdist(images).mean())
+    """The mean Euclidean distance between two different ones of `images` (n, 784), of which there are two or more."""
+    return float(torch.pdist(images.cpu()).mean())  # MPS has no pdist

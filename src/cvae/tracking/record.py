@@ -125,7 +125,8 @@ def _complete(client, run_id: str, params: dict) -> None:
     log_rows(client, run_id, [row for row in rows if row["epoch"] not in logged])
     now = int(time.time() * 1000)
     figures = json.loads(Path(keys.TEST_FIGURES).read_text())
-    client.log_batch(run_id, metrics=[Metric(f"final_test/{name}", value, now, 0) for name, value in figures.items()])
+    numbers = {name: value for name, value in figures.items() if not isinstance(value, str)}  # `pixels` is a word
+    client.log_batch(run_id, metrics=[Metric(f"final_test/{name}", value, now, 0) for name, value in numbers.items()])
 
     _log_files(client, run_id)
     with mlflow.start_run(run_id=run_id):
