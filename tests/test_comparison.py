@@ -3,6 +3,7 @@
 import csv
 import itertools
 import json
+import re
 import shutil
 import sys
 
@@ -21,6 +22,7 @@ from cvae.comparison import (
     by_task,
     find_curves,
     find_sweep,
+    format_means,
     format_table,
     heading,
     in_order,
@@ -220,6 +222,84 @@ def test_nll_says_its_samples_and_those_of_each_run_where_they_differ():
     assert "nll" not in heading([result("a"), result("b", latent_dims=4)])
 
 
+def means_of(results: list[Result]) -> list[list[str]]:
+    """The cells of the table of means, the header first."""
+    _, *lines = format_means(in_order(results)).splitlines()
+    return [re.split(r" {2,}", line.strip()) for line in lines]
+
+
+def test_seeds_of_a_configuration_have_their_mean_and_sample_standard_deviation_below_the_table():
+    """Of 1, 2, 3 and 6 they are 3 and √(14/3); with ddof 0 the latter would be √3.5."""
+    results = [
+        result("", n, 20 + n, seed=n, nll=22.5 + n, nll_samples=500, label_accuracy=n / 10, sample_accuracy=0.9)
+        for n in (1, 2, 3, 6)
+    ]
+    header, cells = means_of(results)
+    figures = ["kl", "reconstruction", "negative_elbo", "nll", "label_accuracy", "sample_accuracy"]
+    assert header == ["seeds", *figures]
+    assert cells == [
+        "4",
+        "3.000 ± 2.160",
+        "23.000 ± 2.160",
+        "26.000 ± 4.320",
+        "25.500 ± 2.160",
+        "0.3000 ± 0.2160",
+        "0.9000 ± 0.0000",
+    ]
+
+
+def test_each_configuration_of_two_seeds_has_a_row_of_means_and_one_of_a_single_seed_none():
+    seeds = [result("", d + s, latent_dims=d, beta=0.5, seed=s) for d in (16, 4) for s in (0, 2)]
+    rows = means_of([*seeds, result("", seed=1), result("", latent_dims=16, epochs=3, seed=1)])
+    assert [row[:5] for row in rows] == [
+        ["latent_dims", "beta", "epochs", "seeds", "kl"],
+        ["4", "0.5", "100", "2", "5.000 ± 1.414"],
+        ["16", "0.5", "100", "2", "17.000 ± 1.414"],
+    ]
+    assert format_means([result("", latent_dims=d, seed=d) for d in (2, 4)]) == ""
+    assert format_means([result("a"), result("b", kl=4)]) == ""  # other code, and the seed is the same
+
+
+def test_nll_of_other_sample_counts_has_a_mean_of_its_own():
+    counts = [500, 500, 500, 5000, 5000, 50]
+    results = [result("", n, nll=22.0 + n, nll_samples=count, seed=n) for n, count in enumerate(counts)]
+    header, cells = means_of(results)
+    assert header == ["seeds", "kl", "reconstruction", "negative_elbo", "nll (500 samples)", "nll (5000 samples)"]
+    assert cells[0] == "6"
+    assert cells[-2:] == ["23.000 ± 1.000 (3)", "25.500 ± 0.707 (2)"]
+    assert "(n): over n seeds" in format_means(results)
+    assert "(n)" not in format_means(results[:3])
+
+    again = [result("again", nll=21.0 + s, nll_samples=5000, seed=s) for s in (0, 1, 2)]
+    header, cells = means_of([*results[:3], *again])  # three seeds, each measured twice
+    assert cells[0] == "3"
+    assert cells[-2:] == ["23.000 ± 1.000", "22.000 ± 1.000"]
+
+
+def test_a_figure_that_fewer_than_two_seeds_have_is_a_dash_among_the_means():
+    results = [result("", latent_dims=d, seed=s, label_accuracy=0.9 if d + s else None) for d in (0, 1) for s in (0, 1)]
+    header, *rows = means_of(results)
+    assert header[-1] == "label_accuracy"
+    assert [row[-1] for row in rows] == ["–", "0.9000 ± 0.0000"]
+    assert "label_accuracy" not in format_means(results[:2])
+
+
+def test_the_seeds_of_a_configuration_ran_anywhere_and_each_counts_once():
+    where = [
+        {"device": "cpu", "threads": 1.0},
+        {"device": "cuda", "threads": 8.0},
+        {"launcher": "srun", "threads": 4.0},
+    ]
+    rows = [row(f"{s}", 3.0 + s, seed=float(s), **ran) for s, ran in enumerate(where)]
+    again = row("a", 3.001, seed=0.0, threads=8.0)  # the same seed but for rounding
+    for runs in (rows, [*rows, again]):
+        results, _ = read_results(runs)
+        assert len(results) == len(runs)
+        (_, cells) = means_of(results)
+        assert cells[:2] == ["3", "4.000 ± 1.000"]
+        assert find_curves(in_order(results)) == ([], "")
+
+
 def test_csv_has_every_digit_and_every_parameter_that_differs(tmp_path):
     one = result("a", 3.3857248, 26.63851, beta=1.0, **MEASURED | {"nll": 28.123457})
     groups = by_task([one, result("b", 1, 2, dataset="kmnist", beta=0.1)])
@@ -249,16 +329,41 @@ def test_labels_say_what_differs():
 
 def test_curves_join_runs_that_differ_in_one_quantity():
     dims = in_order([result(str(d), latent_dims=d) for d in (10, 2, 9)])
-    assert find_curves(dims) == ([[0, 1, 2]], "latent_dims")
-    assert [dims[index].parameters["latent_dims"] for index in find_curves(dims)[0][0]] == [2, 9, 10]
+    assert find_curves(dims) == ([[[0], [1], [2]]], "latent_dims")
+    assert [dims[index].parameters["latent_dims"] for (index,) in find_curves(dims)[0][0]] == [2, 9, 10]
     pairs = in_order([result("", latent_dims=d, beta=b) for d in (2, 4) for b in (2.0, 1.0, 0.5)])
-    assert find_curves(pairs) == ([[0, 1, 2], [3, 4, 5]], "beta")
-    assert find_curves([*pairs, result("", latent_dims=8, beta=0.5, epochs=3)]) == ([[0, 1, 2], [3, 4, 5], [6]], "beta")
-    seeds = in_order([result("", latent_dims=d, seed=s) for d in (2, 4) for s in (0, 1)])
-    assert find_curves(seeds) == ([[0, 2], [1, 3]], "latent_dims")
-    assert find_curves([result("", seed=s) for s in (0, 1)]) == ([], "")
+    curves = [[[0], [1], [2]], [[3], [4], [5]]]
+    assert find_curves(pairs) == (curves, "beta")
+    other = result("", latent_dims=8, beta=0.5, epochs=3)
+    assert find_curves([*pairs, other]) == ([*curves, [[6]]], "beta")
+    eleven = in_order([result("", latent_dims=d, beta=b) for d in range(1, 12) for b in range(1, 12)])
+    assert find_curves(eleven) == ([], "")
     twice = [result("a"), result("b", kl=1), result("c", latent_dims=4)]
-    assert find_curves(twice) == ([[0, 2]], "latent_dims")
+    assert find_curves(twice) == ([[[0], [2]]], "latent_dims")
+
+
+def test_the_seeds_of_a_configuration_are_one_point_of_its_curve_however_many_they_are():
+    seeds = in_order([result("", latent_dims=d, seed=s) for d in (2, 4) for s in range(11)])
+    assert find_curves(seeds) == ([[list(range(11)), list(range(11, 22))]], "latent_dims")
+    grid = in_order(
+        [result("", latent_dims=d, beta=b, seed=s) for d in (2, 4) for b in (1.0, 2.0, 3.0) for s in (0, 1)]
+    )
+    assert find_curves(grid) == ([[[0, 1], [2, 3], [4, 5]], [[6, 7], [8, 9], [10, 11]]], "beta")
+    assert find_curves([result("", seed=s) for s in (0, 1)]) == ([], "")
+
+
+def test_a_curve_goes_through_the_means_of_the_seeds_and_each_run_has_its_colour():
+    results = [measured(latent_dims=d, beta=b, seed=s) for d in (2, 4) for b in (0.5, 1.0, 2.0) for s in (0, 1, 2)]
+    axes, *_ = draw_rate_distortion(comparison.panels_of([in_order(results)])).axes
+    points = np.array([(one.kl, one.reconstruction) for one in in_order(results)])
+    means = points.reshape(2, 3, 3, 2).mean(2)
+    colours = axes.collections[0].get_facecolors()
+    for number, line in enumerate(axes.lines[:2]):
+        np.testing.assert_allclose(line.get_xydata(), means[number])
+        of_runs = colours[9 * number : 9 * (number + 1), :3]
+        np.testing.assert_allclose(of_runs, np.tile(line.get_color(), (9, 1)))
+    (legend,) = entries_of(axes)
+    assert legend[0] == "means of seeds, in order of beta"
 
 
 def test_rate_is_drawn_to_the_right_and_distortion_upwards():
@@ -353,6 +458,19 @@ def test_several_seeds_are_drawn_as_their_mean_and_standard_deviation():
     assert nats.get_xlabel() == "latent_dims (mean and standard deviation of 1 to 3 seeds)"
 
 
+def test_a_sweep_of_many_seeds_has_its_second_panel_and_one_of_several_quantities_a_mean_a_curve():
+    dims = [measured(latent_dims=d, seed=s) for d in (1, 2, 3) for s in range(11)]
+    _, nats = drawn_sweep(dims)
+    assert [len(line) for line in lines_of(nats)] == [3, 3]
+    assert nats.get_xlabel() == "latent_dims (mean and standard deviation of 11 seeds)"
+
+    grid = in_order([measured(latent_dims=d, beta=b, seed=s) for d in (2, 4) for b in (0.5, 1.0, 2.0) for s in (0, 1)])
+    shares, nats = drawn_sweep(grid)
+    expected = np.array([one.nll for one in grid]).reshape(2, 3, 2).mean(2)
+    np.testing.assert_allclose([line[:, 1] for line in lines_of(nats)[:2]], expected)
+    assert entries_of(shares)[1] == ["latent_dims:", "2", "4"]
+
+
 def test_nll_of_other_sample_counts_is_a_line_of_its_own():
     results = [measured(latent_dims=d, nll_samples=500 if d < 3 else 5000) for d in (1, 2, 3, 4)]
     _, nats = drawn_sweep(results)
@@ -413,6 +531,9 @@ SWEEPS = {
         for i in range(1, 6)
     ],
     "seeds": [measured(latent_dims=d, seed=s) for d in (1, 2, 4) for s in (0, 1, 2)],
+    "seeds of curves": [
+        measured(latent_dims=d, learning_rate=rate, seed=s) for d in (2, 4) for rate in (1e-4, 1e-3) for s in (0, 1, 2)
+    ],
     "sample counts": [measured(latent_dims=d, nll_samples=500 + d) for d in (1, 2, 3)],
     "no accuracies": [result("", d, 20, latent_dims=d, nll=22.5, nll_samples=500) for d in (1, 2)],
     "tasks": [
@@ -461,6 +582,7 @@ def made_up(name: str) -> Panel:
         points = np.concatenate(([[8, 15]], numbers.normal((3.4, 26.6), (0.05, 0.1), (39, 2))))
         labels = [f"{i}, 0.5" for i in range(40)]
     curves = {"sweep": [range(30)], "grid": [range(start, start + 5) for start in range(0, 25, 5)]}.get(name, [])
+    curves = [[[index] for index in curve] for curve in curves]
     return Panel(name, points, labels, "latent_dims", curves, "latent_dims")
 
 
@@ -596,6 +718,18 @@ def test_the_command_compares_real_experiments(swept):
         assert {key: float(row[key]) for key in shown} == {key: expected[key] for key in shown}
         assert float(row["negative_elbo"]) == pytest.approx(expected["loss"], abs=2e-6)  # beta is 1
     assert repository.git("status", "--porcelain") == ""
+
+
+@pytest.mark.parametrize("other", [{"seed": 1}, {"latent_dims": 4}], ids=["seeds", "no seeds"])
+def test_the_command_prints_the_means_below_the_table_where_there_are_seeds(monkeypatch, tmp_path, capsys, other):
+    results = [result("a"), result("b", kl=4.0, **other)]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["compare"])
+    monkeypatch.setattr(comparison, "find_results", lambda *_: (results, []))
+    comparison.main()
+    table, *means, _ = capsys.readouterr().out.strip().split("\n\n")
+    assert table.endswith(format_table(results))
+    assert means == ([format_means(results)] if "seed" in other else [])
 
 
 def test_widths_of_several_layers_are_shown_as_dvc_has_them(swept):

@@ -15,6 +15,9 @@ task gets a table and axes of its own. Binary test images are the same whether t
 or anew each epoch. What a run has in grid_size, grid_range and registered_model moves no figure, device and threads
 none but by rounding, and nll_samples none but nll, so they do not set runs apart.
 
+Runs that differ in their seed alone are of one configuration. Below a task's table stands the mean and the sample
+standard deviation of each configuration of two seeds or more, and the picture's curves go through the means.
+
 The picture and its table are of this clone's experiments, which git does not carry, and are made again in
 seconds: .gitignore names them. `git add --force` keeps one.
 """
@@ -55,6 +58,7 @@ FIGURES = {  # the columns, and the digits in the table: of nats, and of shares 
     "sample_accuracy": ".4f",
     "active_units": "d",
 }
+AVERAGED = [figure for figure in FIGURES if figure not in ("nll_samples", "active_units")]
 SWEEP = "`dvc exp run --queue -n dims -S threads=1 -S 'latent_dims=range(1,9)' && dvc queue start -j 2` makes eight"
 ADVICE = {
     "queued": "`dvc queue start` runs what is queued",
@@ -199,6 +203,15 @@ def by_task(results: Sequence[Result]) -> list[list[Result]]:
     return [in_order(group) for group in groups.values()]
 
 
+def by_configuration(results: Sequence[Result]) -> list[list[int]]:
+    """The indices of those of `results` that differ in no parameter but the seed, in order."""
+    keys = [key for key in varied(results) if key != "seed"]
+    groups: dict[tuple, list[int]] = {}
+    for index, result in enumerate(results):
+        groups.setdefault(tuple(result.parameters[key] for key in keys), []).append(index)
+    return list(groups.values())
+
+
 def shown(value: Value) -> str:
     return "–" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
 
@@ -239,6 +252,50 @@ def format_table(results: Sequence[Result]) -> str:
         rows.append((result.name, *parameters, *(shown_figure(result, figure) for figure in figures)))
     sides = ["left"] + ["right"] * (len(rows[0]) - 1)
     return tabulate(rows, tablefmt="plain", colalign=sides, disable_numparse=True)
+
+
+def figure_of_seeds(results: Sequence[Result], figure: str, samples: int | None = None) -> list[float]:
+    """`figure` in the first result of each seed that has it, of one configuration; nll only where of `samples`."""
+    of_seed: dict[Value, float] = {}
+    for result in results:
+        value = getattr(result, figure)
+        if value is not None and (figure != "nll" or result.nll_samples == samples):
+            of_seed.setdefault(result.parameters["seed"], value)
+    return list(of_seed.values())
+
+
+def format_means(results: Sequence[Result]) -> str:
+    """What `results` of one task reach over the seeds: a table under its heading; empty, if there are no two seeds.
+
+    A row is a configuration of two seeds or more. A dash stands for a figure that fewer than two of them have.
+    """
+    keys = [key for key in varied(results) if key != "seed"]
+    columns = {}  # the figure in each, and its samples: each number of these has an nll of its own
+    for figure in AVERAGED:
+        counts = sample_counts(results) if figure == "nll" else [None]
+        for count in counts:
+            columns[figure if len(counts) == 1 else f"{figure} ({shown(count)} samples)"] = (figure, count)
+
+    rows, has_fewer = [], False
+    for runs in ([results[index] for index in indices] for indices in by_configuration(results)):
+        seeds = len({result.parameters["seed"] for result in runs})
+        if seeds < 2:
+            continue
+        row = {key: shown(runs[0].parameters[key]) for key in keys} | {"seeds": str(seeds)}
+        for column, (figure, count) in columns.items():
+            if len(values := figure_of_seeds(runs, figure, count)) > 1:
+                digits = FIGURES[figure]
+                row[column] = f"{np.mean(values):{digits}} ± {np.std(values, ddof=1):{digits}}"
+                row[column] += f" ({len(values)})" * (len(values) < seeds)
+                has_fewer |= len(values) < seeds
+        rows.append(row)
+    if not rows:
+        return ""
+    header = [column for column in (*keys, "seeds", *columns) if any(column in row for row in rows)]
+    cells = [header, *([row.get(column, "–") for column in header] for row in rows)]
+    title = "mean ± standard deviation over seeds" + "; (n): over n seeds that have the figure" * has_fewer
+    table = tabulate(cells, tablefmt="plain", colalign=["right"] * len(header), disable_numparse=True)
+    return f"{title}\n{table}"
 
 
 def write_table(groups: Sequence[Sequence[Result]], path: str | Path = TABLE) -> None:
@@ -288,23 +345,30 @@ def panels_of(groups: Sequence[Sequence[Result]]) -> list["Panel"]:
     return panels
 
 
-def find_curves(results: Sequence[Result]) -> tuple[list[list[int]], str]:
+def find_curves(results: Sequence[Result]) -> tuple[list[list[list[int]]], str]:
     """Which of `results` to join, by index: those that differ in one quantity alone, in its order; and its name.
 
+    A point of a curve is the runs that differ in their seed alone, of which the first of each seed counts.
     Of several quantities it is the one of the fewest curves, and the last such of params.yaml: a sweep over three
-    latent_dims and five beta gives a curve over beta for each latent_dims. Of results with the same value the
-    first is joined; none are, where that would take more than ten curves.
+    latent_dims and five beta gives a curve over beta for each latent_dims. None are joined, where that would
+    take more than ten curves.
     """
-    keys = varied(results)
+    keys = [key for key in varied(results) if key != "seed"]
+    points = []
+    for runs in by_configuration(results):
+        firsts: dict[Value, int] = {}
+        for index in runs:
+            firsts.setdefault(results[index].parameters["seed"], index)
+        points.append(list(firsts.values()))
     best, name = [], ""
     for along in keys:
-        values = [result.parameters[along] for result in results]
-        if along == "seed" or not all(isinstance(value, int | float) for value in values):
+        if not all(isinstance(result.parameters[along], int | float) for result in results):
             continue
-        curves: dict[tuple, dict[Value, int]] = {}
-        for index, result in enumerate(results):
-            others = tuple(result.parameters[key] for key in keys if key != along)
-            curves.setdefault(others, {}).setdefault(values[index], index)
+        curves: dict[tuple, dict[Value, list[int]]] = {}
+        for point in points:
+            parameters = results[point[0]].parameters
+            others = tuple(parameters[key] for key in keys if key != along)
+            curves.setdefault(others, {})[parameters[along]] = point
         joined = [[curve[value] for value in sorted(curve)] for curve in curves.values()]
         if max(map(len, joined)) > 1 and len(joined) <= (len(best) or 10):
             best, name = joined, along
@@ -314,19 +378,12 @@ def find_curves(results: Sequence[Result]) -> tuple[list[list[int]], str]:
 def find_sweep(results: Sequence[Result]) -> "Sweep | None":
     """The accuracies, nll and negative ELBO of `results` over what varies along the curves of `find_curves`.
 
-    Where nothing else varies but the seed, it is one curve of the means over the seeds. None, if there are no
-    curves, more than can be told apart, or none of these figures but the ELBO.
+    None, if there are no curves, more than can be told apart, or none of these figures but the ELBO.
     """
     from cvae.sweep import MOST_CURVES, Sweep
 
     curves, along = find_curves(results)
-    others = [key for key in varied(results) if key != along]
-    points = [[[index] for index in curve] for curve in curves]
-    if curves and others == ["seed"]:
-        of_value: dict[Value, list[int]] = {}
-        for index in sorted(index for curve in curves for index in curve):
-            of_value.setdefault(results[index].parameters[along], []).append(index)
-        points, others = [[of_value[value] for value in sorted(of_value)]], []
+    others = [key for key in varied(results) if key not in (along, "seed")]
 
     def column(figure: str) -> np.ndarray:
         return np.array([getattr(result, figure) for result in results], dtype=float)
@@ -340,12 +397,12 @@ def find_sweep(results: Sequence[Result]) -> "Sweep | None":
     for count in sample_counts(results):
         has_count = [result.nll_samples == count for result in results]
         nats[f"nll (bound of {shown(count)} samples)"] = np.where(has_count, column("nll"), np.nan)
-    if not (shares or nats) or not 1 <= len(points) <= MOST_CURVES:
+    if not (shares or nats) or not 1 <= len(curves) <= MOST_CURVES:
         return None
     nats["negative_elbo"] = column("negative_elbo")
     values = [result.parameters[along] for result in results]
-    labels = [", ".join(shown(results[curve[0][0]].parameters[key]) for key in others) for curve in points]
-    return Sweep(along, values, points, labels, ", ".join(others), shares, nats)
+    labels = [", ".join(shown(results[curve[0][0]].parameters[key]) for key in others) for curve in curves]
+    return Sweep(along, values, curves, labels, ", ".join(others), shares, nats)
 
 
 def is_current(rev: str) -> bool:
@@ -404,6 +461,8 @@ def main() -> None:
     for group in groups:
         print(f"\n{heading(group)}")
         print(format_table(group))
+        if means := format_means(group):
+            print(f"\n{means}")
 
     write_table(groups)
     write_picture(groups)

@@ -6,7 +6,7 @@ Where the runs form a sweep, what else was measured stands beside it, over the s
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise, product
+from itertools import chain, pairwise, product
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -30,15 +30,15 @@ WAYS = np.hstack((np.cos(TURNS), np.sin(TURNS)))
 class Panel:
     """What is drawn of one task: `points`, (n, 2), are rate and distortion in nats per image.
 
-    `label_name`: what `labels` are. `curves`: the points to join and to colour alike, by index; `curve_name`:
-    what grows along them. `sweep`: what else to draw over it.
+    `label_name`: what `labels` are. `curves`: the points to join and to colour alike, by index, and several where
+    the curve goes through their mean; `curve_name`: what grows along them. `sweep`: what else to draw over it.
     """
 
     title: str
     points: np.ndarray
     labels: Sequence[str]
     label_name: str
-    curves: Sequence[Sequence[int]] = field(default=())
+    curves: Sequence[Sequence[Sequence[int]]] = field(default=())
     curve_name: str = ""
     sweep: Sweep | None = None
 
@@ -70,10 +70,12 @@ def draw_rate_distortion(panels: Sequence[Panel]) -> Figure:
 
 def _draw_points(axes: Axes, panel: Panel) -> None:
     colours = [COLOURS[0]] * len(panel.points)
+    means = "means of seeds, " if any(len(runs) > 1 for curve in panel.curves for runs in curve) else ""
     for number, curve in enumerate(panel.curves):
-        name = f"in order of {panel.curve_name}" if number == 0 else None
-        axes.plot(*panel.points[list(curve)].T, color=COLOURS[number], alpha=0.4, linewidth=1.5, zorder=2, label=name)
-        for index in curve:
+        name = f"{means}in order of {panel.curve_name}" if number == 0 else None
+        style = {"color": COLOURS[number], "alpha": 0.4, "linewidth": 1.5, "zorder": 2}
+        axes.plot(*_means(panel.points, curve).T, label=name, **style)
+        for index in chain.from_iterable(curve):
             colours[index] = COLOURS[number]
     name = f"a run, labelled by {panel.label_name}"
     axes.scatter(*panel.points.T, s=(2 * RADIUS * 0.72) ** 2, c=colours, linewidths=0, zorder=3, label=name)
@@ -94,6 +96,11 @@ def _draw_points(axes: Axes, panel: Panel) -> None:
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), **legend)
 
 
+def _means(points: np.ndarray, curve: Sequence[Sequence[int]]) -> np.ndarray:
+    """Where `curve` goes through, (m, 2): the mean of each of its m groups of `points`, (n, 2)."""
+    return np.array([points[list(runs)].mean(0) for runs in curve])
+
+
 def _draw_equal_sums(axes: Axes) -> list[np.ndarray]:
     """Dashed lines of equal rate + distortion with their sums, in the margin without points; returns these boxes."""
     limits = np.array([axes.get_xlim(), axes.get_ylim()])
@@ -109,7 +116,7 @@ def _draw_equal_sums(axes: Axes) -> list[np.ndarray]:
 def _label_points(axes: Axes, panel: Panel, sums: Sequence[np.ndarray]) -> None:
     """Label each point near it, nearer than to others if there is room, clear of points, curves, sums and labels."""
     points = axes.transData.transform(panel.points)
-    curves = [np.linspace(points[a], points[b], 50) for curve in panel.curves for a, b in pairwise(curve)]
+    curves = [np.linspace(a, b, 50) for curve in panel.curves for a, b in pairwise(_means(points, curve))]
     taken = np.array([*np.tile(np.concatenate((points, *curves)), 2), *sums])  # left, bottom, right and top of each
     style = {"ha": "center", "va": "center", "path_effects": [withStroke(linewidth=3, foreground="white")]}
     for index, (point, label) in enumerate(zip(points, panel.labels, strict=True)):

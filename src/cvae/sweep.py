@@ -53,7 +53,7 @@ def draw_sweep(figure: Figure, place: SubplotSpec, sweep: Sweep) -> None:
     """Draw the shares and the nats of a sweep, one above the other, with the swept quantity to the right."""
     seeds = [len(runs) for curve in sweep.curves for runs in curve]
     fewest, most = min(seeds), max(seeds)
-    colours = ["0.3"] if most > 1 else COLOURS[: len(sweep.curves)]  # a mean is none of the rate–distortion curves
+    colours = COLOURS[: len(sweep.curves)]  # those of the rate–distortion curves
     parts = {"percent": sweep.shares, "nats per test image": sweep.nats}
     parts = {unit: figures for unit, figures in parts.items() if figures}
     grid = place.subgridspec(len(parts), 1).subplots(sharex=True, squeeze=False)[:, 0]
