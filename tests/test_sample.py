@@ -1,5 +1,6 @@
 """`python -m cvae.sample`: what its pictures hold, and how it tells a mistake."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -11,10 +12,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 from conftest import PROJECT, environment
 from PIL import Image
 
 from cvae import datasets, figures, sample
+from cvae.binarisation import binarised
 from cvae.errors import UserError
 from cvae.model import CVAE
 from cvae.planes import decode
@@ -91,6 +94,21 @@ def posterior_means(model: CVAE, split: datasets.Split, chosen) -> np.ndarray:
     return model.encode(x, torch.tensor(split.labels[chosen], dtype=torch.int64))[0].numpy()
 
 
+def interpolation(model: CVAE, test: datasets.Split, a: int, b: int, path: np.ndarray) -> np.ndarray:
+    """The two rows of images of two labels: the latents `path` under each, beside the image of that label alone."""
+    blank = np.zeros((28, 28))
+    before, after = (test.images[index].reshape(28, 28) / 255 for index in (a, b))
+    under_a, under_b = (decode(model, path, int(test.labels[index])) for index in (a, b))
+    return np.array([[before, blank, *under_a, blank, blank], [blank, blank, *under_b, blank, after]])
+
+
+def write_lock(root: Path, dataset: str, **trained: str) -> None:
+    """What DVC writes of a pipeline that ran with this data set, and of train's parameters."""
+    stages = {"download": {"dataset": dataset}, "train": trained}
+    content = {"stages": {name: {"params": {"params.yaml": params}} for name, params in stages.items()}}
+    (root / "dvc.lock").write_text(yaml.safe_dump(content))
+
+
 # What the pictures hold
 
 
@@ -141,13 +159,7 @@ def test_an_interpolation_leads_from_one_posterior_mean_to_the_other_under_each_
     first, second = posterior_means(model, test, [a, b])
     path = np.stack([first, (first + second) / 2, second])
     picture = draw("--interpolate", str(a), str(b), "--count", "3")
-    rows = np.stack([decode(model, path, int(test.labels[index])) for index in (a, b)])
-    row, column, scale = place(rows, picture)
-    for original, side in ((a, -1), (b, 1)):
-        image = test.images[original].reshape(1, 1, 28, 28) / 255
-        at = place(image.repeat(2, axis=0), picture)
-        assert at == (row, at[1], scale)
-        assert (at[1] - column) * side > 0
+    place(interpolation(model, test, a, b, path), picture)
 
 
 def test_an_interpolation_between_images_of_one_label_is_one_row(draw, digits):
@@ -155,6 +167,16 @@ def test_an_interpolation_between_images_of_one_label_is_one_row(draw, digits):
     a, b = np.flatnonzero(test.labels == 4)[:2]
     same, different = draw("--interpolate", str(a), str(b)), draw("--interpolate", "3", "8")
     assert different.shape[0] - same.shape[0] in (75, 100)  # a row of 84 pixels, in steps of 25
+
+
+@pytest.mark.parametrize("binarize", ["static", "dynamic"])
+def test_a_model_of_binary_pixels_interpolates_between_binary_images(draw, folder, digits, tmp_path, binarize):
+    model, test = CVAE.load(folder / "2"), binarised(digits[1], "test")
+    shutil.copytree(folder / "2", tmp_path / "data/model")
+    write_lock(tmp_path, "digits", binarize=binarize)
+    arguments = ["--interpolate", "3", "8", "--count", "2", "--data", str(folder / "data/raw")]
+    picture = draw(*arguments, dims=None, here=tmp_path)
+    place(interpolation(model, test, 3, 8, posterior_means(model, test, [3, 8])), picture)
 
 
 @pytest.fixture
@@ -180,6 +202,16 @@ def test_a_grid_of_more_latents_lies_through_the_training_images_of_its_label(dr
     for label in (0, 7):
         centre = posterior_means(model, train, train.labels == label).mean(0, keepdims=True)
         np.testing.assert_allclose(views[label].manifold[28:56, 28:56], decode(model, centre, label)[0], atol=1e-4)
+
+
+def test_a_grid_of_a_model_of_binary_pixels_lies_through_binary_images(draw, folder, digits, views, tmp_path):
+    shutil.copytree(folder / "data/raw", tmp_path / "data/raw")
+    shutil.copytree(folder / "4", tmp_path / "data/model")
+    write_lock(tmp_path, "digits", binarize="static")
+    draw("--grid", "--size", "3", "--digit", "7", dims=None, here=tmp_path)
+    model, train = CVAE.load(folder / "4"), binarised(digits[0], "train")
+    centre = posterior_means(model, train, train.labels == 7).mean(0, keepdims=True)
+    np.testing.assert_allclose(views[0].manifold[28:56, 28:56], decode(model, centre, 7)[0], atol=1e-4)
 
 
 def test_the_pipelines_own_pictures_are_grids_to_the_byte(draw, repository, tmp_path):
@@ -217,18 +249,28 @@ def test_titles_name_what_is_known():
     assert sample.entitle(None, "samples") == "Samples"
 
 
-def test_the_pipelines_model_is_titled_with_the_pipelines_data_set(draw, folder, tmp_path, monkeypatch):
+def test_the_pipelines_model_is_titled_with_the_data_set_that_it_was_trained_on(draw, folder, tmp_path, monkeypatch):
     titles, draw_table = [], figures.draw_table
     monkeypatch.setattr(
         figures, "draw_table", lambda images, title, *names: titles.append(title) or draw_table(images, title, *names)
     )
-    params = (PROJECT / "params.yaml").read_text().replace("dataset: mnist", "dataset: kmnist")
-    (tmp_path / "params.yaml").write_text(params)
+    (tmp_path / "params.yaml").write_text("dataset: fashion-mnits  # edited since, and not rightly")
+    write_lock(tmp_path, "kmnist")
     shutil.copytree(folder / "2", tmp_path / "data/model")
     shutil.copytree(folder / "2", tmp_path / "other")
     draw("--digit", "1", "--count", "1", dims=None, here=tmp_path)
     draw("--digit", "1", "--count", "1", "--model", "other", dims=None, here=tmp_path)
     assert titles == ["Kuzushiji-MNIST 1 ki: samples from the prior", "Label 1: samples from the prior"]
+
+
+@pytest.mark.parametrize("lock", [None, "", "stages: []", "<<<<<<< HEAD\n", "stages: {download: {params: }}", "\xff"])
+def test_without_a_dvc_lock_that_tells_it_the_origin_is_unknown(folder, tmp_path, monkeypatch, lock):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(folder / "2", tmp_path / "data/model")
+    if lock is not None:
+        (tmp_path / "dvc.lock").write_bytes(lock.encode("latin-1"))
+    _, origin = sample.open_model(sample.parse_arguments([]))
+    assert origin == sample.Origin(dataset=None, binarize=None)
 
 
 # The command
@@ -305,7 +347,32 @@ def test_a_damaged_model_is_told_in_one_line(folder, tmp_path):
     done = run(tmp_path, "--model", "model")
     assert done.returncode == 1
     assert done.stderr.startswith("sample: model: damaged (")
+    assert done.stderr.endswith(")\n"), "with advice for the pipeline's model"
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("damaged", ["model.safetensors", "config.json"])
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [(["--run", "0123"], "MLflow run 0123"), (["--model", "models:/cvae@best"], "models:/cvae@best")],
+)
+def test_a_damaged_model_of_mlflow_goes_by_its_name_there(folder, monkeypatch, arguments, name, damaged):
+    def fetch(arguments, target: str) -> tuple[Path, dict[str, str]]:
+        weights = shutil.copytree(folder / "2", Path(target) / "artifacts/model")
+        (weights / damaged).write_bytes(b"{")
+        return weights, {}
+
+    monkeypatch.setattr(sample, "fetch", fetch)
+    with pytest.raises(UserError, match=rf"^{re.escape(name)}: damaged \(.*\)$"):
+        sample.open_model(sample.parse_arguments(arguments))
+
+
+def test_the_pipelines_model_if_damaged_is_told_how_it_is_made_anew(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(folder / "2", tmp_path / "data/model")
+    (tmp_path / "data/model/config.json").write_text("{")
+    with pytest.raises(UserError, match=r"^data/model: damaged .*; `dvc repro -sf train` makes it anew"):
+        sample.open_model(sample.parse_arguments([]))
 
 
 @pytest.mark.parametrize(
@@ -329,10 +396,10 @@ def test_what_cannot_be_had_is_told_in_one_line(draw, monkeypatch, arguments, to
 
 
 def test_images_of_another_data_set_than_the_models_are_refused(tmp_path, monkeypatch):
-    (tmp_path / "params.yaml").write_text((PROJECT / "params.yaml").read_text())
+    write_lock(tmp_path, "mnist")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=r"data/raw is of mnist by params.yaml, the model of kmnist; --data names"):
-        sample.open_data(None, "kmnist")
+    with pytest.raises(UserError, match=r"data/raw is of mnist by dvc.lock, the model of kmnist; --data names"):
+        sample.open_data(None, sample.Origin("kmnist"))
 
 
 # Models of MLflow
@@ -357,14 +424,37 @@ def fetch(repository, tmp_path, monkeypatch):
     return fetch
 
 
-def test_a_models_uri_brings_the_same_bytes_and_its_data_set(fetch, repository, tmp_path):
+def test_a_models_uri_brings_the_same_bytes_and_its_parameters(fetch, repository, tmp_path):
     [recorded] = repository.runs()
     [model] = recorded.outputs.model_outputs
     for uri in (f"models:/{model.model_id}", f"runs:/{recorded.info.run_id}/model"):
-        folder, dataset = fetch.fetch_model(uri, tmp_path / uri[:4])
-        assert dataset == "digits"
+        folder, params = fetch.fetch_model(uri, tmp_path / uri[:4])
+        assert (params["dataset"], params["binarize"]) == ("digits", "none")
         for file in ("model.safetensors", "config.json"):
             assert (folder / file).read_bytes() == (repository.root / "data/model" / file).read_bytes()
+
+
+def test_a_models_origin_is_in_its_run(repository, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
+    monkeypatch.chdir(repository.root)
+    [recorded] = repository.runs()
+    _, origin = sample.open_model(sample.parse_arguments(["--run", recorded.info.run_id]))
+    assert origin == sample.Origin("digits", "none")
+
+
+def test_a_model_whose_weights_are_not_in_it_is_refused(fetch, folder, tmp_path):
+    shutil.copytree(folder / "2", tmp_path / "fetched/beside")
+    shutil.copytree(folder / "2", tmp_path / "logged/weights")
+    for path, leads_out in (("weights", False), ("../beside", True), (str(tmp_path / "fetched/beside"), True)):
+        described = {"flavors": {"python_function": {"artifacts": {"model": {"path": path}}}}}
+        (tmp_path / "logged/MLmodel").write_text(yaml.safe_dump(described))
+        uri = str(tmp_path / "logged")
+        if leads_out:
+            with pytest.raises(UserError, match=r"logged in mlflow\.db is not a model that this project logged"):
+                fetch.fetch_model(uri, tmp_path / "fetched")
+        else:
+            weights, _ = fetch.fetch_model(uri, tmp_path / "fetched")
+            CVAE.load(weights)
 
 
 def test_a_model_that_mlflow_does_not_have_is_told_in_one_line(fetch, tmp_path):
@@ -383,6 +473,6 @@ def test_a_run_without_a_model_is_told_in_one_line(fetch, empty_database, tmp_pa
     monkeypatch.chdir(tmp_path)
     client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     bare = client.create_run(client.create_experiment("cvae", artifact_location=str(tmp_path)), run_name="bare")
-    with pytest.raises(UserError, match=rf"^run bare \({bare.info.run_id}\) in mlflow\.db has no model") as caught:
+    with pytest.raises(UserError, match=rf"^run bare \({bare.info.run_id}\) has no model; track logs it") as caught:
         fetch.fetch_run(bare.info.run_id, tmp_path / "fetched")
     assert "\n" not in str(caught.value)

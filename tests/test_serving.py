@@ -271,6 +271,14 @@ def test_a_run_or_model_that_is_not_there_is_told_in_one_line(serve_with, argume
     assert "\n" not in str(told.value)
 
 
+@pytest.mark.parametrize("arguments", [(), ("--run", "0" * 32), ("--model", "models:/cvae@best")], ids=" ".join)
+def test_a_model_is_asked_for_without_making_a_store(serve_with, tmp_path, monkeypatch, arguments):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"^mlflow\.db: no MLflow store is there yet; `dvc repro` records a run"):
+        serve_with(*arguments, "--port", str(closed_port()))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_workspace_that_is_not_recorded_is_told_what_to_do(serve_with, empty_database, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mlflow.db").write_bytes(empty_database.read_bytes())

@@ -616,7 +616,7 @@ def test_a_model_is_registered_once_when_a_name_is_given_and_not_before(workspac
     assert version.tags == {
         "dataset": "digits",
         "likelihood": "gaussian",
-        "binarize": "none",
+        "pixels": "grey",
         "nll_samples": str(params["nll_samples"]),
     }
     assert best(workspace) == "1"
@@ -644,16 +644,37 @@ def test_best_is_the_version_of_the_lowest_nll(workspace):
 
 
 @pytest.mark.parametrize(
-    "task", [{"dataset": "mnist"}, {"likelihood": "bernoulli"}, {"binarize": "static"}, {"nll_samples": 5000}]
+    ("task", "difference"),
+    [
+        ({"dataset": "mnist"}, "dataset digits, not mnist"),
+        ({"likelihood": "bernoulli"}, "likelihood gaussian, not bernoulli"),
+        ({"binarize": "static"}, "pixels grey, not binary"),
+        ({"nll_samples": 5000}, "nll_samples 500, not 5000"),
+    ],
 )
-def test_best_does_not_move_to_another_task(workspace, task, capsys):
+def test_best_does_not_move_to_another_task(workspace, task, difference, capsys):
     enter(workspace, 100.0)
     capsys.readouterr()
     enter(workspace, 1.0, **task)
     assert best(workspace) == "1"
     (line,) = capsys.readouterr().out.splitlines()
-    ((name, value),) = task.items()
-    assert f"stays on version 1, whose NLL does not compare ({name} {TASK[name]}, not {value})" in line
+    assert f"stays on version 1, whose NLL does not compare ({difference})" in line
+
+
+def test_best_compares_models_of_binary_pixels_however_they_were_drawn_for_training(workspace):
+    assert (enter(workspace, 100.0, binarize="static"), best(workspace)) == ("1", "1")
+    assert (enter(workspace, 99.0, binarize="dynamic"), best(workspace)) == ("2", "2")
+
+
+def test_of_a_runs_models_the_newest_is_its_model(workspace):
+    client = workspace.client
+    _, experiment = store.open_store(store.locate())
+    run_id = client.create_run(experiment).info.run_id
+    ids = []
+    while not ids or ids[-1] in (min(ids), max(ids)):  # the newest is neither the first nor the last that MLflow lists
+        ids.append(client.create_logged_model(experiment, "model", source_run_id=run_id).model_id)
+        client.log_outputs(run_id, [LoggedModelOutput(ids[-1], 0)])
+    assert store.newest_model(client, client.get_run(run_id)).model_id == ids[-1]
 
 
 def test_a_store_without_a_registry_is_told_in_one_line_and_has_the_run(workspace, params, monkeypatch):

@@ -9,6 +9,7 @@ import math
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, NoReturn
@@ -46,6 +47,14 @@ examples:
 The model is that of the last `dvc repro` unless --model or --run names another. MLflow's models come from
 this repository's store, or from the one that MLFLOW_TRACKING_URI names.
 """
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The parameters of a model's training that its pictures depend on, as in params.yaml; None where unknown."""
+
+    dataset: str | None = None
+    binarize: str | None = None
 
 
 class Parser(argparse.ArgumentParser):
@@ -105,7 +114,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         "--count",
         type=whole(1, 1000),
         metavar="N",
-        help="samples of a digit (16), rows of --styles (10), or steps of --interpolate (10)",
+        help="samples of a digit (16), rows of --styles (10), or steps of --interpolate (10); "
+        "fewer samples or rows need not be the first of more",
     )
     what.add_argument("--seed", type=whole(0, 2**32 - 1), metavar="N", help="of samples and --styles (0)")
     what.add_argument("--size", type=whole(2, 100), metavar="N", help="images along each side of --grid (20)")
@@ -164,27 +174,42 @@ def check_out(path: Path) -> None:
         raise UserError(f"--out {path}: cannot be written (no permission for {existing})")
 
 
-def open_model(arguments: argparse.Namespace) -> "tuple[CVAE, str | None]":
-    """The model that is asked for, on the CPU, and the data set that it was trained on, if that is known.
+def open_model(arguments: argparse.Namespace) -> "tuple[CVAE, Origin]":
+    """The model that is asked for, on the CPU, and its origin, as far as that is known.
 
     Raises:
         UserError: it is missing, damaged or out of reach.
     """
     if arguments.run is not None or arguments.model.startswith(("models:", "runs:")):
         with TemporaryDirectory() as folder:
-            return load_model(*fetch(arguments, folder))
-    folder, dataset = Path(arguments.model), None
+            weights, params = fetch(arguments, folder)
+            model = load_model(weights, name_source(arguments))
+            return model, Origin(params.get("dataset"), params.get("binarize"))
+    folder = Path(arguments.model)
     if arguments.model != MODEL and not folder.is_dir():
         raise UserError(f"--model {arguments.model}: no such folder, nor a models:/... or runs:/... of MLflow")
-    if folder.resolve() == Path(MODEL).resolve() and Path("params.yaml").exists():
-        from cvae.parameters import read_parameters
-
-        dataset = read_parameters().dataset
-    return load_model(folder, dataset)
+    if folder.resolve() != Path(MODEL).resolve():
+        return load_model(folder, str(folder)), Origin()
+    return load_model(folder), Origin(locked_parameter("download", "dataset"), locked_parameter("train", "binarize"))
 
 
-def fetch(arguments: argparse.Namespace, folder: str) -> tuple[Path, str | None]:
-    """Bring the model from MLflow into `folder`; returns the folder there that holds it, and its data set if known."""
+def locked_parameter(stage: str, name: str) -> str | None:
+    """The parameter by which `stage` made what is here, None if unknown; params.yaml may have been edited since."""
+    import yaml
+
+    try:
+        value = yaml.safe_load(Path("dvc.lock").read_text())["stages"][stage]["params"]["params.yaml"][name]
+    except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError):
+        return None
+    return value if isinstance(value, str) else None
+
+
+def name_source(arguments: argparse.Namespace) -> str:
+    return f"MLflow run {arguments.run}" if arguments.run is not None else arguments.model
+
+
+def fetch(arguments: argparse.Namespace, folder: str) -> tuple[Path, dict[str, str]]:
+    """Bring the model from MLflow into `folder`; returns the folder there that holds it, and its run's parameters."""
     try:
         from cvae.tracking.fetch import fetch_model, fetch_run
 
@@ -197,31 +222,38 @@ def fetch(arguments: argparse.Namespace, folder: str) -> tuple[Path, str | None]
         ) from None
 
 
-def load_model(folder: Path, dataset: str | None) -> "tuple[CVAE, str | None]":
+def load_model(folder: Path, name: str | None = None) -> "CVAE":
+    """The model in `folder`. `name`: of its source, for errors; None for the pipeline's, which they say how to make."""
     from cvae.devices import open_device
     from cvae.model import CVAE
 
-    return CVAE.load(folder, open_device("cpu", threads=1)), dataset
+    try:
+        return CVAE.load(folder, open_device("cpu", threads=1))
+    except UserError as error:
+        if name is None:
+            raise
+        told, _, _ = str(error).partition("; `dvc repro")
+        raise UserError(told.replace(str(folder), name, 1)) from None
 
 
-def open_data(folder: str | None, dataset: str | None) -> "tuple[Split, Split]":
-    """The training and the test images in `folder`; in the pipeline's if None, and if they are those of `dataset`.
+def open_data(folder: str | None, origin: Origin) -> "tuple[Split, Split]":
+    """The training and the test images as a model of this origin takes them: from `folder`, or the pipeline's if None.
 
     Raises:
         UserError: images are missing, or those of another data set than the model's.
     """
     from cvae import datasets
+    from cvae.binarisation import binarised
 
-    if folder is not None:
-        if not Path(folder).is_dir():
-            raise UserError(f"--data {folder}: no such folder")
-        return datasets.load(folder)
-    if dataset is not None and Path("params.yaml").exists():
-        from cvae.parameters import read_parameters
-
-        if (present := read_parameters().dataset) != dataset:
-            raise UserError(f"{DATA} is of {present} by params.yaml, the model of {dataset}; --data names its images")
-    return datasets.load(DATA)
+    if folder is not None and not Path(folder).is_dir():
+        raise UserError(f"--data {folder}: no such folder")
+    present = locked_parameter("download", "dataset") if folder is None else None
+    if present and origin.dataset and present != origin.dataset:
+        raise UserError(f"{DATA} is of {present} by dvc.lock, the model of {origin.dataset}; --data names its images")
+    train, test = datasets.load(DATA if folder is None else folder)
+    if origin.binarize in (None, "none"):
+        return train, test
+    return binarised(train, "train"), binarised(test, "test")
 
 
 def label_names(dataset: str | None) -> tuple[str, ...]:
@@ -236,7 +268,7 @@ def entitle(dataset: str | None, caption: str, label: int | None = None) -> str:
     return f"{' '.join(subject)}: {caption}" if subject != [""] else caption.capitalize()
 
 
-def draw_samples(model: "CVAE", dataset: str | None, arguments: argparse.Namespace) -> "tuple[Figure, str]":
+def draw_samples(model: "CVAE", origin: Origin, arguments: argparse.Namespace) -> "tuple[Figure, str]":
     """Images of z from the prior: of one label as a square, or a row of each of the ten.
 
     MLflow's served model draws the same images for the same seed and the same table of digits, row by row.
@@ -244,7 +276,7 @@ def draw_samples(model: "CVAE", dataset: str | None, arguments: argparse.Namespa
     from cvae import figures
     from cvae.planes import decode
 
-    count, digit, names = arguments.count, arguments.digit, label_names(dataset)
+    count, digit, names = arguments.count, arguments.digit, label_names(origin.dataset)
     labels = [label for label in (range(LABELS) if digit is None else [digit]) for _ in range(count)]
     images = decode(model, draw_prior(model, len(labels), arguments.seed, "samples"), labels)
     if digit is None:
@@ -252,7 +284,7 @@ def draw_samples(model: "CVAE", dataset: str | None, arguments: argparse.Namespa
     else:
         columns = choose_columns(count)
         table, row_names = fill_table(images, columns), ()
-    title = entitle(dataset, "samples from the prior", digit)
+    title = entitle(origin.dataset, "samples from the prior", digit)
     what = f"{count} sample{'s' if count > 1 else ''} of {'each label' if digit is None else names[digit]}"
     return figures.draw_table(table, title, row_names), f"{what}, seed {arguments.seed}"
 
@@ -280,7 +312,7 @@ def fill_table(images: "np.ndarray", columns: int) -> "np.ndarray":
     return np.concatenate((images, blank)).reshape(-1, columns, SIDE, SIDE)
 
 
-def draw_grid(model: "CVAE", dataset: str | None, arguments: argparse.Namespace) -> "tuple[Figure, str]":
+def draw_grid(model: "CVAE", origin: Origin, arguments: argparse.Namespace) -> "tuple[Figure, str]":
     """What the decoder draws across the latents of one label, or of each, as the pipeline's own pictures show it.
 
     Raises:
@@ -290,17 +322,17 @@ def draw_grid(model: "CVAE", dataset: str | None, arguments: argparse.Namespace)
 
     data = None
     if model.latent_dims > 2:
-        data, _ = open_data(arguments.data, dataset)
+        data, _ = open_data(arguments.data, origin)
     elif arguments.data is not None:
         raise UserError(f"--data: a grid over the latents of a model of {model.latent_dims} needs no images")
     caption, (size, half) = "what the decoder draws across its latents", (arguments.size, arguments.range)
     labels = range(LABELS) if arguments.digit is None else [arguments.digit]
-    views = [view_label(model, dataset, label, data, size, half) for label in labels]
+    views = [view_label(model, origin.dataset, label, data, size, half) for label in labels]
     what = f"{views[0].manifold.size // SIDE**2} images across z from -{half:g} to {half:g}"
     if arguments.digit is None:
-        title = entitle(dataset, caption)
+        title = entitle(origin.dataset, caption)
         return figures.draw_overview(views, figures.draw_manifold, title), f"{what}, of each label"
-    title = entitle(dataset, caption, arguments.digit)
+    title = entitle(origin.dataset, caption, arguments.digit)
     return figures.draw_one(views[0], figures.draw_manifold, title), f"{what}, of {views[0].name}"
 
 
@@ -344,8 +376,8 @@ def encode(model: "CVAE", split: "Split") -> "np.ndarray":
         return model.encode(*to_device(split, torch.device("cpu")))[0].numpy()
 
 
-def draw_styles(model: "CVAE", dataset: str | None, arguments: argparse.Namespace) -> "tuple[Figure, str]":
-    """One z from the prior a row, through all ten labels; by default, the z of the pipeline's plots/styles.png."""
+def draw_styles(model: "CVAE", origin: Origin, arguments: argparse.Namespace) -> "tuple[Figure, str]":
+    """One z from the prior a row, through all ten labels; by default those of plots/styles.png, if drawn by seed 0."""
     import numpy as np
 
     from cvae import figures
@@ -355,16 +387,17 @@ def draw_styles(model: "CVAE", dataset: str | None, arguments: argparse.Namespac
     z = draw_prior(model, count, arguments.seed, "styles")
     images = decode(model, z.repeat(LABELS, axis=0), np.tile(np.arange(LABELS), count))
     row_names = ["z = " + ", ".join(f"{value:z.1f}" for value in row) for row in z] if model.latent_dims <= 2 else ()
-    column_names = [name.replace(" ", "\n", 1) for name in label_names(dataset)]
-    title = entitle(dataset, "one z from the prior a row, through all labels")
+    column_names = [name.replace(" ", "\n", 1) for name in label_names(origin.dataset)]
+    title = entitle(origin.dataset, "one z from the prior a row, through all labels")
     figure = figures.draw_table(images.reshape(count, LABELS, SIDE, SIDE), title, row_names, column_names)
     return figure, f"{count} z through all labels, seed {arguments.seed}"
 
 
-def draw_interpolation(model: "CVAE", dataset: str | None, arguments: argparse.Namespace) -> "tuple[Figure, str]":
+def draw_interpolation(model: "CVAE", origin: Origin, arguments: argparse.Namespace) -> "tuple[Figure, str]":
     """Two test images, and between them what the decoder draws on a straight line from one's z to the other's.
 
-    z is the posterior mean, of each image under its own label. Of two labels, each decodes a row.
+    z is the posterior mean, of each image under its own label. Of two labels, each decodes a row, which shows the
+    image that has it.
 
     Raises:
         UserError: the images cannot be read, or are fewer.
@@ -375,7 +408,7 @@ def draw_interpolation(model: "CVAE", dataset: str | None, arguments: argparse.N
     from cvae.datasets import Split
     from cvae.planes import decode
 
-    _, test = open_data(arguments.data, dataset)
+    _, test = open_data(arguments.data, origin)
     if (last := max(arguments.interpolate)) >= len(test):
         raise UserError(f"--interpolate {last}: {arguments.data or DATA} has test images 0 to {len(test) - 1:,}")
     ends = Split(test.images[arguments.interpolate], test.labels[arguments.interpolate])
@@ -384,10 +417,13 @@ def draw_interpolation(model: "CVAE", dataset: str | None, arguments: argparse.N
 
     originals, blank = ends.images.reshape(2, SIDE, SIDE) / 255, np.zeros((SIDE, SIDE))
     labels = list(dict.fromkeys(ends.labels.tolist()))
-    rows = [[originals[0], blank, *decode(model, path, label), blank, originals[1]] for label in labels]
-    names, between = label_names(dataset), [""] * (arguments.count + 2)
+    rows = []
+    for label in labels:
+        start, end = np.where((ends.labels == label)[:, None, None], originals, blank)
+        rows.append([start, blank, *decode(model, path, label), blank, end])
+    names, between = label_names(origin.dataset), [""] * (arguments.count + 2)
     a, b = arguments.interpolate
-    title = entitle(dataset, "between the posterior means of two test images")
+    title = entitle(origin.dataset, "between the posterior means of two test images")
     column_names = [f"image {a}", *between, f"image {b}"]
     figure = figures.draw_table(np.array(rows), title, [f"as {names[label]}" for label in labels], column_names)
     return figure, f"{arguments.count} steps from test image {a} to {b}"
@@ -396,9 +432,9 @@ def draw_interpolation(model: "CVAE", dataset: str | None, arguments: argparse.N
 def main() -> None:
     arguments = parse_arguments()
     check_out(arguments.out)
-    model, dataset = open_model(arguments)
+    model, origin = open_model(arguments)
     draw = {"samples": draw_samples, "grid": draw_grid, "styles": draw_styles, "interpolate": draw_interpolation}
-    figure, what = draw[arguments.kind](model, dataset, arguments)
+    figure, what = draw[arguments.kind](model, origin, arguments)
 
     from cvae import figures
 
@@ -406,8 +442,7 @@ def main() -> None:
         figures.save(figure, arguments.out)
     except OSError as error:
         raise UserError(f"--out {arguments.out}: cannot be written ({error.strerror or error})") from None
-    source = f"MLflow run {arguments.run}" if arguments.run is not None else arguments.model
-    print(f"{arguments.out}: {what}, drawn by {source}")
+    print(f"{arguments.out}: {what}, drawn by {name_source(arguments)}")
 
 
 if __name__ == "__main__":

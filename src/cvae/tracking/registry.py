@@ -4,11 +4,11 @@ import math
 
 from cvae.errors import UserError
 from cvae.tracking import description
-from cvae.tracking.store import Location
+from cvae.tracking.store import Location, newest_model
 
 ALIAS = "best"
 NLL = "final_test/nll"  # the metric, in nats per image
-TASK = ("dataset", "likelihood", "binarize", "nll_samples")  # NLLs of equal ones are comparable; tags of a version
+TASK = ("dataset", "likelihood", "pixels", "nll_samples")  # NLLs of equal ones are comparable; tags of a version
 
 
 def enter(client, location: Location, run_id: str, name: str) -> None:
@@ -41,17 +41,17 @@ def _version_of(client, run, name: str):
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    task = {key: run.data.params[key] for key in TASK}
+    params = run.data.params
+    pixels = "grey" if params["binarize"] == "none" else "binary"  # static and dynamic share their test images
+    task = {key: (params | {"pixels": pixels})[key] for key in TASK}
     for version in _versions(client, name):
         if version.run_id == run.info.run_id:  # perhaps entered by hand, without tags
             for key in TASK:
                 if version.tags.get(key) != task[key]:
                     client.set_model_version_tag(name, version.version, key, task[key])
             return client.get_model_version(name, version.version)
-    (model,) = run.outputs.model_outputs
-    return client.create_model_version(
-        name, f"models:/{model.model_id}", run.info.run_id, tags=task, model_id=model.model_id
-    )
+    model = newest_model(client, run)
+    return client.create_model_version(name, model.model_uri, run.info.run_id, tags=task, model_id=model.model_id)
 
 
 def _place_alias(client, version) -> str:

@@ -10,7 +10,7 @@ import sys
 from cvae.errors import UserError
 from cvae.tracking import server
 from cvae.tracking.record import recorded_run
-from cvae.tracking.store import locate, locked, open_store, told_in_one_line
+from cvae.tracking.store import locate, locked, newest_model, open_store, require_store, told_in_one_line
 
 REQUEST = """\
 curl -s {address}/invocations -H 'Content-Type: application/json' -d '{{"dataframe_records": [{{"digit": 3}}]}}'
@@ -27,9 +27,10 @@ def main() -> None:
 
     address = server.address(options.port)
     location = locate()
+    require_store(location)
     with told_in_one_line(location), locked():
         client, experiment = open_store(location)
-        model = options.model or _model_of(client, _run(client, experiment, options.run))
+        model = options.model or newest_model(client, _run(client, experiment, options.run)).model_uri
         _check(model)
     print(f"Serving {model} at {address}/invocations")
     print("A picture's pixels, once the server says that it is running:")
@@ -44,14 +45,6 @@ def _run(client, experiment: str, run_id: str | None):
     if run is None:
         raise UserError("no run records what the workspace holds; `dvc repro` makes one, --run ID names another")
     return run
-
-
-def _model_of(client, run) -> str:
-    """The address in MLflow of the model that the run logged."""
-    models = run.outputs.model_outputs if run.outputs else []
-    if not models:
-        raise UserError(f"run {run.info.run_id} has logged no model; track logs it once the pipeline is through")
-    return f"models:/{models[0].model_id}"
 
 
 def _check(model: str) -> None:

@@ -144,6 +144,27 @@ def open_store(location: Location):
     return client, experiment.experiment_id
 
 
+def require_store(location: Location) -> None:
+    """Raise a `UserError` where there is no store yet, before MLflow would make one."""
+    database = location.uri.removeprefix("sqlite:///")
+    if database != location.uri and not Path(database).exists():
+        raise UserError(f"{location.shown}: no MLflow store is there yet; `dvc repro` records a run and its model")
+
+
+def newest_model(client, run):
+    """The model that `run` logged, as MLflow describes it; of several the newest, which MLflow lists in any order.
+
+    Raises:
+        UserError: it logged none.
+    """
+    models = [client.get_logged_model(each.model_id) for each in (run.outputs.model_outputs if run.outputs else [])]
+    if not models:
+        raise UserError(
+            f"run {run.info.run_name} ({run.info.run_id}) has no model; track logs it once the pipeline is through"
+        )
+    return max(models, key=lambda model: model.creation_timestamp)
+
+
 def create_run(client, experiment: str, params: dict, tags: dict[str, str], start_time: int | None = None):
     """A new run with its name, description, origin, and a colour that the latest ones do not have.
 
