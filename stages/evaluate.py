@@ -3,10 +3,12 @@
 from stages import run
 
 from cvae.parameters import read_parameters
+from cvae.sharing import share_cores
 
 
 def main() -> None:
     params = read_parameters()
+    share_cores(params.threads)
 
     from cvae import datasets
     from cvae.devices import open_device
