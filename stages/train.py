@@ -10,6 +10,8 @@ from cvae.parameters import read_parameters
 from cvae.sharing import share_cores
 from cvae.workspace import dvc_process, has_ended
 
+PATIENCE = 30  # seconds: torchrun ends all when the first has ended, and the one that says why may be behind
+
 
 def main() -> None:
     params = read_parameters()
@@ -56,6 +58,7 @@ def main() -> None:
                 for _ in rows:
                     pass
             except UserError:
+                time.sleep(PATIENCE)
                 sys.exit(1)
             return
 
