@@ -8,11 +8,11 @@ READY := $(VENV)/.ready-$(shell cat requirements.txt constraints.txt | cksum | c
 # Stages call `python`, which the shell looks up on PATH, so the environment's folder comes first.
 ENV := export PATH="$$(cd "$(VENV)" && pwd)/bin:$$PATH"
 
-.PHONY: help setup run test ui serve plots compare page constraints
+.PHONY: help setup run test test-long ui serve plots compare page constraints
 
 help:  ## List the targets.
 	@echo "Usage: make TARGET [VENV=folder] [PORT=number] [ARGS=...]"
-	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do printf '  %-12s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do printf '  %-12s %s\n' "$$name" "$$text"; done
 
 setup: $(READY)  ## Make the virtual environment and install the requirements.
 
@@ -43,6 +43,9 @@ run: $(READY)  ## Run the pipeline; where its data cannot be had, run it on scik
 
 test: $(READY)  ## Check the style and run the tests.
 	@$(ENV); set -ex; ruff check .; ruff format --check .; python -m pytest
+
+test-long: $(READY)  ## Run the long forms of the tests: kills, fuzzing, speed beside faults; about an hour.
+	@$(ENV); set -ex; python -m pytest -m long $(ARGS)
 
 ui: $(READY)  ## Start the MLflow UI on 127.0.0.1 and print the link of the charts.
 	@$(ENV); PYTHONPATH=src exec python -m cvae.tracking.ui --port $(or $(PORT),5000)
