@@ -15,9 +15,12 @@ SUMMARY = {
 }
 
 
-def show_progress(rows: Iterable[dict[str, float]], epochs: int) -> Iterator[dict[str, float]]:
-    """Pass `rows` on, one an epoch, with a bar on a terminal and a plain line an epoch elsewhere."""
-    with tqdm(total=epochs, unit="epoch", disable=None) as bar:
+def show_progress(rows: Iterable[dict[str, float]], epochs: int, done: int = 0) -> Iterator[dict[str, float]]:
+    """Pass `rows` on, one an epoch, with a bar on a terminal and a plain line an epoch elsewhere.
+
+    Of `epochs`, `done` are over already.
+    """
+    with tqdm(total=epochs, initial=done, unit="epoch", disable=None) as bar:
         for row in rows:
             parts = {part: f"{row[f'train_{part}']:.2f}" for part in ("loss", "reconstruction", "kl")}
             if bar.disable:

@@ -8,8 +8,9 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
+from cvae.fingerprint import files_in
 from cvae.tracking import description, keys, registry
-from cvae.tracking.live import log_rows
+from cvae.tracking.live import log_rows, logged_epochs
 from cvae.tracking.store import (
     PIPELINE_KEY,
     TRACKING,
@@ -120,7 +121,7 @@ def _complete(client, run_id: str, params: dict) -> None:
     )
     client.update_run(run_id, name=run_name(params))
 
-    logged = {metric.step for metric in client.get_metric_history(run_id, "test/loss")}
+    logged = logged_epochs(client, run_id)
     rows = pd.read_csv(keys.HISTORY).to_dict("records")
     log_rows(client, run_id, [row for row in rows if row["epoch"] not in logged])
     now = int(time.time() * 1000)
@@ -142,7 +143,7 @@ def _log_files(client, run_id: str) -> None:
     for place in keys.results():
         if place == keys.MODEL:  # logged in MLflow's own format
             continue
-        for file in keys.files_in(place):
+        for file in files_in(place):
             name = file.relative_to(file.parts[0])
             client.log_artifact(run_id, str(file), name.parent.as_posix() if name.parent != Path() else None)
             if file.suffix == ".png":
