@@ -74,7 +74,7 @@ def main() -> None:
         if history:
             print(f"Going on after epoch {len(history)}, from {checkpoint.shown}", flush=True)
         tags = {"device": name, "torch.version": torch.__version__, CHECKPOINT: checkpoint.key}
-        with LiveRun(params.model_dump(), tags) as live:
+        with checkpoint, LiveRun(params.model_dump(), tags) as live:
             for row in history:
                 live.log(row)
             for row in show_progress(map(rounded, training), params.epochs, len(history)):
@@ -93,7 +93,6 @@ def main() -> None:
             rate = params.epochs * len(train_split) / seconds
             print(f"Trained in {seconds:.1f} s, {rate:,.0f} images per second")
             live.complete({"train.seconds": f"{seconds:.1f}", "train.images_per_second": f"{rate:.0f}"})
-        checkpoint.remove()
 
 
 if __name__ == "__main__":

@@ -267,6 +267,7 @@ def test_a_killed_train_goes_on_in_its_run_and_its_outputs_are_the_same_to_the_b
     first = interrupt(clone, signal.SIGINT)
     for name in OUTPUTS:
         (clone.root / name).unlink(missing_ok=True)  # as DVC does before the stage
+    assert "Interrupted: the same training goes on from checkpoints/" in (clone.root / ".dvc/tmp/train.log").read_text()
     second = interrupt(clone, signal.SIGKILL)
     assert 4 <= first < second < 40
     printed = clone.run(sys.executable, "-m", "stages.train").stdout

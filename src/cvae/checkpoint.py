@@ -13,6 +13,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
 
 import torch
 from torch import Tensor
@@ -55,7 +56,7 @@ def training_key(params: dict, device: str) -> str:
 
 
 class Checkpoint:
-    """The checkpoint of the training with this `key`."""
+    """The checkpoint of the training with this `key`; `with` one the training goes on, and its success removes it."""
 
     def __init__(self, key: str):
         self.key = key
@@ -63,6 +64,15 @@ class Checkpoint:
         self._written_at = time.perf_counter()
         self._cost = FIRST_COST
         self._is_refused = False
+
+    def __enter__(self) -> "Checkpoint":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if kind is None:
+            self.remove()
+        elif issubclass(kind, KeyboardInterrupt) and self.path.exists():
+            print(f"Interrupted: the same training goes on from {self.shown}", flush=True)
 
     @property
     def shown(self) -> str:
