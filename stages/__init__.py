@@ -9,9 +9,11 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 
 WORKSPACE = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(WORKSPACE / "src"))
+import cvae  # noqa: E402  from here on, Ctrl-C ends a stage quietly
 
 
 def run(stage: Callable[[], None]) -> None:
@@ -36,5 +38,5 @@ def run(stage: Callable[[], None]) -> None:
         gc.freeze()  # the last pass, at exit, skips what is frozen
 
 
-def _interrupt(*_) -> None:
-    raise KeyboardInterrupt("ended by SIGTERM")
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    cvae.interrupt(number, frame, "ended by SIGTERM")

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import re
 import time
 from pathlib import Path
 
@@ -191,8 +192,13 @@ def write_receipt(key: str) -> None:
 
 
 def recorded_run(client, experiment: str):
-    """The run that records what the workspace holds, by the receipt that track left; None if there is none."""
-    receipt = Path(RECEIPT)
-    if not receipt.exists():
+    """The run that records what the workspace holds, by the receipt that track left; None if there is none.
+
+    A damaged receipt is none: DVC sees that it has changed, and the next `dvc repro` makes it anew.
+    """
+    try:
+        key = json.loads(Path(RECEIPT).read_text())[PIPELINE_KEY]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
-    return next(iter(find(client, experiment, PIPELINE_KEY, json.loads(receipt.read_text())[PIPELINE_KEY])), None)
+    is_key = isinstance(key, str) and re.fullmatch("[0-9a-f]+", key)
+    return next(iter(find(client, experiment, PIPELINE_KEY, key)), None) if is_key else None

@@ -121,8 +121,8 @@ def open_store(location: Location):
     """
     mlflow = import_mlflow()
     mlflow.set_tracking_uri(location.uri)
-    if location.uri.startswith("sqlite:///"):
-        Path(location.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    if location.uri.startswith("sqlite:///") and not Path(location.uri.removeprefix("sqlite:///")).exists():
+        _make_database(location.uri)
     client = mlflow.MlflowClient(location.uri)
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
     experiment = client.get_experiment_by_name(name)
@@ -143,6 +143,18 @@ def open_store(location: Location):
     if experiment.tags.get(charts.TAG) != charts.layout():
         client.set_experiment_tag(experiment.experiment_id, charts.TAG, charts.layout())
     return client, experiment.experiment_id
+
+
+def _make_database(uri: str) -> None:
+    """Make a first SQLite database beside its place and rename it: one killed in its migrations, MLflow cannot use."""
+    from mlflow.db import upgrade
+
+    path, aside = (Path(f"{uri.removeprefix('sqlite:///')}{end}") for end in ("", ".new"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for end in ("", "-journal", "-wal", "-shm"):  # what an attempt that was killed left
+        Path(f"{aside}{end}").unlink(missing_ok=True)
+    upgrade.callback(f"{uri}.new")  # `mlflow db upgrade`: its engine is not among those that MLflow keeps by URI
+    aside.rename(path)
 
 
 def require_store(location: Location) -> None:
