@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
+from cvae.outputs import write_whole
 from cvae.tracking import description, keys, registry
 from cvae.tracking.live import log_rows
 from cvae.tracking.store import (
@@ -186,7 +187,7 @@ def _tag(client, run_id: str, params: dict, measured: dict[str, str], keep_descr
 
 def write_receipt(key: str) -> None:
     """Write the file by which DVC knows that these results are recorded."""
-    Path(RECEIPT).write_text(json.dumps({PIPELINE_KEY: key}) + "\n")
+    write_whole({RECEIPT: (json.dumps({PIPELINE_KEY: key}) + "\n").encode()})
 
 
 def recorded_run(client, experiment: str):
