@@ -23,7 +23,6 @@ seconds: .gitignore names them. `git add --force` keeps one.
 """
 
 import argparse
-import csv
 import math
 import re
 import subprocess
@@ -38,6 +37,8 @@ import numpy as np
 from tabulate import tabulate
 
 from cvae.errors import UserError
+from cvae.faults import explained
+from cvae.outputs import csv_bytes, write_whole
 from cvae.parameters import Parameters, load_yaml
 
 if TYPE_CHECKING:
@@ -302,13 +303,15 @@ def write_table(groups: Sequence[Sequence[Result]], path: str | Path = TABLE) ->
     """Write all results as one CSV file, with the digits of the metrics files and the parameters that differ."""
     results = [result for group in groups for result in group]
     keys, figures = varied(results), figures_of(results)
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["experiment", *keys, *figures])
-        for result in results:
-            cells = (getattr(result, figure) for figure in figures)
-            writer.writerow([result.name, *(result.parameters[key] for key in keys), *cells])
+    rows = [
+        {
+            "experiment": result.name,
+            **{key: result.parameters[key] for key in keys},
+            **{figure: getattr(result, figure) for figure in figures},
+        }
+        for result in results
+    ]
+    write_whole({path: csv_bytes(rows)})
 
 
 def label_results(results: Sequence[Result]) -> tuple[list[str], str]:
@@ -472,5 +475,7 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except UserError as error:
-        sys.exit(f"compare: {error}")
+    except Exception as error:
+        if (told := explained(error)) is None:
+            raise
+        sys.exit(f"compare: {told}")

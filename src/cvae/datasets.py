@@ -1,6 +1,7 @@
 """The data sets: four gzipped IDX files each, read from a folder into arrays."""
 
 import gzip
+import io
 import math
 import struct
 import zlib
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from cvae.errors import UserError
+from cvae.outputs import write_whole
 
 SIDE = 28
 PIXELS = SIDE * SIDE
@@ -108,8 +110,10 @@ def read_idx(path: str | Path, dimensions: int) -> np.ndarray:
 def write_idx(path: str | Path, values: np.ndarray) -> None:
     """Write `values` (uint8, any shape) as a gzipped IDX file; the same values give the same bytes."""
     header = struct.pack(f">4B{values.ndim}I", 0, 0, 8, values.ndim, *values.shape)
-    with open(path, "wb") as raw, gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as file:
+    packed = io.BytesIO()
+    with gzip.GzipFile(filename="", mode="wb", fileobj=packed, mtime=0) as file:
         file.write(header + np.ascontiguousarray(values, np.uint8).tobytes())
+    write_whole({path: packed.getvalue()})
 
 
 def write_digits(folder: str | Path) -> None:
@@ -131,7 +135,6 @@ def write_digits(folder: str | Path) -> None:
     images, labels = images[order], digits.target.astype(np.uint8)[order]
 
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     write_idx(folder / TRAIN_IMAGES, images[:1500])
     write_idx(folder / TRAIN_LABELS, labels[:1500])
     write_idx(folder / TEST_IMAGES, images[1500:])

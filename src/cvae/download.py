@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from cvae import datasets
 from cvae.errors import UserError, shown
+from cvae.faults import file_error
 
 CONNECT_TIMEOUT = 4  # seconds, for each address that a name stands for; S3 has eight
 READ_TIMEOUT = 15  # seconds without a byte
@@ -57,7 +58,7 @@ def download(dataset: str, folder: str | Path, mirror: str | None = None) -> Non
         else:
             datasets.write_digits(folder)
     except OSError as error:
-        raise UserError(f"{error.filename or folder}: cannot be written ({error.strerror or error})") from None
+        raise file_error(error, error.filename or folder) or error from None
 
 
 def _fetch_files(dataset: str, folder: Path, places: list[str], checksums: dict[str, str]) -> None:

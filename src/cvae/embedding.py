@@ -1,5 +1,6 @@
 """The latent embedding of every image, as one table."""
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from cvae.datasets import Split
 from cvae.devices import to_device
 from cvae.errors import UserError
 from cvae.model import CVAE
+from cvae.outputs import write_whole
 from cvae.seeding import generator
 
 
@@ -47,8 +49,9 @@ def embed_dataset(model: CVAE, splits: dict[str, Split], seed: int) -> pa.Table:
 
 def write_latents(table: pa.Table, path: str | Path) -> None:
     """Write the table of `embed_dataset`; the same table gives the same bytes."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(table, path, compression="zstd")
+    packed = io.BytesIO()
+    pq.write_table(table, packed, compression="zstd")
+    write_whole({path: packed.getbuffer()})
 
 
 def read_latents(path: str | Path, split: str, quantity: str) -> tuple[np.ndarray, np.ndarray]:
@@ -62,6 +65,8 @@ def read_latents(path: str | Path, split: str, quantity: str) -> tuple[np.ndarra
             table = file.read()
     except FileNotFoundError:
         raise UserError(f"{path}: missing; `dvc repro embed` makes it") from None
+    except MemoryError:  # pyarrow's own is an ArrowException too
+        raise
     except (pa.ArrowException, OSError) as error:
         raise UserError(
             f"{path}: damaged ({str(error).splitlines()[0]}); `dvc repro -sf embed` makes it anew"

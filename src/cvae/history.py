@@ -1,11 +1,12 @@
 """The rows that training yields: shown as they come, and written when all are there."""
 
-import csv
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tqdm import tqdm
+
+from cvae.outputs import csv_bytes, write_whole
 
 SUMMARY = {
     "article_loss": "article_loss",
@@ -39,11 +40,5 @@ def rounded(row: dict[str, float]) -> dict[str, float]:
 
 def write_history(rows: list[dict[str, float]], table: str | Path, summary: str | Path) -> None:
     """Write `rows` as the CSV file `table`, and the last one's training figures as the JSON file `summary`."""
-    Path(table).parent.mkdir(parents=True, exist_ok=True)
-    with open(table, "w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    Path(summary).parent.mkdir(parents=True, exist_ok=True)
     figures = {name: rows[-1][column] for column, name in SUMMARY.items()}
-    Path(summary).write_text(json.dumps(figures, indent=2) + "\n")
+    write_whole({table: csv_bytes(rows), summary: (json.dumps(figures, indent=2) + "\n").encode()})

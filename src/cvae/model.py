@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from cvae.datasets import LABELS, PIXELS
 from cvae.errors import UserError
+from cvae.outputs import write_whole
 
 ACTIVATIONS = {  # of the encoder's hidden layers, and of the decoder's
     "article": ("relu", "sigmoid"),
@@ -128,10 +129,9 @@ class CVAE(nn.Module):
         from safetensors.torch import save
 
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
         weights = {name: weight.detach().cpu().contiguous() for name, weight in self.state_dict().items()}
-        (folder / "model.safetensors").write_bytes(save(weights))
-        (folder / "config.json").write_text(json.dumps(self.configuration(), indent=2) + "\n")
+        configuration = json.dumps(self.configuration(), indent=2) + "\n"
+        write_whole({folder / "model.safetensors": save(weights), folder / "config.json": configuration.encode()})
 
     @classmethod
     def load(cls, folder: str | Path, device: torch.device | str = "cpu") -> "CVAE":

@@ -12,6 +12,7 @@ from cvae.datasets import LABEL_NAMES, LABELS, SIDE, TITLES, Split
 from cvae.devices import to_device
 from cvae.figures import LabelView
 from cvae.model import CVAE
+from cvae.outputs import write_whole
 from cvae.planes import decode, decode_manifold, fit_plane
 from cvae.seeding import generator
 
@@ -107,4 +108,4 @@ def write_scatter(labels: np.ndarray, mu: np.ndarray, z: np.ndarray, path: str |
     table = pd.DataFrame({"label": labels, "axis_1": plane.project(z)[:, 0].round(3)})
     table["axis_2"] = plane.project(z)[:, 1].round(3) if len(names) == 2 else labels
     table["name_1"], table["name_2"] = (*names, "label")[:2]
-    table.to_csv(path, index=False, lineterminator="\n")
+    write_whole({path: table.to_csv(index=False, lineterminator="\n").encode()})

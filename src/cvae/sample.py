@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from cvae.datasets import LABEL_NAMES, LABELS, SIDE, TITLES
 from cvae.errors import UserError
+from cvae.faults import explained
 
 if TYPE_CHECKING:
     import numpy as np
@@ -438,10 +439,7 @@ def main() -> None:
 
     from cvae import figures
 
-    try:
-        figures.save(figure, arguments.out)
-    except OSError as error:
-        raise UserError(f"--out {arguments.out}: cannot be written ({error.strerror or error})") from None
+    figures.save(figure, arguments.out)
     print(f"{arguments.out}: {what}, drawn by {name_source(arguments)}")
 
 
@@ -449,7 +447,9 @@ if __name__ == "__main__":
     gc.set_threshold(100_000)  # as the stages do: passes over what torch and seaborn import take a second
     try:
         main()
-    except UserError as error:
-        sys.exit(f"sample: {_one_line(error)}")
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:
+        if (told := explained(error)) is None:
+            raise
+        sys.exit(f"sample: {_one_line(told)}")

@@ -10,6 +10,7 @@ import pandas as pd
 import yaml
 
 from cvae.fingerprint import files_in
+from cvae.outputs import write_whole
 from cvae.tracking import description, keys, registry
 from cvae.tracking.live import log_rows, logged_epochs
 from cvae.tracking.store import (
@@ -188,7 +189,7 @@ def _tag(client, run_id: str, params: dict, measured: dict[str, str], keep_descr
 
 def write_receipt(key: str) -> None:
     """Write the file by which DVC knows that these results are recorded."""
-    Path(RECEIPT).write_text(json.dumps({PIPELINE_KEY: key}) + "\n")
+    write_whole({RECEIPT: (json.dumps({PIPELINE_KEY: key}) + "\n").encode()})
 
 
 def recorded_run(client, experiment: str):
