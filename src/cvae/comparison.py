@@ -22,7 +22,6 @@ The picture and its table are of this clone's experiments, which git does not ca
 seconds: .gitignore names them. `git add --force` keeps one.
 """
 
-import argparse
 import csv
 import math
 import re
@@ -35,8 +34,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import yaml
 from tabulate import tabulate
 
+from cvae.arguments import Parser, one_line, whole
 from cvae.errors import UserError
 from cvae.parameters import Parameters, load_yaml
 
@@ -407,11 +408,14 @@ def find_sweep(results: Sequence[Result]) -> "Sweep | None":
 
 def is_current(rev: str) -> bool:
     """Whether the figures of a commit, or of the workspace, are of its params.yaml: dvc.lock has what they are of."""
-    params, lock = (_read(rev, file) for file in ("params.yaml", "dvc.lock"))
-    measured: dict[str, Value] = {}
-    for stage in lock.get("stages", {}).values():
-        measured |= stage.get("params", {}).get("params.yaml", {})
-    return all(params.get(key) == measured[key] for key in measured if key not in IMMATERIAL)
+    try:
+        params, lock = (_read(rev, file) for file in ("params.yaml", "dvc.lock"))
+        measured: dict[str, Value] = {}
+        for stage in lock.get("stages", {}).values():
+            measured |= stage.get("params", {}).get("params.yaml", {})
+        return all(params.get(key) == measured[key] for key in measured if key not in IMMATERIAL)
+    except (ValueError, AttributeError, TypeError, RecursionError, yaml.YAMLError):  # one of the two is damaged
+        return False
 
 
 def _read(rev: str, file: str) -> dict:
@@ -440,15 +444,17 @@ def find_results(names: Sequence[str], revs: Sequence[str], num: int) -> tuple[l
     baselines = {row["rev"] for row in rows if not row["Experiment"]}
     if edited := [result.name for result in results if result.name in baselines and not is_current(result.name)]:
         results = [result for result in results if result.name not in edited]
-        notes.append(f"Left out, edited since the figures were measured: {', '.join(edited)}.")
+        notes.append(f"Left out, edited or damaged since the figures were measured: {', '.join(edited)}.")
     return results, notes
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m cvae.comparison", description=__doc__.splitlines()[0])
+    parser = Parser("compare", prog="python -m cvae.comparison", description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help="compare only these, called as `dvc exp show` does")
     parser.add_argument("--rev", action="append", default=[], help="start from this commit, not HEAD; may be repeated")
-    parser.add_argument("-n", "--num", type=int, default=1, help="look at this many commits back from there; -1: all")
+    parser.add_argument(
+        "-n", "--num", type=whole(-1), default=1, help="look at this many commits back from there; -1: all"
+    )
     arguments = parser.parse_args()
 
     results, notes = find_results(arguments.names, arguments.rev, arguments.num)
@@ -473,4 +479,4 @@ if __name__ == "__main__":
     try:
         main()
     except UserError as error:
-        sys.exit(f"compare: {error}")
+        sys.exit(f"compare: {one_line(error)}")

@@ -1,9 +1,9 @@
 """`python -m cvae.tracking.ui`: the MLflow UI on this repository's store, with the links worth following."""
 
-import argparse
 import os
 import sys
 
+from cvae.arguments import Parser, whole
 from cvae.errors import UserError
 from cvae.tracking import charts, server
 from cvae.tracking.record import recorded_run
@@ -11,8 +11,8 @@ from cvae.tracking.store import close_killed_runs, locate, locked, open_store, t
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--port", type=server.port_number, default=5000)
+    parser = Parser("ui", description=__doc__)
+    parser.add_argument("--port", type=whole(1, 65535), default=5000)
     port = parser.parse_args().port
 
     location = locate()
