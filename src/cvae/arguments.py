@@ -4,6 +4,8 @@ import argparse
 from collections.abc import Callable
 from typing import NoReturn
 
+from cvae.errors import one_line
+
 
 class Parser(argparse.ArgumentParser):
     """Tells a mistake in one line, without the usage, and exits with status 2; `name` begins that line."""
@@ -29,8 +31,3 @@ def whole(low: int, high: int | None = None) -> Callable[[str], int]:
         raise argparse.ArgumentTypeError(f"{text!r:.40} is not a whole number from {low} {limit}")
 
     return parse
-
-
-def one_line(text: object) -> str:
-    """`text` as a terminal can show it on one line."""
-    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in " ".join(str(text).split()))

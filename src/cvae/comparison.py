@@ -22,6 +22,7 @@ The picture and its table are of this clone's experiments, which git does not ca
 seconds: .gitignore names them. `git add --force` keeps one.
 """
 
+import argparse
 import csv
 import math
 import re
@@ -37,8 +38,8 @@ import numpy as np
 import yaml
 from tabulate import tabulate
 
-from cvae.arguments import Parser, one_line, whole
-from cvae.errors import UserError
+from cvae.arguments import Parser, whole
+from cvae.errors import UserError, one_line
 from cvae.parameters import Parameters, load_yaml
 
 if TYPE_CHECKING:
@@ -438,8 +439,8 @@ def find_results(names: Sequence[str], revs: Sequence[str], num: int) -> tuple[l
 
     try:
         rows = exp_show(revs=list(revs) or None, num=num)
-    except DvcException as error:
-        raise UserError(f"DVC cannot list the experiments: {' '.join(str(error).split())}") from None
+    except (DvcException, UnicodeError) as error:  # the latter from git, of a --rev that is not text
+        raise UserError(f"DVC cannot list the experiments: {one_line(error)}") from None
     results, notes = read_results(rows, names)
     baselines = {row["rev"] for row in rows if not row["Experiment"]}
     if edited := [result.name for result in results if result.name in baselines and not is_current(result.name)]:
@@ -448,15 +449,18 @@ def find_results(names: Sequence[str], revs: Sequence[str], num: int) -> tuple[l
     return results, notes
 
 
-def main() -> None:
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = Parser("compare", prog="python -m cvae.comparison", description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help="compare only these, called as `dvc exp show` does")
     parser.add_argument("--rev", action="append", default=[], help="start from this commit, not HEAD; may be repeated")
     parser.add_argument(
         "-n", "--num", type=whole(-1), default=1, help="look at this many commits back from there; -1: all"
     )
-    arguments = parser.parse_args()
+    return parser.parse_args(argv)
 
+
+def main() -> None:
+    arguments = parse_arguments()
     results, notes = find_results(arguments.names, arguments.rev, arguments.num)
     for note in notes:
         print(note)

@@ -10,7 +10,7 @@ import torch
 
 from cvae.datasets import LABELS, Split
 from cvae.devices import to_device
-from cvae.errors import UserError
+from cvae.errors import UserError, one_line
 from cvae.model import CVAE
 from cvae.seeding import generator
 
@@ -73,7 +73,7 @@ def read_latents(path: str | Path, split: str, quantity: str, latent_dims: int) 
     except FileNotFoundError:
         raise UserError(f"{path}: missing; `dvc repro embed` makes it") from None
     except (pa.ArrowException, KeyError, OSError, ValueError) as error:
-        raise UserError(f"{path}: damaged ({' '.join(str(error).split())[:200]}); {again}") from None
+        raise UserError(f"{path}: damaged ({one_line(error)[:200]}); {again}") from None
     if not (len(labels) and np.isfinite(values).all() and np.isin(labels, range(LABELS)).all()):
         raise UserError(f"{path}: damaged (a {quantity} or a label of {split} is missing); {again}")
     return values, labels

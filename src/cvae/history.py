@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from cvae.errors import UserError
+from cvae.errors import UserError, one_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,7 +73,7 @@ def read_history(table: str | Path) -> "pd.DataFrame":
     except OSError as error:
         raise UserError(f"{table}: cannot be read ({error.strerror})") from None
     except ValueError as error:  # pandas' own errors too
-        raise UserError(f"{table}: damaged ({' '.join(str(error).split())[:200]}); {again}") from None
+        raise UserError(f"{table}: damaged ({one_line(error)[:200]}); {again}") from None
     if missing := {"epoch", *DRAWN} - set(rows):
         raise UserError(f"{table}: damaged (no column {min(missing)}); {again}")
     for name, column in rows.items():

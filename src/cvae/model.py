@@ -4,6 +4,7 @@ The article's model: an encoder q(z|x,y) and a decoder p(x|z,y) of one hidden la
 label y, and a prior N(0, prior_std² I) over z. More hidden layers, and other activations, are options.
 """
 
+import hashlib
 import json
 import math
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cvae.datasets import LABELS, PIXELS
-from cvae.errors import UserError
+from cvae.errors import UserError, one_line
 
 ACTIVATIONS = {  # of the encoder's hidden layers, and of the decoder's
     "article": ("relu", "sigmoid"),
@@ -71,7 +72,7 @@ class CVAE(nn.Module):
         activation: str = "article",
     ):
         super().__init__()
-        self.latent_dims, self.likelihood, self.prior_std = latent_dims, likelihood, prior_std
+        self.latent_dims, self.likelihood, self.prior_std = latent_dims, likelihood, float(prior_std)
         self.hidden_dims = (hidden_dims,) if isinstance(hidden_dims, int) else tuple(hidden_dims)
         self.activation = activation
         self._encoder_activation, self._decoder_activation = (_FUNCTIONS[name] for name in ACTIVATIONS[activation])
@@ -140,8 +141,10 @@ class CVAE(nn.Module):
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         weights = {name: weight.detach().cpu().contiguous() for name, weight in self.state_dict().items()}
-        (folder / "model.safetensors").write_bytes(save(weights))
-        (folder / "config.json").write_text(json.dumps(self.configuration(), indent=2) + "\n")
+        content, configuration = save(weights), self.configuration()
+        configuration["sha256"] = _checksum(configuration, content)
+        (folder / "model.safetensors").write_bytes(content)
+        (folder / "config.json").write_text(json.dumps(configuration, indent=2) + "\n")
 
     @classmethod
     def load(cls, folder: str | Path, device: torch.device | str = "cpu") -> "CVAE":
@@ -152,18 +155,20 @@ class CVAE(nn.Module):
         """
         folder = Path(folder)
         try:
-            configuration = _read_configuration(_read(folder / "config.json", HEADER))
+            configuration, checksum = _read_configuration(_read(folder / "config.json", HEADER))
             with torch.device("meta"):  # takes no memory for weights, which the file may not have
                 expected = cls(**configuration).state_dict()
             most = sum(weight.nbytes for weight in expected.values()) + HEADER
-            weights = _read_weights(_read(folder / "model.safetensors", most), expected)
+            content = _read(folder / "model.safetensors", most)
+            weights = _read_weights(content, expected)
+            if checksum not in (None, _checksum(configuration, content)):
+                raise ValueError("its two files are not as they were saved, by the sha256 in config.json")
         except OSError as error:
             raise UserError(
                 f"{error.filename or folder}: {error.strerror}; `dvc repro train` makes the model"
             ) from None
         except ValueError as error:
-            told = " ".join(str(error).split())
-            raise UserError(f"{folder}: damaged ({told}); `dvc repro -sf train` makes it anew") from None
+            raise UserError(f"{folder}: damaged ({one_line(error)}); `dvc repro -sf train` makes it anew") from None
         model = cls(**configuration)
         model.load_state_dict(weights)
         return model.eval().requires_grad_(False).to(device)
@@ -175,8 +180,17 @@ def _read(path: Path, most: int) -> bytes:
         return file.read(min(most, path.stat().st_size))  # memory for as many is taken at once
 
 
-def _read_configuration(content: bytes) -> dict:
-    """What config.json holds, as `CVAE.configuration` gives it; raises `ValueError` if it is no such thing."""
+def _checksum(configuration: dict, weights: bytes) -> str:
+    """Of a model's two files, for config.json: a flipped bit of a weight leaves a number, and nothing else tells."""
+    return hashlib.sha256(json.dumps(configuration).encode() + weights).hexdigest()
+
+
+def _read_configuration(content: bytes) -> tuple[dict, object]:
+    """What config.json holds: what `CVAE.configuration` gives, and the checksum, None in older models.
+
+    Raises:
+        ValueError: it is no such thing.
+    """
     from cvae.parameters import check_parameters  # the ranges of params.yaml; pydantic takes a while to import
 
     try:
@@ -186,11 +200,12 @@ def _read_configuration(content: bytes) -> dict:
     if not isinstance(content, dict):
         raise ValueError("config.json is not an object of JSON")
     content = {"activation": "article"} | content  # all that there was, to models older than the choice
+    checksum = content.pop("sha256", None)
     try:
         checked = check_parameters(content, "config.json", KEYS)
     except UserError as error:
         raise ValueError(error) from None
-    return {key: getattr(checked, key) for key in KEYS}
+    return {key: getattr(checked, key) for key in KEYS}, checksum
 
 
 def _without_repeats(pairs: list[tuple[str, object]]) -> dict:

@@ -13,9 +13,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from cvae.arguments import Parser, one_line, whole
+from cvae.arguments import Parser, whole
 from cvae.datasets import LABEL_NAMES, LABELS, SIDE, TITLES
-from cvae.errors import UserError
+from cvae.errors import UserError, one_line
 
 if TYPE_CHECKING:
     import numpy as np

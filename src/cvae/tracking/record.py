@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from cvae.errors import UserError
+from cvae.errors import UserError, one_line
 from cvae.history import read_history
 from cvae.tracking import description, keys, registry
 from cvae.tracking.live import log_rows
@@ -170,7 +170,7 @@ def _test_figures() -> dict[str, float]:
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; {again}") from None
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: damaged ({error}); {again}") from None
+        raise UserError(f"{path}: damaged ({one_line(error)}); {again}") from None
     kinds = {type(value) for value in figures.values()} if isinstance(figures, dict) else set()
     if not kinds & {int, float} or kinds - {int, float, str}:
         raise UserError(f"{path}: damaged (not an object of numbers and words); {again}")
