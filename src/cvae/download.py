@@ -15,7 +15,7 @@ import urllib3
 from tqdm import tqdm
 
 from cvae import datasets
-from cvae.errors import UserError
+from cvae.errors import UserError, one_line
 
 CONNECT_TIMEOUT = 4  # seconds, for each address that a name stands for; S3 has eight
 READ_TIMEOUT = 15  # seconds without a byte
@@ -118,6 +118,8 @@ def _copy(path: Path, file: BinaryIO) -> None:
         raise SourceError(f"no {path.name} there") from None
     except OSError as error:
         raise SourceError(error.strerror) from None
+    except ValueError as error:  # a path with a NUL in it
+        raise SourceError(f"not a folder ({error})") from None
     with source:
         shutil.copyfileobj(source, file)
 
@@ -150,7 +152,7 @@ def _stream(url: str, file: BinaryIO) -> None:
     except urllib3.exceptions.ProtocolError:
         raise SourceError(f"cut short after {file.tell():,} bytes") from None
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-        raise SourceError(_innermost(error)) from None
+        raise SourceError(one_line(_innermost(error))) from None
 
 
 def _innermost(error: BaseException) -> str:
