@@ -15,7 +15,7 @@ import urllib3
 from tqdm import tqdm
 
 from cvae import datasets
-from cvae.errors import UserError, shown
+from cvae.errors import UserError, one_line, shown
 from cvae.faults import file_error
 
 CONNECT_TIMEOUT = 4  # seconds, for each address that a name stands for; S3 has eight
@@ -120,6 +120,8 @@ def _copy(path: Path, file: BinaryIO) -> None:
         raise SourceError(f"no {path.name} there") from None
     except OSError as error:
         raise SourceError(error.strerror) from None
+    except ValueError as error:  # a path with a NUL in it
+        raise SourceError(f"not a folder ({error})") from None
     with source:
         shutil.copyfileobj(source, file)
 
@@ -205,7 +207,7 @@ def _request(session: requests.Session, url: str, file: BinaryIO) -> str | None:
         reason = "not an address"  # most likely the proxy's, of which these errors may quote a password
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         reason = _innermost(error)
-    raise SourceError(shown(reason)[:200] + _through(url))
+    raise SourceError(one_line(shown(reason))[:200] + _through(url))
 
 
 def _through(url: str) -> str:

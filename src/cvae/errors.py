@@ -27,3 +27,8 @@ def shown(text: str) -> str:
     for folder in {home, os.path.realpath(home)} - {os.sep}:
         text = re.sub(rf"(?<![\w.-]){re.escape(folder)}(?![\w-])", "~", text)
     return text
+
+
+def one_line(text: object) -> str:
+    """`text` as a terminal can show it on one line."""
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in " ".join(str(text).split()))
