@@ -8,7 +8,6 @@ experiment after it. They are safetensors, so that reading one runs nothing.
 
 import hashlib
 import json
-import os
 import sys
 import time
 from dataclasses import dataclass, field
@@ -18,7 +17,9 @@ from types import TracebackType
 import torch
 from torch import Tensor
 
+from cvae.errors import UserError
 from cvae.fingerprint import fingerprint, stage
+from cvae.outputs import write_whole
 from cvae.workspace import main_repository
 
 FOLDER = "checkpoints"  # in the main repository, and ignored by git
@@ -109,10 +110,10 @@ class Checkpoint:
         """Replace it by one of `progress`; a crash leaves the one or the other. Where that fails, one line says so."""
         now = time.perf_counter()
         try:
-            self._replace(_encode(self.key, progress))
-        except OSError as error:
+            write_whole({self.path: _encode(self.key, progress)}, synced=True)
+        except UserError as error:
             self._is_refused = True
-            self._warn(f"cannot be written ({error.strerror})", "training goes on without")
+            print(f"train: {error}; training goes on without checkpoints", file=sys.stderr, flush=True)
         self._written_at = time.perf_counter()
         self._cost = max(self._cost, self._written_at - now)
 
@@ -124,24 +125,12 @@ class Checkpoint:
         except OSError:  # other trainings' checkpoints are there
             pass
 
-    def _replace(self, content: bytes) -> None:
-        self.path.parent.mkdir(exist_ok=True)
-        aside = self.path.with_suffix(f".{os.getpid()}.part")
-        try:
-            with open(aside, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(aside, self.path)
-        finally:
-            aside.unlink(missing_ok=True)
-
     def _tidy(self) -> None:
         """Delete what a killed process of this training left half-written, and what nobody came back for."""
         folder, old = self.path.parent, time.time() - ABANDONED
         for file in folder.glob("*"):
             try:
-                if file.match(f"{self.key}.*.part") or file.stat().st_mtime < old:
+                if file.name == f"{self.path.name}.part" or file.stat().st_mtime < old:
                     file.unlink()
             except OSError:  # another process was first
                 pass
