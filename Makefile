@@ -42,7 +42,8 @@ run: $(READY)  ## Run the pipeline; where its data cannot be had, run it on scik
 	fi
 
 test: $(READY)  ## Check the style and run the tests.
-	@$(ENV); set -ex; ruff check .; ruff format --check .; python -m pytest
+	@$(ENV); set -ex; ruff check .; ruff format --check .; \
+	  python -m pytest -n logical --maxprocesses 4 --dist loadscope $(ARGS)
 
 test-long: $(READY)  ## Run the long forms of the tests: kills, fuzzing, speed beside faults; about an hour.
 	@$(ENV); set -ex; python -m pytest -m long $(ARGS)

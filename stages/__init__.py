@@ -15,6 +15,13 @@ WORKSPACE = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(WORKSPACE / "src"))
 import cvae  # noqa: E402  from here on, Ctrl-C ends a stage quietly
 
+MEMORY = {  # the parameters that a stage's need of memory grows with, what weighs most first
+    "train": ("hidden_dims", "batch_size", "latent_dims"),
+    "evaluate": ("hidden_dims",),
+    "embed": ("hidden_dims", "latent_dims"),
+    "render": ("hidden_dims", "latent_dims", "grid_size"),
+}
+
 
 def run(stage: Callable[[], None]) -> None:
     """Run `stage`; an error that a person can put right ends it with one line and exit status 1.
@@ -25,17 +32,29 @@ def run(stage: Callable[[], None]) -> None:
     at exit, take up to two seconds a stage. It is not off, because a long training would grow without it.
     """
     gc.set_threshold(100_000)  # objects made since the last pass; Python's own is 700
-    from cvae.errors import UserError
+    from cvae.faults import explained, memory_shortage
 
+    name = Path(sys.argv[0]).stem
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         stage()
-    except UserError as error:
-        sys.exit(f"{Path(sys.argv[0]).stem}: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:
+        if (told := explained(error)) is None:
+            raise
+        sys.exit(f"{name}: {told}{_smaller(name) if memory_shortage(error) else ''}")
     finally:
         gc.freeze()  # the last pass, at exit, skips what is frozen
+
+
+def _smaller(stage: str) -> str:
+    """Which lines of params.yaml to lower where memory is too small for `stage`."""
+    from cvae.parameters import read_parameters
+
+    params = read_parameters()
+    present = [f"{key} (now {getattr(params, key)})" for key in MEMORY.get(stage, ())]
+    return f"; in params.yaml, lower {' or '.join(present)}" if present else ""
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

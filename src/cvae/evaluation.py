@@ -1,6 +1,5 @@
 """What a trained model is worth: its likelihood, whether it listens to its label, and what it draws."""
 
-import csv
 import json
 import math
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from cvae.history import rounded
 from cvae.latent_usage import active, aggregate_moments, posteriors, prior_distance
 from cvae.model import CVAE
 from cvae.objective import held_out_noise, held_out_sums, means
+from cvae.outputs import csv_bytes, write_whole
 from cvae.sample_quality import draw_samples, mean_distance, nearest_labels, wilson_interval
 
 LABEL_SAMPLES = 10  # draws of z for an image and a label, of the bounds that images are classified by
@@ -187,14 +187,11 @@ def write_evaluation(evaluation: Evaluation, metrics: str | Path, plots: str | P
     """Write test.json, per_digit.csv and per_latent.csv to `metrics`, and confusion.csv to `plots`."""
     metrics, plots = Path(metrics), Path(plots)
     of = {"likelihood": evaluation.likelihood, "pixels": evaluation.pixels}
-    (metrics / "test.json").write_text(json.dumps(of | rounded(evaluation.figures), indent=2) + "\n")
-    _write_table([of | row for row in evaluation.per_digit], metrics / "per_digit.csv")
-    _write_table(evaluation.per_latent, metrics / "per_latent.csv")
-    _write_table(evaluation.confusion, plots / "confusion.csv")
-
-
-def _write_table(rows: Sequence[Row], path: Path) -> None:
-    with open(path, "w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(map(rounded, rows))
+    figures = json.dumps(of | rounded(evaluation.figures), indent=2) + "\n"
+    tables = {
+        metrics / "per_digit.csv": [of | row for row in evaluation.per_digit],
+        metrics / "per_latent.csv": evaluation.per_latent,
+        plots / "confusion.csv": evaluation.confusion,
+    }
+    contents = {path: csv_bytes([rounded(row) for row in rows]) for path, rows in tables.items()}
+    write_whole({metrics / "test.json": figures.encode(), **contents})

@@ -4,6 +4,7 @@ A picture of one label is 700×700 pixels, or 1400×240 for latents of one dimen
 is 1500×720. A table of any number of images has the size that it needs.
 """
 
+import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import IdentityTransform
 from PIL import Image
+
+from cvae.outputs import write_whole
 
 INK = "gray_r"  # dark strokes on white, in steps that look even
 COLOURS = sns.color_palette("tab10")
@@ -217,10 +220,10 @@ def draw_training(history: pd.DataFrame, title: str) -> Figure:
 
 def save(figure: Figure, path: str | Path) -> None:
     """Write `figure` to `path` and free it; the same picture gives the same bytes."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     figure.canvas.draw()
     pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3]
     plt.close(figure)
     is_grey = (pixels == pixels[..., :1]).all()
-    Image.fromarray(pixels[..., 0] if is_grey else pixels).save(path)
+    packed = io.BytesIO()
+    Image.fromarray(pixels[..., 0] if is_grey else pixels).save(packed, "PNG")
+    write_whole({path: packed.getvalue()})

@@ -24,6 +24,7 @@ COLOUR = "mlflow.runColor"  # MLflow's tag
 COLOURS = ["#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22", "#17becf"]
 LOCK_TIMEOUT = 300  # seconds; recording one pipeline takes less than ten
 
+CHECKPOINT = "checkpoint.key"  # of what is trained, whether it ends or not
 TRAINING_KEY = "training.key"  # of what training made; set when it is done
 PIPELINE_KEY = "pipeline.key"  # of everything that track logs; set when all of it is there
 TRACKING = "pipeline.tracking"  # set when track starts to write to a run
@@ -50,6 +51,13 @@ class Location:
     def complaint(self, error: Exception) -> str:
         """What went wrong here, in one line of at most 300 characters, without user name and password."""
         text = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, OSError) and error.errno:
+            place = error.filename2 or error.filename or self.artifacts  # MLflow writes pictures without naming a file
+            text = f"{place}: " * bool(place) + os.strerror(error.errno)
+        text = re.sub(
+            r"^(\(raised as .*?\) )?\([\w.]+Error\) | \[SQL: .*| \(Background on .*", "", text
+        )  # SQLAlchemy's
+        text = text.replace(f"{main_repository()}{os.sep}", "")
         if "(Caused by " in text:  # how requests and urllib3 end a long line, of which only this is news
             text = text.rpartition("(Caused by ")[2].removesuffix(")")
         return f"MLflow at {self.shown}: {_without_credentials(text)[:300]}"
@@ -109,6 +117,7 @@ def import_mlflow():
 
     for noisy in ("mlflow", "alembic"):  # after the import, which sets levels of its own
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # an error's traceback, before it is raised
     return mlflow
 
 
@@ -188,6 +197,27 @@ def create_run(client, experiment: str, params: dict, tags: dict[str, str], star
     tags = source_tags() | process_tags() | {COLOUR: colour} | tags
     tags[description.NOTE] = description.of_run(params, tags)
     return client.create_run(experiment, start_time=start_time, tags=tags, run_name=run_name(params))
+
+
+def reopen_run(client, experiment: str, params: dict, tags: dict[str, str]) -> str | None:
+    """The id of the run of the same training, if it was interrupted, for this process to go on with; else None.
+
+    Called under the lock, after `close_killed_runs`. `tags`: as for `create_run`, with the training's `CHECKPOINT`.
+    """
+    from mlflow.entities import RunTag
+
+    key = tags.get(CHECKPOINT)
+    for run in find(client, experiment, CHECKPOINT, key) if key else []:
+        run_id = run.info.run_id
+        if run.info.status == "RUNNING" or TRAINING_KEY in run.data.tags:  # by another process; or it is done
+            continue
+        tags = source_tags() | process_tags() | tags
+        client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
+        if "error" in run.data.tags:  # how it was interrupted
+            client.delete_tag(run_id, "error")
+        client.update_run(run_id, status="RUNNING", name=run_name(params))
+        return run_id
+    return None
 
 
 def find(client, experiment: str, tag: str, value: str) -> list:
