@@ -33,7 +33,9 @@ PATIENCE = 60  # seconds for `dvc status`, which takes one or two, on a machine 
 
 # DVC writes these two files in their place, so that a kill at that moment leaves half of one, and it then refuses to
 # start. README's Questions say what helps: every result is in its cache.
-TORN = re.compile(r"dvc\.lock' validation failed|unable to read: 'dvc\.lock'|RWLock-file .* (corrupted|format error)")
+TORN = re.compile(
+    r"dvc\.lock' (validation failed|is invalid)|unable to read: 'dvc\.lock'|RWLock-file .* (corrupted|format error)"
+)
 BY_HAND = ("dvc.lock", ".dvc/tmp/rwlock")
 
 
