@@ -39,7 +39,11 @@ BY_HAND = ("dvc.lock", ".dvc/tmp/rwlock")
 
 @dataclass(frozen=True)
 class Kill:
-    """`after` is a share of the stage's usual duration. `waited`: whether the next command waits until all ended."""
+    """`after` is a share of the stage's usual duration.
+
+    `waited`: whether the next command waits until the stage has ended too; else it starts as soon as DVC has, as a
+    person does whose shell is back.
+    """
 
     stage: str
     signal: signal.Signals
@@ -128,8 +132,8 @@ def kill(repository: Repository, kill: Kill, usual: dict[str, float], processes:
         return False
     except subprocess.TimeoutExpired:
         os.killpg(dvc.pid, kill.signal)
+    dvc.wait(PATIENCE)
     if kill.waited:
-        dvc.wait(PATIENCE)
         wait_for(lambda: not alive(dvc.pid))
     return True
 
