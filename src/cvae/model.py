@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from cvae.datasets import LABELS, PIXELS
 from cvae.errors import UserError
+from cvae.faults import memory_shortage
 from cvae.outputs import write_whole
 
 ACTIVATIONS = {  # of the encoder's hidden layers, and of the decoder's
@@ -153,6 +154,8 @@ class CVAE(nn.Module):
             ) from None
         except (ValueError, TypeError, KeyError, SafetensorError) as error:
             raise UserError(f"{folder}: damaged ({error}); `dvc repro -sf train` makes it anew") from None
-        except RuntimeError:
+        except RuntimeError as error:
+            if memory_shortage(error):
+                raise
             raise UserError(f"{folder}: its weights are not of the model in its config.json") from None
         return model.eval().requires_grad_(False).to(device)
