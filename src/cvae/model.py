@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from cvae.datasets import LABELS, PIXELS
 from cvae.errors import UserError, one_line
+from cvae.faults import memory_shortage
 from cvae.outputs import write_whole
 
 ACTIVATIONS = {  # of the encoder's hidden layers, and of the decoder's
@@ -223,6 +224,8 @@ def _read_weights(content: bytes, expected: dict[str, Tensor]) -> dict[str, Tens
     try:
         weights = load(content)
     except (SafetensorError, TypeError, KeyError, RuntimeError) as error:
+        if memory_shortage(error):
+            raise
         raise ValueError(f"model.safetensors: {error}") from None
     for name in dict.fromkeys((*expected, *weights)):
         wanted, found = (

@@ -51,16 +51,17 @@ class Location:
     def complaint(self, error: Exception) -> str:
         """What went wrong here, in one line of at most 300 characters, without what `shown` keeps back."""
         text = " ".join(str(error).split()) or type(error).__name__
-        if isinstance(error, OSError) and error.errno:
-            place = error.filename2 or error.filename or self.artifacts  # MLflow writes pictures without naming a file
-            text = f"{place}: " * bool(place) + os.strerror(error.errno)
-        text = re.sub(
-            r"^(\(raised as .*?\) )?\([\w.]+Error\) | \[SQL: .*| \(Background on .*", "", text
-        )  # SQLAlchemy's
+        if isinstance(error, OSError) and error.strerror:
+            place = error.filename2 or error.filename or self.artifacts  # pictures are written without naming a file
+            text = f"{place}: {error.strerror}" if place else error.strerror
+        text = _AROUND_SQL.sub("", text)
         text = text.replace(f"{main_repository()}{os.sep}", "")
         if "(Caused by " in text:  # how requests and urllib3 end a long line, of which only this is news
             text = text.rpartition("(Caused by ")[2].removesuffix(")")
         return f"MLflow at {self.shown}: {shown(text)[:300]}"
+
+
+_AROUND_SQL = re.compile(r"^(\(raised as .*?\) )?\([\w.]+Error\) | \[SQL: .*| \(Background on .*")  # of SQLAlchemy
 
 
 def locate() -> Location:
