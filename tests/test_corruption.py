@@ -141,6 +141,14 @@ def test_an_edited_configuration_of_the_same_weights_is_told(folder):
     assert "not as they were saved, by the sha256 in config.json" in refusal(CVAE.load, folder)
 
 
+def test_a_configuration_that_is_cut_short_and_closed_again_is_no_older_one(folder):
+    edited = json.dumps(json.loads((folder / "config.json").read_text()) | {"prior_std": 0.7}, indent=2)
+    lines = edited.splitlines()
+    for count in range(1, len(lines)):
+        (folder / "config.json").write_text("\n".join(lines[:count]).rstrip(",") + "\n}")
+        assert refusal(CVAE.load, folder).startswith(f"{folder}: damaged (")
+
+
 def test_a_model_older_than_the_checksum_and_the_choice_of_activations_is_loaded(folder):
     whole = CVAE.load(folder)
     (folder / "config.json").write_text(json.dumps(configured(folder, activation=None, hidden_dims=1)))

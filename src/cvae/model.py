@@ -143,8 +143,8 @@ class CVAE(nn.Module):
         folder = Path(folder)
         weights = {name: weight.detach().cpu().contiguous() for name, weight in self.state_dict().items()}
         content, configuration = save(weights), self.configuration()
-        configuration["sha256"] = _checksum(configuration, content)
-        described = json.dumps(configuration, indent=2) + "\n"
+        checksum = {"sha256": _checksum(configuration, content)}  # first: a file cut short does not lose it alone
+        described = json.dumps(checksum | configuration, indent=2) + "\n"
         write_whole({folder / "model.safetensors": content, folder / "config.json": described.encode()})
 
     @classmethod
