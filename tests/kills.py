@@ -63,10 +63,12 @@ class Tally:
     kills: Counter
     late: int = 0  # the stage, and DVC after it, were quicker than usual
     repairs: int = 0
+    resumed: int = 0  # repairs whose training went on from a checkpoint
     by_hand: int = 0
 
     def __str__(self) -> str:
-        table = [f"{self.kills.total()} kills, {self.late} too late, {self.repairs} repairs, {self.by_hand} by hand"]
+        repairs = f"{self.repairs} repairs, {self.resumed} from a checkpoint, {self.by_hand} by hand"
+        table = [f"{self.kills.total()} kills, {self.late} too late, {repairs}"]
         table += [f"{'':10}" + "".join(f"{number.name:>9}" for number in SIGNALS)]
         for stage in STAGES:
             table.append(f"{stage:10}" + "".join(f"{self.kills[stage, number]:>9}" for number in SIGNALS))
@@ -164,6 +166,7 @@ def repair(repository: Repository, tally: Tally) -> None:
             (repository.root / name).unlink(missing_ok=True)
         done = repository.run(*DVC, "repro")
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    tally.resumed += "Going on after epoch" in done.stdout
 
 
 def trial(repository: Repository, kills: list[Kill], usual: dict[str, float], tally: Tally) -> None:

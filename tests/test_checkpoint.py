@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from conftest import Repository, environment, kill_group, wait_for
+from conftest import Repository, environment, kill_group, wait_for, write_checkpoints_after_every_epoch
 from safetensors.torch import load, save
 
 from cvae import checkpoint, datasets
@@ -224,10 +224,7 @@ def outputs(clone: Repository) -> list[bytes]:
 def frequent(repository, empty_database, tmp_path_factory) -> tuple[Repository, list[bytes]]:
     """A clone whose trainings write a checkpoint after every epoch, and what 40 epochs make that nobody interrupts."""
     clone = repository.copy(tmp_path_factory.mktemp("frequent") / "cvae")
-    source = clone.root / "src/cvae/checkpoint.py"
-    text, found = re.subn(r"^SHARE = .*$", "SHARE = 1e9", source.read_text(), flags=re.MULTILINE)
-    assert found == 1
-    source.write_text(text)
+    write_checkpoints_after_every_epoch(clone)
     clone.set(epochs=40, binarize="dynamic")
     for name in OUTPUTS[:2]:
         (clone.root / name).unlink()

@@ -1,7 +1,9 @@
 """Artifacts that were damaged after they were made: whoever reads one says which, in one line, and how to mend it."""
 
+import hashlib
 import json
 import struct
+import sys
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from conftest import Repository
+from conftest import Repository, stages_run
 from safetensors.torch import save
 from stages import embed, evaluate, render
 
@@ -137,6 +139,14 @@ def test_an_edited_configuration_of_the_same_weights_is_told(folder):
     edited = json.loads((folder / "config.json").read_text()) | {"likelihood": "bernoulli"}
     (folder / "config.json").write_text(json.dumps(edited))
     assert "not as they were saved, by the sha256 in config.json" in refusal(CVAE.load, folder)
+
+
+def test_a_configuration_that_is_cut_short_and_closed_again_is_no_older_one(folder):
+    edited = json.dumps(json.loads((folder / "config.json").read_text()) | {"prior_std": 0.7}, indent=2)
+    lines = edited.splitlines()
+    for count in range(1, len(lines)):
+        (folder / "config.json").write_text("\n".join(lines[:count]).rstrip(",") + "\n}")
+        assert refusal(CVAE.load, folder).startswith(f"{folder}: damaged (")
 
 
 def test_a_model_older_than_the_checksum_and_the_choice_of_activations_is_loaded(folder):
@@ -274,3 +284,29 @@ def test_damaged_images_of_ones_own_are_told_without_the_pipelines_advice(worksp
     told = refusal(sample.open_data, "data/raw", sample.Origin())
     assert told == "data/raw/train-labels-idx1-ubyte.gz: not an IDX file of bytes with 1 dimensions (starts )"
     assert refusal(sample.open_data, None, sample.Origin()) == f"{told}; `dvc repro -sf download` brings it back"
+
+
+@pytest.mark.long
+def test_a_spoiled_object_of_dvcs_cache_is_told_by_the_stage_that_reads_it_and_made_anew_once_deleted(
+    repository, tmp_path
+):
+    """DVC trusts a write-protected object of its cache without reading it, and so hands on what a disk made of it."""
+    spoiled = repository.copy(tmp_path / "cvae")
+    path = spoiled.root / "data/latents.parquet"
+    whole = path.read_bytes()
+    digest = hashlib.md5(whole).hexdigest()
+    kept = spoiled.root / ".dvc/cache/files/md5" / digest[:2] / digest[2:]
+    kept.chmod(0o644)
+    kept.write_bytes(whole[:-50])
+    kept.chmod(0o444)
+    path.unlink()
+
+    spoiled.dvc("repro", "embed")
+    assert path.read_bytes() != whole
+    done = spoiled.run(sys.executable, "-m", "dvc", "repro", "-sf", "render", status=255)
+    assert "render: data/latents.parquet: damaged (" in done.stderr
+    assert "; `dvc repro -sf embed` makes it anew" in done.stderr
+
+    kept.unlink()
+    assert stages_run(spoiled.dvc("repro", "-sf", "embed")) == ["embed"]
+    assert path.read_bytes() == kept.read_bytes() == whole

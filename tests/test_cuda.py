@@ -6,6 +6,7 @@ import torch
 from cvae import training
 from cvae.capture import captured
 from cvae.devices import open_device
+from cvae.faults import memory_shortage
 from cvae.model import CVAE
 from cvae.seeding import generator
 from cvae.training import Training
@@ -13,11 +14,13 @@ from cvae.training import Training
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 
 
-def fit(digits, device: str, likelihood: str = "gaussian", **settings) -> tuple[torch.Tensor, list[dict]]:
+def fit(
+    digits, device: str, likelihood: str = "gaussian", hidden_dims=256, **settings
+) -> tuple[torch.Tensor, list[dict]]:
     """The weights and the rows of a few epochs; more than two, so that graphs are recorded and replayed."""
     settings = {"epochs": 6, "batch_size": 128, "learning_rate": 1e-3, "beta": 1.0, "seed": 0} | settings
     opened = open_device(device, threads=1, precision=settings.get("precision", "float32"))
-    model = CVAE(likelihood=likelihood).initialise(generator(0, "weights")).to(opened)
+    model = CVAE(hidden_dims=hidden_dims, likelihood=likelihood).initialise(generator(0, "weights")).to(opened)
     rows = list(Training(model, *digits, **settings))
     return torch.cat([weight.detach().cpu().flatten() for weight in model.parameters()]), rows
 
@@ -86,3 +89,16 @@ def test_the_opened_device_is_the_current_one():
     last = torch.cuda.device_count() - 1
     opened = open_device(f"cuda:{last}", threads=1)
     assert torch.cuda.current_device() == opened.index == last
+
+
+def test_a_gpu_that_is_too_small_is_told_as_such(digits):
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction(min(1.0, 2**30 / total))
+    try:
+        with pytest.raises(torch.OutOfMemoryError) as raised:
+            fit(digits, "cuda", batch_size=1500, hidden_dims=65536)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+        torch.cuda.empty_cache()
+    assert memory_shortage(raised.value).startswith("the GPU's memory is too small (for ")

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 import zc.lockfile
-from conftest import PROJECT, environment, started, wait_for
+from conftest import PROJECT, environment, started, wait_for, write_checkpoints_after_every_epoch
 from kills import BY_HAND, DVC, STAGES, TORN, Kill, Tally, differences, draw, forget, measured, spoil, trial
 from test_experiments import no_worker_outlives, wait_for_queue
 
@@ -55,17 +55,21 @@ def test_repro_killed_at_any_moment_is_made_whole_by_the_next(repository, empty_
     began, tally, bad = time.monotonic(), Tally(Counter()), {}
     root, recorded = tmp_path / "cvae", tmp_path / "recorded"  # one place for all: MLflow's store holds absolute paths
 
-    first = repository.copy(root)
+    undisturbed = repository.copy(tmp_path / "undisturbed")
+    undisturbed.set(epochs=150)
+    write_checkpoints_after_every_epoch(undisturbed)
+    undisturbed.dvc("repro")
+    first = undisturbed.copy(root)
     forget(first)
     usual = measured(first)
-    assert differences(first, repository) == [], "the run that nobody disturbed"
+    assert differences(first, undisturbed) == [], "the run that nobody disturbed"
     for name in ("mlflow.db", "mlartifacts"):
         copy(root / name, recorded / name)
 
     for number in range(TRIALS + FIRST_RUNS):
         chance = random.Random(f"{SEED} {number}")
         shutil.rmtree(root)
-        hurt = repository.copy(root)
+        hurt = undisturbed.copy(root)
         if number < TRIALS:
             stage = chance.choice(STAGES)
             spoil(hurt, stage)
@@ -82,7 +86,7 @@ def test_repro_killed_at_any_moment_is_made_whole_by_the_next(repository, empty_
         trial_name = f"trial {number} of seed {SEED}, store {store}: {'; '.join(map(str, kills))}"
         try:
             trial(hurt, kills, usual, tally)
-            found = differences(hurt, repository)
+            found = differences(hurt, undisturbed)
         except (AssertionError, subprocess.TimeoutExpired) as error:
             found = [str(error)]
         if found:
@@ -92,7 +96,7 @@ def test_repro_killed_at_any_moment_is_made_whole_by_the_next(repository, empty_
     with capsys.disabled():
         print(f"\n{tally}\n{len(bad)} trials with differences, {time.monotonic() - began:.0f} s")
     assert bad == {}
-    assert tally.kills.total() >= 60 or TRIALS < 36
+    assert TRIALS < 36 or (tally.kills.total() >= 60 and tally.resumed)
 
 
 def copy(source: Path, target: Path) -> None:

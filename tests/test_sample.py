@@ -313,7 +313,8 @@ MISTAKES = {
     "--styles --digit 3": "--digit is no option of --styles; those with it: samples, --grid",
     "--grid --seed 3": "--seed is no option of --grid; those with it: samples, --styles",
     "--range 1": "--range is no option of samples; those with it: --grid",
-    "--grid --range nan": "argument --range: 'nan' is not a number above 0, up to 100",
+    "--grid --range nan": "argument --range: 'nan' is not a number from 0.001 to 100",
+    "--grid --range 1e-300": "argument --range: '1e-300' is not a number from 0.001 to 100",
     "--run abc --model x": "argument --model: not allowed with argument --run",
     "--dig 3": "unrecognized arguments: --dig 3",
     "--out data": "--out data: is a folder; name a file in it",
@@ -382,7 +383,7 @@ def test_the_pipelines_model_if_damaged_is_told_how_it_is_made_anew(folder, tmp_
         (["--interpolate", "3", "8", "--data", "nowhere"], "--data nowhere: no such folder"),
         (["--interpolate", "3", "8", "--data", "2"], r"2/train-images-idx3-ubyte.gz: missing"),
         (["--grid", "--data", "data/raw"], "--data: a grid over the latents of a model of 2 needs no images"),
-        (["--out", "/proc/picture.png"], "--out /proc/picture.png: cannot be written"),
+        (["--out", "/proc/picture.png"], "/proc/picture.png: No such file or directory; "),
         (["--out", f"{'a' * 300}.png"], r"--out a+\.png: cannot be written \(File name too long\)"),
     ],
 )

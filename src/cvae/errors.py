@@ -22,6 +22,7 @@ def shown(text: str) -> str:
     """
     text = re.sub(r"://\S*@", "://", text)
     text = re.sub(r"\?[^\s?=]+=[^\s'\")]*", "?…", text)
+    text = re.sub(r"\b(Basic|Bearer) [\w.~+/-]+=*", r"\1 …", text)  # a header, in what a server quotes of a request
     text = re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "", text)
     home = os.path.expanduser("~")
     for folder in {home, os.path.realpath(home)} - {os.sep}:

@@ -67,4 +67,4 @@ def memory_shortage(error: Exception) -> str | None:
 def _readable(size: str) -> str:
     """A size as libraries give it, `2.50 GiB`, or in bytes."""
     number, unit = re.fullmatch(r"([\d.,]+) ?(\w+)", size).groups()
-    return f"{int(number.replace(',', '')) / 2**30:.3g} GiB" if unit == "bytes" else f"{number} {unit}"
+    return f"{max(1, int(number.replace(',', '')) >> 20):,} MiB" if unit == "bytes" else f"{number} {unit}"

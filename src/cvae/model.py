@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from cvae.datasets import LABELS, PIXELS
 from cvae.errors import UserError, one_line
+from cvae.faults import memory_shortage
 from cvae.outputs import write_whole
 
 ACTIVATIONS = {  # of the encoder's hidden layers, and of the decoder's
@@ -142,8 +143,8 @@ class CVAE(nn.Module):
         folder = Path(folder)
         weights = {name: weight.detach().cpu().contiguous() for name, weight in self.state_dict().items()}
         content, configuration = save(weights), self.configuration()
-        configuration["sha256"] = _checksum(configuration, content)
-        described = json.dumps(configuration, indent=2) + "\n"
+        checksum = {"sha256": _checksum(configuration, content)}  # first: a file cut short does not lose it alone
+        described = json.dumps(checksum | configuration, indent=2) + "\n"
         write_whole({folder / "model.safetensors": content, folder / "config.json": described.encode()})
 
     @classmethod
@@ -223,6 +224,8 @@ def _read_weights(content: bytes, expected: dict[str, Tensor]) -> dict[str, Tens
     try:
         weights = load(content)
     except (SafetensorError, TypeError, KeyError, RuntimeError) as error:
+        if memory_shortage(error):
+            raise
         raise ValueError(f"model.safetensors: {error}") from None
     for name in dict.fromkeys((*expected, *weights)):
         wanted, found = (

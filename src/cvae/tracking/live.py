@@ -9,6 +9,7 @@ import time
 from contextlib import contextmanager, suppress
 from types import TracebackType
 
+from cvae.errors import shown
 from cvae.tracking import keys
 from cvae.tracking.store import (
     TRAINING_KEY,
@@ -64,7 +65,7 @@ class LiveRun:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         if kind is not None:
             self._status = "KILLED" if issubclass(kind, KeyboardInterrupt) else "FAILED"
-            self._last_tags = {"error": str(error).splitlines()[0][:500]} if str(error) else {}
+            self._last_tags = {"error": shown(str(error)).splitlines()[0][:500]} if str(error) else {}
         self._rows.put(None)
         patience = SERVER_PATIENCE if self._location.is_server else PATIENCE
         before = signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun sends it when another process fails too

@@ -31,7 +31,10 @@ def main() -> None:
     if location.is_server:
         return
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # nothing here uses jobs; they are chatty
-    server.become("ui", "--backend-store-uri", location.uri, port=port)
+    os.environ["MLFLOW_BACKEND_STORE_URI"] = (
+        location.uri
+    )  # among the arguments, every user of the machine could read it
+    server.become("ui", port=port)
 
 
 if __name__ == "__main__":
