@@ -15,13 +15,14 @@ def rows() -> list[str]:
     return [line for line in text.splitlines() if line.startswith("| ") and not line.startswith(("| fault", "| ---"))]
 
 
-def tests_of(module: Path) -> dict[str, bool]:
-    """The tests of a module, each with whether it is a long one."""
-    functions = [node for node in ast.parse(module.read_text()).body if isinstance(node, ast.FunctionDef)]
+def named_in(module: Path) -> dict[str, bool]:
+    """The tests of a module, each with whether all of it is long: by a mark of its own, or of the module."""
+    statements = ast.parse(module.read_text()).body
+    is_long = any(ast.unparse(each) == "pytestmark = pytest.mark.long" for each in statements)
     return {
-        each.name: any("mark.long" in ast.unparse(decorator) for decorator in each.decorator_list)
-        for each in functions
-        if each.name.startswith("test_")
+        each.name: is_long or any(ast.unparse(mark) == "pytest.mark.long" for mark in each.decorator_list)
+        for each in statements
+        if isinstance(each, ast.FunctionDef) and each.name.startswith("test_")
     }
 
 
@@ -31,12 +32,12 @@ def test_a_row_names_tests_that_are_there(row):
     assert named, "a row names its tests as `test_module.py::test_name`"
     assert len(row.strip("| ").split(" | ")) == 4
     for module, name, long in named:
-        assert tests_of(TESTS / module).get(name) is bool(long), f"{module}::{name}{long}"
+        assert named_in(TESTS / module).get(name) is bool(long), f"{module}::{name}{long}"
 
 
-def test_every_long_test_is_in_the_table_or_beside_it():
+def test_every_long_test_is_in_the_table():
     """A long test runs only when somebody asks for it, so that it is easily forgotten."""
     text = (TESTS / "README.md").read_text()
     for module in sorted(TESTS.glob("test_*.py")):
-        for name, is_long in tests_of(module).items():
+        for name, is_long in named_in(module).items():
             assert not is_long or f"{module.name}::{name}` (long)" in text
