@@ -8,7 +8,7 @@ READY := $(VENV)/.ready-$(shell cat requirements.txt constraints.txt | cksum | c
 # Stages call `python`, which the shell looks up on PATH, so the environment's folder comes first.
 ENV := export PATH="$$(cd "$(VENV)" && pwd)/bin:$$PATH"
 
-.PHONY: help setup run test test-long ui serve plots compare page constraints
+.PHONY: help setup run test test-long audit ui serve plots compare page constraints
 
 help:  ## List the targets.
 	@echo "Usage: make TARGET [VENV=folder] [PORT=number] [ARGS=...]"
@@ -42,10 +42,16 @@ run: $(READY)  ## Run the pipeline; where its data cannot be had, run it on scik
 	fi
 
 test: $(READY)  ## Check the style and run the tests.
-	@$(ENV); set -ex; ruff check .; ruff format --check .; python -m pytest
+	@$(ENV); set -ex; ruff check .; ruff format --check .; \
+	  python -m pytest -n logical --maxprocesses 4 --dist loadscope $(ARGS)
 
 test-long: $(READY)  ## Run the long forms of the tests: kills, fuzzing, speed beside faults; about an hour.
 	@$(ENV); set -ex; python -m pytest -m long $(ARGS)
+
+audit: $(READY)  ## Look all dependencies up among the known vulnerabilities; this needs the network.
+	@$(ENV); set -ex; python -m pip check; python -m venv .venv-audit; trap 'rm -rf .venv-audit' EXIT; \
+	  .venv-audit/bin/pip install -q pip-audit; \
+	  .venv-audit/bin/pip-audit -r constraints.txt --no-deps --disable-pip --strict --progress-spinner off
 
 ui: $(READY)  ## Start the MLflow UI on 127.0.0.1 and print the link of the charts.
 	@$(ENV); PYTHONPATH=src exec python -m cvae.tracking.ui --port $(or $(PORT),5000)

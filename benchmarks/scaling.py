@@ -24,7 +24,7 @@ from cvae.datasets import LABELS, PIXELS, Split
 from cvae.devices import describe, products_in
 from cvae.model import CVAE
 from cvae.seeding import generator
-from cvae.training import train
+from cvae.training import Training
 from cvae.weights import WeightVector
 
 DEFAULT = {"batch_size": 128, "hidden_dims": 256, "latent_dims": 2, "images": 60_000}
@@ -69,7 +69,7 @@ def step_time(device: torch.device, options: argparse.Namespace, settings: dict[
     images = numbers.randint(0, 256, (count, PIXELS), np.uint8)
     data = Split(images, numbers.randint(0, LABELS, count).astype(np.uint8))
     model = CVAE(settings["latent_dims"], settings["hidden_dims"]).initialise(generator(0, "weights")).to(device)
-    rows = train(
+    training = Training(
         model,
         data,
         Split(data.images[:1], data.labels[:1]),
@@ -80,6 +80,7 @@ def step_time(device: torch.device, options: argparse.Namespace, settings: dict[
         seed=0,
         precision=options.precision,
     )
+    rows = iter(training)
     next(rows)
     epochs, started = [], time.perf_counter()
     while sum(epochs) < options.seconds or len(epochs) < 2:

@@ -4,11 +4,11 @@
 
 torch and torchvision are all that it needs, and scikit-learn for digits. The article's way is written anew from its
 description: torchvision's MNIST through a DataLoader, image by image; labels as one-hot vectors; autograd; torch's
-default Adam; `.item()` at each step. The project's way is `cvae.training.train`, as the pipeline runs it, with figures
-of the 10,000 test images after every epoch; and, because the article has none, with those of one image. All have the
-same initial weights, shuffles and noise, so that their losses can be compared. Each repeat of each is a process of its
-own; its first epoch, on CUDA its second too, is a warm-up that counts in the loss and in no time. `--whole` also runs
-the project's 100 epochs, once. benchmarks/README.md has results.
+default Adam; `.item()` at each step. The project's way is `cvae.training.Training`, as the pipeline runs it, with
+figures of the 10,000 test images after every epoch; and, because the article has none, with those of one image. All
+have the same initial weights, shuffles and noise, so that their losses can be compared. Each repeat of each is a
+process of its own; its first epoch, on CUDA its second too, is a warm-up that counts in the loss and in no time.
+`--whole` also runs the project's 100 epochs, once. benchmarks/README.md has results.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from cvae import datasets
 from cvae.devices import describe, open_device
 from cvae.model import CVAE
 from cvae.seeding import generator
-from cvae.training import train
+from cvae.training import Training
 
 ARTICLE, OURS, UNTESTED = "article's way", "this project", "  without test figures"
 WHOLE = 100  # epochs of the article and of the default run
@@ -180,7 +180,7 @@ def ours(way: str, options: argparse.Namespace, epochs: int) -> Measurement:
     model = CVAE().initialise(generator(options.seed, "weights")).to(device)
     settings = {"batch_size": 128, "learning_rate": 1e-3, "beta": 1.0, "precision": options.precision}
     rows = []
-    for row in train(model, train_split, test_split, epochs=epochs, seed=options.seed, **settings):
+    for row in Training(model, train_split, test_split, epochs=epochs, seed=options.seed, **settings):
         rows.append(row)
         times.append(time.perf_counter())
     return Measurement(way, seconds(times), rows[-1]["article_loss"], describe(device))

@@ -9,9 +9,11 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 
 WORKSPACE = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(WORKSPACE / "src"))
+import cvae  # noqa: E402  from here on, Ctrl-C ends a stage quietly
 
 MEMORY = {  # the parameters that a stage's need of memory grows with, what weighs most first
     "train": ("hidden_dims", "batch_size", "latent_dims"),
@@ -55,5 +57,5 @@ def _smaller(stage: str) -> str:
     return f"; in params.yaml, lower {' or '.join(present)}" if present else ""
 
 
-def _interrupt(*_) -> None:
-    raise KeyboardInterrupt("ended by SIGTERM")
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    cvae.interrupt(number, frame, "ended by SIGTERM")

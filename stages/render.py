@@ -18,8 +18,8 @@ def main() -> None:
     _, test = datasets.load("data/raw")
     if params.binarize != "none":
         test = binarised(test, "test")
-    mu, labels = read_latents("data/latents.parquet", "train", "mu")
-    z, _ = read_latents("data/latents.parquet", "train", "z")
+    mu, labels = read_latents("data/latents.parquet", "train", "mu", model.latent_dims)
+    z, _ = read_latents("data/latents.parquet", "train", "z", model.latent_dims)
 
     views = rendering.label_views(model, params.dataset, labels, mu, z, params.grid_size, params.grid_range)
     rendering.render_labels(views, params.dataset, "plots")
@@ -29,8 +29,8 @@ def main() -> None:
     likelihood = f"{model.likelihood} likelihood of {pixels} pixels"
     rendering.render_training("plots/training.csv", params.dataset, likelihood, "plots/training.png")
 
-    mu, labels = read_latents("data/latents.parquet", "test", "mu")
-    z, _ = read_latents("data/latents.parquet", "test", "z")
+    mu, labels = read_latents("data/latents.parquet", "test", "mu", model.latent_dims)
+    z, _ = read_latents("data/latents.parquet", "test", "z", model.latent_dims)
     rendering.write_scatter(labels, mu, z, "plots/latents.csv")
 
 

@@ -22,13 +22,15 @@ def main() -> None:
 
     from cvae import datasets
     from cvae.binarisation import binarised
+    from cvae.checkpoint import Checkpoint, Progress, training_key
     from cvae.devices import describe, open_device
     from cvae.history import rounded, show_progress, write_history
     from cvae.model import CVAE
     from cvae.processes import joined
     from cvae.seeding import generator
     from cvae.tracking.live import LiveRun
-    from cvae.training import train
+    from cvae.tracking.store import CHECKPOINT
+    from cvae.training import Training
 
     device = open_device(params.device, params.threads, params.precision)
     train_split, test_split = datasets.load("data/raw")
@@ -39,7 +41,7 @@ def main() -> None:
     model = CVAE(params.latent_dims, params.hidden_dims, params.likelihood, params.prior_std, params.activation)
     model.initialise(generator(params.seed, "weights")).to(device)
     with joined(device) as processes:
-        rows = train(
+        training = Training(
             model,
             train_split,
             test_split,
@@ -55,7 +57,8 @@ def main() -> None:
         )
         if processes.rank:  # the first one writes, logs and says what went wrong; the others only train with it
             try:
-                for _ in rows:
+                training.resume({})
+                for _ in training:
                     pass
             except UserError:
                 time.sleep(PATIENCE)
@@ -64,12 +67,22 @@ def main() -> None:
 
         name = describe(device, processes.count)
         print(f"Training on {name}: {params.epochs} epochs of {len(train_split):,} images", flush=True)
-        with LiveRun(params.model_dump(), {"device": name, "torch.version": torch.__version__}) as live:
-            history = []
-            started = time.perf_counter()
-            for row in show_progress(map(rounded, rows), params.epochs):
+        checkpoint = Checkpoint(training_key(params.model_dump(), name))
+        before = checkpoint.load(training.state())
+        training.resume(before.state)
+        history, started = list(before.rows), time.perf_counter() - before.seconds
+        if history:
+            print(f"Going on after epoch {len(history)}, from {checkpoint.shown}", flush=True)
+        tags = {"device": name, "torch.version": torch.__version__, CHECKPOINT: checkpoint.key}
+        with checkpoint, LiveRun(params.model_dump(), tags) as live:
+            for row in history:
+                live.log(row)
+            for row in show_progress(map(rounded, training), params.epochs, len(history)):
                 history.append(row)
                 live.log(row)
+                seconds = time.perf_counter() - started
+                if checkpoint.is_due():
+                    checkpoint.write(Progress(training.state(), history, seconds))
                 # `dvc queue stop --kill` leaves the stage running, in a folder that it deletes.
                 if dvc and has_ended(dvc):
                     raise KeyboardInterrupt("DVC was killed, so nobody would take up the results")

@@ -17,6 +17,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # before anything imports MLflow
 
@@ -110,8 +111,9 @@ class Repository:
         return done
 
     def dvc(self, *arguments: str) -> str:
-        """Run DVC; returns what it and its stages wrote to stdout."""
-        return self.run(sys.executable, "-m", "dvc", *arguments).stdout
+        """Run DVC; returns what it and its stages wrote to stdout. Tests that run at once take turns."""
+        with FileLock(self.root.with_name("dvc.lock")):
+            return self.run(sys.executable, "-m", "dvc", *arguments).stdout
 
     def git(self, *arguments: str) -> str:
         return self.run("git", *arguments).stdout
@@ -153,6 +155,14 @@ class Repository:
         return self.client.search_runs([experiment.experiment_id], order_by=["attributes.start_time"])
 
 
+def write_checkpoints_after_every_epoch(repository: Repository) -> None:
+    """Let a training of a second be gone on with too: checkpoints may take as long as they like."""
+    source = repository.root / "src/cvae/checkpoint.py"
+    text, found = re.subn(r"^SHARE = .*$", "SHARE = 1e9", source.read_text(), flags=re.MULTILINE)
+    assert found == 1
+    source.write_text(text)
+
+
 @contextmanager
 def started(repository: Repository, *arguments: str, **variables: str):
     """DVC in a process group of its own, killed at the end if it still runs; it prints to .dvc/tmp/printed.log."""
@@ -171,10 +181,28 @@ def started(repository: Repository, *arguments: str, **variables: str):
             kill_group(process)
 
 
+def made_once(tmp_path_factory, name: str, make: Callable[[Path], None]) -> Path:
+    """The folder `name`, which `make` fills; of pytest-xdist's workers the first makes it, and the others wait."""
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent
+    folder, done = base / name, base / f"{name}.made"
+    with FileLock(base / f"{name}.lock"):
+        if not done.exists():
+            folder.mkdir()
+            make(folder)
+            done.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def repository(tmp_path_factory) -> Repository:
     """The project as it stands, edited files too, after one `dvc repro` and a commit; not to be changed."""
-    repository = Repository(tmp_path_factory.mktemp("project") / "cvae")
+    return Repository(made_once(tmp_path_factory, "project", make_repository) / "cvae")
+
+
+def make_repository(folder: Path) -> None:
+    repository = Repository(folder / "cvae")
     names = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard"], cwd=PROJECT, capture_output=True, text=True, check=True
     ).stdout.splitlines()
@@ -190,7 +218,6 @@ def repository(tmp_path_factory) -> Repository:
     repository.dvc("repro")
     repository.git("add", "--all")
     repository.git("commit", "--quiet", "--message", "Run on digits")
-    return repository
 
 
 @pytest.fixture(scope="session")
@@ -206,25 +233,30 @@ def digits(tmp_path_factory):
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory) -> Path:
     """A database with MLflow's tables and nothing in them: making one takes seconds, copying it does not."""
-    from mlflow import MlflowClient
 
-    path = tmp_path_factory.mktemp("database") / "mlflow.db"
-    MlflowClient(f"sqlite:///{path}").search_experiments()
-    return path
+    def make(folder: Path) -> None:
+        from mlflow import MlflowClient
+
+        MlflowClient(f"sqlite:///{folder}/mlflow.db").search_experiments()
+
+    return made_once(tmp_path_factory, "database", make) / "mlflow.db"
 
 
 @pytest.fixture(scope="session")
 def compared(repository, empty_database, tmp_path_factory) -> Repository:
     """A clone with two runs: its own, from DVC's cache, and experiment `wide`, of four latents; not to be changed."""
-    compared = repository.copy(tmp_path_factory.mktemp("compared") / "cvae")
-    (compared.root / "mlflow.db").write_bytes(empty_database.read_bytes())
-    compared.dvc("repro")
-    receipt = (compared.root / "data/tracked.json").read_bytes()
-    output = compared.dvc("exp", "run", "--name", "wide", "--set-param", "latent_dims=4")
-    (compared.root / "experiment.log").write_text(output)
-    compared.restore()
-    (compared.root / "data/tracked.json").write_bytes(receipt)
-    return compared
+
+    def make(folder: Path) -> None:
+        compared = repository.copy(folder / "cvae")
+        (compared.root / "mlflow.db").write_bytes(empty_database.read_bytes())
+        compared.dvc("repro")
+        receipt = (compared.root / "data/tracked.json").read_bytes()
+        output = compared.dvc("exp", "run", "--name", "wide", "--set-param", "latent_dims=4")
+        (compared.root / "experiment.log").write_text(output)
+        compared.restore()
+        (compared.root / "data/tracked.json").write_bytes(receipt)
+
+    return Repository(made_once(tmp_path_factory, "compared", make) / "cvae")
 
 
 @pytest.fixture(scope="session")

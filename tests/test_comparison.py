@@ -757,7 +757,7 @@ def test_a_workspace_edited_since_its_figures_is_left_out_and_torch_and_mlflow_a
         output = repository.run(*command, PYTHONPATH="src").stdout
     finally:
         repository.git("checkout", "params.yaml")
-    assert "Left out, edited since the figures were measured: workspace." in output
+    assert "Left out, edited or damaged since the figures were measured: workspace." in output
     assert [line.split()[0] for line in output.splitlines() if line.startswith(("one", "three"))] == [
         "one",
         "three",
@@ -774,5 +774,5 @@ def test_a_commit_edited_since_its_figures_is_left_out(swept):
     finally:
         repository.git("reset", "--quiet", "--hard", "HEAD~1")
     branch = repository.git("branch", "--show-current").strip()
-    assert f"Left out, edited since the figures were measured: {branch}." in output
+    assert f"Left out, edited or damaged since the figures were measured: {branch}." in output
     assert not [line for line in output.splitlines() if line.split()[1:2] == ["7"]]

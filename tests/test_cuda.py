@@ -9,7 +9,7 @@ from cvae.devices import open_device
 from cvae.faults import memory_shortage
 from cvae.model import CVAE
 from cvae.seeding import generator
-from cvae.training import train
+from cvae.training import Training
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 
@@ -21,7 +21,7 @@ def fit(
     settings = {"epochs": 6, "batch_size": 128, "learning_rate": 1e-3, "beta": 1.0, "seed": 0} | settings
     opened = open_device(device, threads=1, precision=settings.get("precision", "float32"))
     model = CVAE(hidden_dims=hidden_dims, likelihood=likelihood).initialise(generator(0, "weights")).to(opened)
-    rows = list(train(model, *digits, **settings))
+    rows = list(Training(model, *digits, **settings))
     return torch.cat([weight.detach().cpu().flatten() for weight in model.parameters()]), rows
 
 

@@ -157,7 +157,7 @@ def test_a_data_set_that_does_not_fit_together_is_refused(folder, name, values, 
     write_idx(folder / name, values.astype(np.uint8))
     with pytest.raises(UserError, match=r"^[^\n]*$") as raised:
         load(folder)
-    assert str(raised.value).endswith(told)
+    assert str(raised.value).endswith(f"{told}; `dvc repro -sf download` brings it back")
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -1,3 +1,6 @@
+import base64
+import contextlib
+import datetime
 import gzip
 import hashlib
 import http.server
@@ -6,6 +9,7 @@ import random
 import re
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -38,6 +42,14 @@ class Server(http.server.ThreadingHTTPServer):
         self.stopped = threading.Event()
         self.listed = None  # a folder to look into half way through each body
         self.listings = []
+        self.location = ""  # where /redirects/ leads
+        self.authorised = {}  # user names and passwords, by the path that they came with
+
+    def endless(self, file) -> None:
+        """Write 512 MiB, unless nobody reads them."""
+        with contextlib.suppress(OSError):
+            for _ in range(2**13):
+                file.write(bytes(2**16))
 
     def url(self, way: str) -> str:
         return f"http://127.0.0.1:{self.server_port}/{way}"
@@ -46,11 +58,14 @@ class Server(http.server.ThreadingHTTPServer):
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.server.asked.append(self.path)
-        _, way, name = self.path.split("/")
+        self.server.authorised[self.path] = self.headers["Authorization"]
+        *_, way, name = self.path.partition("?")[0].split("/")  # of a whole address, where it is asked as a proxy
         body = CONTENT[name]
         match way:
-            case "403" | "404" | "500":
+            case "403" | "404" | "407" | "500" | "511":
                 self.send_error(int(way))
+            case "writes-to-the-terminal":
+                self.send_error(404, "\x1b[2J\x1b]0;owned\x07" + "!" * 10_000)
             case "good":
                 self.answer(body[:50], len(body))
                 if self.server.listed:
@@ -64,6 +79,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 self.send_response(302)
                 self.send_header("Location", self.path)
                 self.end_headers()
+            case "redirects" | "redirects-endlessly":
+                self.send_response(302)
+                self.send_header("Location", self.server.location)
+                self.end_headers()
+                if way == "redirects-endlessly":
+                    self.server.endless(self.wfile)
             case "hangs-up":
                 self.close_connection = True
             case "silent":
@@ -87,10 +108,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
                     self.server.stopped.wait(0.02)
                     self.wfile.write(b".")
                     self.wfile.flush()
-            case "is-too-large":
+            case "is-endless":
                 self.answer(b"", None)
-                for _ in range(100):
-                    self.wfile.write(bytes(2**16))
+                self.server.endless(self.wfile)
+            case "says-less":
+                self.answer(body, 50)
+            case "encodes-again":
+                self.answer(gzip.compress(body), None, ("Content-Encoding", "gzip"))
             case "slow":
                 self.answer(b"", len(body))
                 for start in range(0, len(body), 80):
@@ -118,19 +142,76 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
         self.wfile.flush()
 
+    def do_CONNECT(self):
+        self.server.asked.append(self.path)
+        self.send_error(407)
+
     def log_message(self, *_):
         pass
 
 
-@pytest.fixture
-def server():
-    with Server() as server:
+@contextlib.contextmanager
+def serving(server: Server):
+    with server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield server
         server.stopped.set()
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def server():
+    with serving(Server()) as server:
+        yield server
+
+
+@pytest.fixture
+def other():
+    """Another server, whose host has another name."""
+    with serving(Server()) as other:
+        other.url = lambda way: f"http://localhost:{other.server_port}/{way}"
+        yield other
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory) -> Path:
+    """A key and the certificate of this machine that it signed itself."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    path = tmp_path_factory.mktemp("tls") / "certificate.pem"
+    path.write_bytes(
+        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        + certificate.public_bytes(pem)
+    )
+    return path
+
+
+@pytest.fixture
+def secure(certificate):
+    """A server that speaks HTTPS, with that certificate."""
+    server = Server()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    server.url = lambda way: f"https://localhost:{server.server_port}/{way}"
+    with serving(server):
+        yield server
 
 
 @pytest.fixture
@@ -144,8 +225,9 @@ def closed():
 @pytest.fixture(autouse=True)
 def surroundings(monkeypatch):
     """No proxy, and an MNIST that is small and listed at no mirror."""
-    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "MNIST_MIRROR"):
-        monkeypatch.delenv(name, raising=False)
+    for name in os.environ:
+        if name.lower().endswith("_proxy") or name in ("MNIST_MIRROR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+            monkeypatch.delenv(name)
     listed(monkeypatch)
     resources = [(name, hashlib.md5(content).hexdigest()) for name, content in CONTENT.items()]
     monkeypatch.setattr(MNIST, "resources", resources)
@@ -169,17 +251,22 @@ FAILURES = {
     "403": "HTTP 403 Forbidden",
     "404": "HTTP 404 Not Found",
     "500": "HTTP 500 Internal Server Error",
+    "511": "HTTP 511 Network Authentication Required",
+    "writes-to-the-terminal": f"HTTP 404 [2J]0;owned{'!' * 178}",
     "hangs-up": "Remote end closed connection without response",
     "silent": "stalled: nothing came for 0.4 s",
     "stalls": "stalled: nothing came for 0.4 s",
     "truncates": "cut short after 50 bytes",
     "truncates-unannounced": f"wrong checksum for {FILES[0]} (50 bytes)",
     "corrupts": f"wrong checksum for {FILES[0]} ({len(CONTENT[FILES[0]])} bytes)",
-    "sends-a-page": f"wrong checksum for {FILES[0]} ({len(PAGE)} bytes): a web page came instead",
+    "sends-a-page": f"wrong checksum for {FILES[0]} ({len(PAGE)} bytes): "
+    "a web page came instead; this network may want a login, in a browser",
     "sends-nothing": f"wrong checksum for {FILES[0]} (0 bytes)",
     "trickles": "too slow: ",
-    "is-too-large": "larger than 1,000,000 bytes",
-    "round-and-round": "Exceeded 30 redirects.",
+    "is-endless": "larger than 1,000,000 bytes",
+    "says-less": f"wrong checksum for {FILES[0]} (50 bytes)",
+    "encodes-again": f"wrong checksum for {FILES[0]} (",
+    "round-and-round": "more than 10 redirects",
 }
 
 
@@ -197,6 +284,147 @@ def test_a_source_that_fails_is_told_and_the_next_one_is_asked(way, server, tmp_
 
     listed(monkeypatch, server.url("good"))
     download("mnist", tmp_path, bad)
+    assert contents(tmp_path) == CONTENT
+
+
+# Redirects, HTTPS and proxies
+
+
+def basic(user: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+def test_a_redirect_is_followed_to_another_host_which_does_not_get_the_password(server, other, tmp_path):
+    server.location = other.url("good") + f"/{FILES[0]}"
+    mirror = server.url("redirects").replace("//", "//someone:pa%24s@")
+    fetch(mirror, tmp_path / FILES[0], hashlib.md5(CONTENT[FILES[0]]).hexdigest())
+    assert server.authorised == {f"/redirects/{FILES[0]}": basic("someone", "pa$s")}
+    assert other.authorised == {f"/good/{FILES[0]}": None}
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_redirect_on_the_same_host_keeps_the_password(server, tmp_path, whole):
+    server.location = f"{server.url('good') if whole else '/good'}/{FILES[0]}"
+    mirror = server.url("redirects").replace("//", "//someone:pa%24s@")
+    fetch(mirror, tmp_path / FILES[0], hashlib.md5(CONTENT[FILES[0]]).hexdigest())
+    assert server.authorised[f"/good/{FILES[0]}"] == basic("someone", "pa$s")
+
+
+@pytest.mark.parametrize(
+    ("location", "told"),
+    [
+        ("file:///etc/passwd", "redirects to file:///etc/passwd: refused, for that is not HTTP"),
+        ("ftp://u:secret@host/x?token=secret", "redirects to ftp://host/x?…: refused, for that is not HTTP"),
+        ("http://u:secret@[nowhere/x", "redirects to http://[nowhere/x, which is not an address"),
+        ("http://nowhere:port/x", "redirects to http://nowhere:port/x, which is not an address"),
+    ],
+)
+def test_a_redirect_to_what_is_no_web_address_is_refused(server, tmp_path, location, told):
+    server.location = location
+    assert failure(tmp_path, server.url("redirects"))[1] == f"  {server.url('redirects')}: {told}"
+    assert contents(tmp_path) == {}
+
+
+def test_the_body_of_a_redirect_is_not_read(server, other, tmp_path):
+    server.location = other.url("good") + f"/{FILES[0]}"
+    started = time.monotonic()
+    fetch(server.url("redirects-endlessly"), tmp_path / FILES[0], hashlib.md5(CONTENT[FILES[0]]).hexdigest())
+    assert time.monotonic() - started < 2
+
+
+def test_a_certificate_that_nobody_vouches_for_is_refused(secure, certificate, tmp_path, monkeypatch):
+    (told,) = [line for line in failure(tmp_path, secure.url("good")) if line.startswith(f"  {secure.url('good')}: ")]
+    assert "certificate verify failed: self-signed certificate" in told
+    assert secure.asked == []
+
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))  # now somebody does
+    download("mnist", tmp_path, secure.url("good"))
+    assert contents(tmp_path) == CONTENT
+
+
+def test_a_redirect_from_https_to_http_is_refused(secure, server, certificate, tmp_path, monkeypatch):
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    secure.location = f"{server.url('good')}/{FILES[0]}"
+    told = failure(tmp_path, secure.url("redirects"))[1]
+    assert told.endswith(f": redirects to {secure.location}: refused, for that is not HTTPS")
+    assert server.asked == []
+
+    server.location = f"{secure.url('good')}/{FILES[0]}"  # the other way round is common, and welcome
+    fetch(server.url("redirects"), tmp_path / FILES[0], hashlib.md5(CONTENT[FILES[0]]).hexdigest())
+
+
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"])
+def test_a_proxy_of_the_environment_is_asked_unless_no_proxy_names_the_host(
+    server, other, tmp_path, monkeypatch, variable
+):
+    monkeypatch.setenv(variable, server.url(""))
+    download("mnist", tmp_path / "through", "http://mirror.invalid/good")
+    assert contents(tmp_path / "through") == CONTENT
+    assert server.asked == [f"http://mirror.invalid/good/{name}" for name in FILES]
+
+    monkeypatch.setenv("NO_PROXY", "localhost")
+    download("mnist", tmp_path / "past", other.url("good"))
+    assert contents(tmp_path / "past") == CONTENT
+    assert len(server.asked) == len(FILES)
+
+
+@pytest.mark.parametrize(
+    ("variable", "mirror", "told"),
+    [
+        ("HTTP_PROXY", "http://mirror.invalid/407", "HTTP 407 Proxy Authentication Required"),
+        ("HTTPS_PROXY", "https://mirror.invalid/good", "Tunnel connection failed: 407 Proxy Authentication Required"),
+    ],
+)
+def test_a_proxy_that_wants_a_password_is_named_without_the_one_it_got(
+    server, tmp_path, monkeypatch, variable, mirror, told
+):
+    monkeypatch.setenv(variable, server.url("").replace("//", "//someone:secret@"))
+    assert failure(tmp_path, mirror)[1] == f"  {mirror}: {told} (through the proxy {server.url('')})"
+
+
+@pytest.mark.parametrize(
+    ("proxy", "told"),
+    [
+        ("http://someone:secret@127.0.0.1:1", "Connection refused (through the proxy http://127.0.0.1:1)"),
+        ("http://someone:sec/ret@127.0.0.1:1", "not an address (through the proxy http://127.0.0.1:1)"),
+        ("http://someone:secret@", "not an address (through the proxy http://)"),
+        ("someone:secret@127.0.0.1:1", "not an address (through the proxy http://127.0.0.1:1)"),
+        ("socks5://someone:secret@127.0.0.1:1", "Missing dependencies for SOCKS support. (through the proxy socks5://"),
+    ],
+)
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_that_is_down_or_none_is_named_without_its_password(tmp_path, monkeypatch, scheme, proxy, told):
+    monkeypatch.setenv(f"{scheme}_proxy", proxy)
+    mirror = f"{scheme}://mirror.invalid"
+    assert failure(tmp_path, mirror)[1].startswith(f"  {mirror}: {told}")
+    assert "sec" not in "".join(failure(tmp_path, mirror))
+
+
+@pytest.mark.parametrize(
+    ("mirror", "told"),
+    [
+        ("http://someone:secret@127.0.0.1:1/x", "http://127.0.0.1:1/x: Connection refused"),
+        ("http://someone:sec%2Fret@127.0.0.1:1/x", "http://127.0.0.1:1/x: Connection refused"),
+        ("http://someone:sec@ret@127.0.0.1:1/x", "http://127.0.0.1:1/x: Connection refused"),
+        ("http://secret@127.0.0.1:1/x", "http://127.0.0.1:1/x: Connection refused"),
+        ("http://127.0.0.1:1/x?token=secret&X-Amz-Signature=secret", "http://127.0.0.1:1/x?…: Connection refused"),
+        ("http://someone:sec/ret@127.0.0.1:1/x", "http://127.0.0.1:1/x: not an address; in a password, write / # ? @"),
+        ("http://someone:sec#ret@127.0.0.1:1/x", "http://127.0.0.1:1/x: not an address; in a password, write / # ? @"),
+        ("http://someone:sec?ret@127.0.0.1:1/x", "http://127.0.0.1:1/x: not an address; in a password, write / # ? @"),
+        ("http://someone:sec ret@127.0.0.1:1/x", "http://127.0.0.1:1/x: not an address; in a password, write / # ? @"),
+        ("ftp://someone:secret@host/x", "ftp://host/x: neither a folder nor an address with file://, http://"),
+    ],
+)
+def test_a_mirror_that_fails_is_named_without_its_secrets(mirror, told, tmp_path, monkeypatch, capsys):
+    printed = failure(tmp_path, mirror)
+    assert printed[1].startswith(f"  {told}")
+    assert not reachable("mnist", mirror)
+    assert not re.search("sec|ret|someone", "".join(printed) + capsys.readouterr().err)
+
+
+def test_the_query_of_a_mirror_goes_with_every_file(server, tmp_path):
+    download("mnist", tmp_path, server.url("good/?sig=a%2Bb"))
+    assert server.asked == [f"/good/{name}?sig=a%2Bb" for name in FILES]
     assert contents(tmp_path) == CONTENT
 
 
@@ -336,7 +564,7 @@ def test_a_mirror_that_is_no_folder_with_the_files_is_told(at_hand, tmp_path):
     assert told(f"file://{tmp_path}/absent") == f"no {FILES[0]} there"
     assert told(str(at_hand / FILES[1])) == "Not a directory"
     assert told("ftp://127.0.0.1/mnist") == "neither a folder nor an address with file://, http:// or https://"
-    assert told("http://") == f"Invalid URL 'http:/{FILES[0]}': No host supplied"
+    assert told("http://") == "not an address; in a password, write / # ? @ and a space as %2F %23 %3F %40 %20"
     (at_hand / FILES[0]).write_bytes(b"damaged")
     assert told(str(at_hand)) == f"wrong checksum for {FILES[0]} (7 bytes)"
     (at_hand / FILES[0]).unlink()
@@ -447,13 +675,14 @@ def stage(tmp_path, monkeypatch):
 def test_the_stage_ends_with_the_reasons_and_no_traceback_when_no_source_answers(stage, tmp_path):
     copy = tmp_path / "main/.dvc/tmp/exps/tmp1"
     copy.mkdir(parents=True)
-    done = stage(MNIST_MIRROR="my/mnist", folder=copy, PYTHONPATH=str(tmp_path))
+    done = stage(MNIST_MIRROR="my/mnist", folder=copy, PYTHONPATH=str(tmp_path), HOME=str(tmp_path))
     assert done.returncode == 1
     lines = done.stderr.splitlines()
     assert lines[0] == f"download: {FILES[0]} of mnist could be had from none of its sources:"
-    assert lines[1] == f"  {tmp_path}/main/my/mnist: no {FILES[0]} there"
+    assert lines[1] == f"  ~/main/my/mnist: no {FILES[0]} there"
     assert len(lines) == 2 + 2 + 2, "a line for each of torchvision's two mirrors, and the two ways out"
-    assert all(line.endswith(": Connection refused") for line in lines[2:4])
+    told = ": Connection refused (through the proxy http://127.0.0.1:1)"
+    assert all(line.endswith(told) for line in lines[2:4])
     assert contents(copy / "data" / "raw") == {}
 
 
@@ -465,7 +694,8 @@ def test_the_stage_makes_digits_where_there_is_no_network(stage, tmp_path):
 
 def test_the_stage_asked_whether_the_data_can_be_had_answers_by_its_exit_status(stage, tmp_path):
     assert stage("--check", dataset="digits").returncode == 0
-    done = stage("--check")
+    done = stage("--check", MNIST_MIRROR="http://someone:pa%24s@127.0.0.1:1/?token=hush")
     assert done.returncode == 3
-    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith("  http://127.0.0.1:1/?…: Connection refused")
+    assert not re.search("Traceback|someone|pa%24s|pa\\$s|hush", done.stdout + done.stderr)
     assert not (tmp_path / "data").exists()

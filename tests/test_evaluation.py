@@ -19,7 +19,7 @@ from cvae.latent_usage import active, aggregate_moments, posteriors, prior_dista
 from cvae.model import CVAE
 from cvae.sample_quality import mean_distance, nearest_labels, wilson_interval
 from cvae.seeding import generator
-from cvae.training import train
+from cvae.training import Training
 
 KEYS = [
     "loss",
@@ -46,7 +46,7 @@ def model(digits) -> CVAE:
     """Trained for long enough to know its labels."""
     device = open_device("cpu", threads=1)
     model = CVAE(hidden_dims=64).initialise(generator(0, "weights")).to(device)
-    for _ in train(model, *digits, epochs=40, batch_size=32, learning_rate=3e-3, beta=1.0, seed=0):
+    for _ in Training(model, *digits, epochs=40, batch_size=32, learning_rate=3e-3, beta=1.0, seed=0):
         pass
     return model.requires_grad_(False)
 

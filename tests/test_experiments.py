@@ -1,5 +1,6 @@
 """Every way that DVC runs an experiment, and what MLflow then holds: one whole run for one result, in one store."""
 
+import base64
 import csv
 import io
 import json
@@ -418,7 +419,11 @@ def served(repository, empty_database, tmp_path_factory):
     port = closed_port()
     uri = f"http://127.0.0.1:{port}"
     keeping = ("--artifacts-destination", str(folder / "kept"))  # as by default: artifacts go through the server
-    tracking = {"MLFLOW_TRACKING_URI": uri}
+    tracking = {
+        "MLFLOW_TRACKING_URI": uri.replace("//", "//someone:pa%24sword@"),  # which this server does not ask for
+        "MLFLOW_TRACKING_TOKEN": "a-token",
+        "HOME": str(clone.root.parent),
+    }
 
     code = clone.root / "src/cvae/training.py"
     waiting = "        yield row\n        while not __import__('os').path.exists('server-is-gone'):\n            pass\n"
@@ -433,8 +438,8 @@ def served(repository, empty_database, tmp_path_factory):
     left = backend.runs()
 
     with mlflow_server(folder, port, *keeping):
-        again = clone.run(*DVC, "repro", **tracking).stdout
-        yield clone, MlflowClient(uri), uri, printed, left, again
+        done = clone.run(*DVC, "repro", **tracking)
+        yield clone, MlflowClient(uri), uri, folder, printed, left, done.stdout + done.stderr
 
 
 def test_a_server_gone_in_mid_training_stops_track_and_not_training(served):
@@ -466,3 +471,18 @@ def test_pictures_and_model_come_back_through_the_server(served, tmp_path):
     files = mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=str(tmp_path), tracking_uri=uri)
     (weights,) = Path(files).rglob("model.safetensors")
     assert weights.read_bytes() == (clone.root / "data/model/model.safetensors").read_bytes()
+
+
+def test_what_is_printed_kept_and_sent_has_neither_the_servers_password_nor_the_home_folder(served):
+    clone, _, _, folder, printed, _, again = served
+    hidden = [b"someone:pa", b"pa%24sword", b"pa$sword", b"a-token", base64.b64encode(b"someone:pa$sword")]
+    files = [file for root in (clone.root, folder) for file in root.rglob("*") if file.is_file()]
+    files = [file for file in files if not file.is_relative_to(clone.root / "tests")]  # which hold them, as this does
+    assert {"mlflow.db", "printed.log", "MLmodel"} <= {file.name for file in files}
+    assert not [file for file in files if any(secret in file.read_bytes() for secret in hidden)]
+    assert not [secret for secret in hidden if secret in again.encode()]
+
+    home = str(clone.root.parent)
+    sent = [file for file in files if file.is_relative_to(folder) and file.name != "server.log"]
+    assert not [file for file in sent if home.encode() in file.read_bytes()]
+    assert home not in printed + again

@@ -32,8 +32,8 @@ def make_model(latent_dims: int) -> CVAE:
 def render_all(folder, splits, latent_dims: int, dataset: str = "digits", grid_size: int = 4) -> None:
     model = make_model(latent_dims)
     write_latents(embed_dataset(model, splits, seed=0), folder / "latents.parquet")
-    mu, labels = read_latents(folder / "latents.parquet", "train", "mu")
-    z, _ = read_latents(folder / "latents.parquet", "train", "z")
+    mu, labels = read_latents(folder / "latents.parquet", "train", "mu", latent_dims)
+    z, _ = read_latents(folder / "latents.parquet", "train", "z", latent_dims)
     views = rendering.label_views(model, dataset, labels, mu, z, grid_size, grid_range=2.0)
     rendering.render_labels(views, dataset, folder)
     rendering.render_reconstructions(model, splits["test"], dataset, folder / "reconstructions.png")
@@ -251,9 +251,9 @@ def test_latents_hold_every_image_and_what_the_encoder_says_of_it(tmp_path, spli
 def test_a_damaged_latent_file_is_told_in_one_line(tmp_path, splits):
     path = tmp_path / "latents.parquet"
     with pytest.raises(UserError, match="missing"):
-        read_latents(path, "train", "mu")
+        read_latents(path, "train", "mu", 2)
     write_latents(embed_dataset(make_model(2), splits, seed=0), path)
     path.write_bytes(path.read_bytes()[:-50])
     with pytest.raises(UserError, match="damaged") as caught:
-        read_latents(path, "train", "mu")
+        read_latents(path, "train", "mu", 2)
     assert "\n" not in str(caught.value)

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from cvae import bounds, latent_usage, objective, training
-from cvae.binarisation import redrawn_levels
+from cvae.binarisation import draw_levels, epochs_stream
 from cvae.devices import open_device, precisions, to_device
 from cvae.errors import UserError
 from cvae.model import CVAE
 from cvae.objective import article_loss, held_out_noise, held_out_sums, means
 from cvae.seeding import generator
-from cvae.training import train
+from cvae.training import Training
 
 SETTINGS = {"epochs": 3, "batch_size": 128, "learning_rate": 1e-3, "beta": 1.0, "seed": 0}
 
@@ -21,7 +21,7 @@ def fit(splits, model_settings=None, **settings) -> tuple[CVAE, list[dict]]:
     settings = SETTINGS | settings
     device = open_device("cpu", threads=1)
     model = CVAE(**(model_settings or {})).initialise(generator(settings["seed"], "weights")).to(device)
-    return model, list(train(model, *splits, **settings))
+    return model, list(Training(model, *splits, **settings))
 
 
 def measure(model: CVAE, split, beta: float = 1.0) -> dict[str, float]:
@@ -50,8 +50,8 @@ def test_training_equals_a_plain_loop_with_the_articles_loss(digits):
 
 
 def test_binary_images_are_drawn_anew_in_each_epoch(digits):
-    levels = redrawn_levels(digits[0].images.shape, 0)
-    drawn = [torch.tensor(digits[0].images > next(levels)).float() for _ in range(3)]
+    grey, stream = digits[0].images, epochs_stream(0)
+    drawn = [torch.tensor(grey > draw_levels(stream, grey.shape)).float() for _ in range(3)]
     assert not torch.equal(drawn[0], drawn[1])
     compare_with_plain_loop(digits, lambda _, epoch: drawn[epoch], redraw=True)
 

@@ -4,8 +4,6 @@ Salakhutdinov and Murray 2008, "On the quantitative analysis of deep belief netw
 Burda, Grosse and Salakhutdinov 2016, section 5, draw training images anew whenever they are used.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from cvae.datasets import Split
@@ -14,16 +12,15 @@ from cvae.seeding import frozen_stream
 
 def binarised(split: Split, name: str) -> Split:
     """The one fixed draw of the split called `name` ("train" or "test"): pixels 0 or 255, whatever a run's seed."""
-    levels = _levels(frozen_stream(0, f"binarisation/{name}"), split.images.shape)
+    levels = draw_levels(frozen_stream(0, f"binarisation/{name}"), split.images.shape)
     return Split(np.where(split.images > levels, 255, 0).astype(np.uint8), split.labels)
 
 
-def redrawn_levels(shape: tuple[int, ...], seed: int) -> Iterator[np.ndarray]:
-    """For each epoch, uint8 of `shape`: a pixel of that epoch is ink where its grey level, 0 to 255, is above it."""
-    stream = frozen_stream(seed, "binarisation")
-    while True:
-        yield _levels(stream, shape)
+def epochs_stream(seed: int) -> np.random.RandomState:
+    """The stream from which each epoch's levels are drawn, one epoch after another."""
+    return frozen_stream(seed, "binarisation")
 
 
-def _levels(stream: np.random.RandomState, shape: tuple[int, ...]) -> np.ndarray:
+def draw_levels(stream: np.random.RandomState, shape: tuple[int, ...]) -> np.ndarray:
+    """uint8 of `shape`: a pixel is ink where its grey level, 0 to 255, is above it."""
     return stream.randint(0, 255, shape, np.uint8)  # 0 to 254: full ink is always above, no ink never

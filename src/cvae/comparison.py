@@ -34,9 +34,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import yaml
 from tabulate import tabulate
 
-from cvae.errors import UserError
+from cvae.arguments import Parser, whole
+from cvae.errors import UserError, one_line
 from cvae.faults import explained
 from cvae.outputs import csv_bytes, write_whole
 from cvae.parameters import Parameters, load_yaml
@@ -410,11 +412,14 @@ def find_sweep(results: Sequence[Result]) -> "Sweep | None":
 
 def is_current(rev: str) -> bool:
     """Whether the figures of a commit, or of the workspace, are of its params.yaml: dvc.lock has what they are of."""
-    params, lock = (_read(rev, file) for file in ("params.yaml", "dvc.lock"))
-    measured: dict[str, Value] = {}
-    for stage in lock.get("stages", {}).values():
-        measured |= stage.get("params", {}).get("params.yaml", {})
-    return all(params.get(key) == measured[key] for key in measured if key not in IMMATERIAL)
+    try:
+        params, lock = (_read(rev, file) for file in ("params.yaml", "dvc.lock"))
+        measured: dict[str, Value] = {}
+        for stage in lock.get("stages", {}).values():
+            measured |= stage.get("params", {}).get("params.yaml", {})
+        return all(params.get(key) == measured[key] for key in measured if key not in IMMATERIAL)
+    except (ValueError, AttributeError, TypeError, RecursionError, yaml.YAMLError):  # one of the two is damaged
+        return False
 
 
 def _read(rev: str, file: str) -> dict:
@@ -437,23 +442,28 @@ def find_results(names: Sequence[str], revs: Sequence[str], num: int) -> tuple[l
 
     try:
         rows = exp_show(revs=list(revs) or None, num=num)
-    except DvcException as error:
-        raise UserError(f"DVC cannot list the experiments: {' '.join(str(error).split())}") from None
+    except (DvcException, UnicodeError) as error:  # the latter from git, of a --rev that is not text
+        raise UserError(f"DVC cannot list the experiments: {one_line(error)}") from None
     results, notes = read_results(rows, names)
     baselines = {row["rev"] for row in rows if not row["Experiment"]}
     if edited := [result.name for result in results if result.name in baselines and not is_current(result.name)]:
         results = [result for result in results if result.name not in edited]
-        notes.append(f"Left out, edited since the figures were measured: {', '.join(edited)}.")
+        notes.append(f"Left out, edited or damaged since the figures were measured: {', '.join(edited)}.")
     return results, notes
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m cvae.comparison", description=__doc__.splitlines()[0])
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = Parser("compare", prog="python -m cvae.comparison", description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help="compare only these, called as `dvc exp show` does")
     parser.add_argument("--rev", action="append", default=[], help="start from this commit, not HEAD; may be repeated")
-    parser.add_argument("-n", "--num", type=int, default=1, help="look at this many commits back from there; -1: all")
-    arguments = parser.parse_args()
+    parser.add_argument(
+        "-n", "--num", type=whole(-1), default=1, help="look at this many commits back from there; -1: all"
+    )
+    return parser.parse_args(argv)
 
+
+def main() -> None:
+    arguments = parse_arguments()
     results, notes = find_results(arguments.names, arguments.rev, arguments.num)
     for note in notes:
         print(note)
@@ -478,4 +488,4 @@ if __name__ == "__main__":
     except Exception as error:
         if (told := explained(error)) is None:
             raise
-        sys.exit(f"compare: {told}")
+        sys.exit(f"compare: {one_line(told)}")

@@ -13,6 +13,9 @@ import numpy as np
 from cvae.errors import UserError
 from cvae.outputs import write_whole
 
+MOST_DEFLATED = 1032  # times as long as its gzip file are the values at most: 258 bytes from two bits
+AGAIN = "`dvc repro -sf download` brings it back"
+
 SIDE = 28
 PIXELS = SIDE * SIDE
 LABELS = 10
@@ -63,12 +66,14 @@ def _split(images_path: Path, labels_path: Path) -> Split:
     images, labels = read_idx(images_path, dimensions=3), read_idx(labels_path, dimensions=1)
     if images.shape[1:] != (SIDE, SIDE):
         raise UserError(
-            f"{images_path}: images are {images.shape[1]} by {images.shape[2]} pixels, not {SIDE} by {SIDE}"
+            f"{images_path}: images are {images.shape[1]} by {images.shape[2]} pixels, not {SIDE} by {SIDE}; {AGAIN}"
         )
     if len(images) != len(labels):
-        raise UserError(f"{images_path}: {len(images)} images, but {len(labels)} labels in {labels_path.name}")
+        told = f"{len(images)} images, but {len(labels)} labels in {labels_path.name}"
+        raise UserError(f"{images_path}: {told}; {AGAIN}")
     if labels.max() >= LABELS:
-        raise UserError(f"{labels_path}: label {labels.max()} of image {labels.argmax()} is not a digit from 0 to 9")
+        told = f"label {labels.max()} of image {labels.argmax()} is not a digit from 0 to 9"
+        raise UserError(f"{labels_path}: {told}; {AGAIN}")
     return Split(images.reshape(-1, PIXELS), labels)
 
 
@@ -77,7 +82,7 @@ def read_idx(path: str | Path, dimensions: int) -> np.ndarray:
 
     The format: two zero bytes, 0x08 for unsigned bytes, the number of dimensions, each dimension
     as a big-endian uint32, then the values (LeCun, Cortes and Burges, "The MNIST database").
-    No more is decompressed than the header announces, so memory is bounded by it.
+    No more is decompressed than the header announces, nor than a file of this length can hold: that bounds memory.
 
     Raises:
         UserError: missing, not gzip, another type of file, or of another length than its header says.
@@ -87,21 +92,23 @@ def read_idx(path: str | Path, dimensions: int) -> np.ndarray:
         with gzip.open(path) as file:
             magic = file.read(4)
             if magic != bytes((0, 0, 8, dimensions)):
-                raise UserError(f"{path}: not an IDX file of bytes with {dimensions} dimensions (starts {magic.hex()})")
+                raise ValueError(f"not an IDX file of bytes with {dimensions} dimensions (starts {magic.hex()})")
             shape = struct.unpack(f">{dimensions}I", file.read(4 * dimensions))
             if 0 in shape:
-                raise UserError(f"{path}: its header announces no values")
+                raise ValueError("its header announces no values")
             size = math.prod(shape)
-            if size > 2**30:
-                raise UserError(f"{path}: its header announces {size:,} bytes, which no data set here has")
+            if size > min(2**30, MOST_DEFLATED * path.stat().st_size):  # reading takes memory for all at once
+                raise ValueError(f"its header announces {size:,} bytes, which it cannot hold")
             values = file.read(size)
             if len(values) < size or file.read(1):
                 more_or_less = "fewer" if len(values) < size else "more"
-                raise UserError(f"{path}: holds {more_or_less} than the {size:,} bytes that its header announces")
+                raise ValueError(f"holds {more_or_less} than the {size:,} bytes that its header announces")
     except FileNotFoundError:
         raise UserError(f"{path}: missing; `dvc repro download` brings it back") from None
     except (EOFError, zlib.error, gzip.BadGzipFile, struct.error) as error:
-        raise UserError(f"{path}: damaged ({error}); `dvc repro -sf download` brings it back") from None
+        raise UserError(f"{path}: damaged ({error}); {AGAIN}") from None
+    except ValueError as error:
+        raise UserError(f"{path}: {error}; {AGAIN}") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     return np.frombuffer(values, np.uint8).reshape(shape)

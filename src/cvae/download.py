@@ -8,20 +8,21 @@ import tempfile
 import time
 from pathlib import Path
 from typing import BinaryIO
-from urllib.parse import unquote
+from urllib.parse import unquote, urljoin, urlsplit
 
 import requests
 import urllib3
 from tqdm import tqdm
 
 from cvae import datasets
-from cvae.errors import UserError
+from cvae.errors import UserError, one_line, shown
 from cvae.faults import file_error
 
 CONNECT_TIMEOUT = 4  # seconds, for each address that a name stands for; S3 has eight
 READ_TIMEOUT = 15  # seconds without a byte
 MINIMUM_RATE = 2048  # bytes per second, on average after the first READ_TIMEOUT
 MAXIMUM_SIZE = 2**28  # bytes
+MAXIMUM_REDIRECTS = 10
 
 
 class SourceError(Exception):
@@ -70,7 +71,7 @@ def _fetch_files(dataset: str, folder: Path, places: list[str], checksums: dict[
             try:
                 fetch(place, target, checksums[name])
             except SourceError as error:
-                reasons.append(f"  {place}: {error}")
+                reasons.append(f"  {_shown(place)}: {error}")
                 continue
             places.remove(place)  # the source that served this file is asked first for the next
             places.insert(0, place)
@@ -99,13 +100,13 @@ def fetch(place: str, target: Path, checksum: str) -> None:
             elif scheme.lower() == "file":
                 _copy(Path(unquote(rest), target.name), file)
             elif scheme.lower() in ("http", "https"):
-                _stream(place.rstrip("/") + "/" + target.name, file)
+                _stream(_address(place, target.name), file)
             else:
                 raise SourceError("neither a folder nor an address with file://, http:// or https://")
         content = aside.read_bytes()
         if hashlib.md5(content).hexdigest() != checksum:
-            start = content[:512].lstrip().lower()
-            page = ": a web page came instead" if start.startswith((b"<!doctype", b"<html")) else ""
+            is_page = content[:512].removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<")
+            page = ": a web page came instead; this network may want a login, in a browser" if is_page else ""
             raise SourceError(f"wrong checksum for {target.name} ({len(content):,} bytes){page}")
         os.replace(aside, target)
     finally:
@@ -119,20 +120,71 @@ def _copy(path: Path, file: BinaryIO) -> None:
         raise SourceError(f"no {path.name} there") from None
     except OSError as error:
         raise SourceError(error.strerror) from None
+    except ValueError as error:  # a path with a NUL in it
+        raise SourceError(f"not a folder ({error})") from None
     with source:
         shutil.copyfileobj(source, file)
 
 
+def _address(place: str, name: str) -> str:
+    """The URL of the file `name` at the URL `place`, whose query, if it has one, goes with it."""
+    try:
+        parts = urlsplit(place)
+        usable = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        usable = False
+    if not usable or " " in place:
+        raise SourceError("not an address; in a password, write / # ? @ and a space as %2F %23 %3F %40 %20")
+    return parts._replace(path=f"{parts.path.rstrip('/')}/{name}").geturl()
+
+
+def _shown(place: str) -> str:
+    """`place` as a message may hold it."""
+    return shown(place.replace(" ", "%20") if "://" in place else place)
+
+
 def _stream(url: str, file: BinaryIO) -> None:
-    """Write the body at `url` to `file` as it was sent, with a progress bar on a terminal."""
+    """Write the body at `url` to `file` as it was sent, with a progress bar on a terminal.
+
+    Redirects are followed here: requests would read the body of each to its end, and go on from HTTPS to HTTP.
+    """
+    with requests.Session() as session:
+        session.get_redirect_target = lambda response: None
+        for _ in range(MAXIMUM_REDIRECTS + 1):
+            location = _request(session, url, file)
+            if location is None:
+                return
+            url = _redirected(url, location)
+    raise SourceError(f"more than {MAXIMUM_REDIRECTS} redirects")
+
+
+def _redirected(url: str, location: str) -> str:
+    """Where `url` leads that answered with `location`; its user name and password go to its own host alone."""
+    try:
+        old, new = urlsplit(url), urlsplit(urljoin(url, location))
+        same = (old.scheme, old.hostname, old.port) == (new.scheme, new.hostname, new.port)
+    except ValueError:
+        raise SourceError(f"redirects to {shown(location)[:200]}, which is not an address") from None
+    if new.scheme not in ("https", old.scheme):
+        raise SourceError(f"redirects to {shown(new.geturl())[:200]}: refused, for that is not {old.scheme.upper()}")
+    return (new._replace(netloc=old.netloc) if same else new).geturl()
+
+
+def _request(session: requests.Session, url: str, file: BinaryIO) -> str | None:
+    """Write the body at `url` to `file`; if it is elsewhere, return the address of that, as it was given, instead."""
     try:
         started = time.monotonic()
-        with requests.get(
-            url, stream=True, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT), headers={"Accept-Encoding": "identity"}
+        with session.get(
+            url,
+            stream=True,
+            timeout=(CONNECT_TIMEOUT, READ_TIMEOUT),
+            headers={"Accept-Encoding": "identity"},
         ) as response:
+            if response.is_redirect:  # the code and a Location
+                return response.headers["Location"]
             response.raise_for_status()
             bar = {"unit": "B", "unit_scale": True, "disable": None, "leave": False}
-            with tqdm(desc=url.rsplit("/", 1)[-1], total=response.raw.length_remaining, **bar) as progress:
+            with tqdm(desc=Path(file.name).stem, total=response.raw.length_remaining, **bar) as progress:
                 # read1 returns what has come, so that a trickle is seen; a larger read would wait for it.
                 while chunk := response.raw.read1(2**16, decode_content=False):
                     file.write(chunk)
@@ -142,16 +194,28 @@ def _stream(url: str, file: BinaryIO) -> None:
                         raise SourceError(f"too slow: {size:,} bytes in {seconds:.0f} s")
                     if size > MAXIMUM_SIZE:
                         raise SourceError(f"larger than {MAXIMUM_SIZE:,} bytes")
+        return None
     except requests.HTTPError as error:
-        raise SourceError(f"HTTP {error.response.status_code} {error.response.reason}") from None
+        reason = f"HTTP {error.response.status_code} {error.response.reason}"
     except requests.ConnectTimeout:
-        raise SourceError(f"no connection within {CONNECT_TIMEOUT} s") from None
+        reason = f"no connection within {CONNECT_TIMEOUT} s"
     except (requests.ReadTimeout, urllib3.exceptions.ReadTimeoutError):
-        raise SourceError(f"stalled: nothing came for {READ_TIMEOUT} s") from None
+        reason = f"stalled: nothing came for {READ_TIMEOUT} s"
     except urllib3.exceptions.ProtocolError:
-        raise SourceError(f"cut short after {file.tell():,} bytes") from None
+        reason = f"cut short after {file.tell():,} bytes"
+    except (requests.exceptions.InvalidURL, urllib3.exceptions.LocationParseError, UnicodeError, TypeError):
+        reason = "not an address"  # most likely the proxy's, of which these errors may quote a password
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-        raise SourceError(_innermost(error)) from None
+        reason = _innermost(error)
+    raise SourceError(one_line(shown(reason))[:200] + _through(url))
+
+
+def _through(url: str) -> str:
+    """By which proxy `url` is asked, if any, for the end of a message."""
+    proxy = requests.utils.select_proxy(url, requests.utils.get_environ_proxies(url))
+    if not proxy:
+        return ""
+    return f" (through the proxy {_shown(proxy if '://' in proxy else f'http://{proxy}')})"
 
 
 def _innermost(error: BaseException) -> str:
@@ -173,5 +237,5 @@ def reachable(dataset: str, mirror: str | None = None) -> bool:
                 fetch(place, Path(folder) / name, checksums[name])
                 return True
             except SourceError as error:
-                print(f"  {place}: {error}", file=sys.stderr)
+                print(f"  {_shown(place)}: {error}", file=sys.stderr)
     return False

@@ -9,9 +9,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 
-from cvae.datasets import Split
+from cvae.datasets import LABELS, Split
 from cvae.devices import to_device
-from cvae.errors import UserError
+from cvae.errors import UserError, one_line
 from cvae.model import CVAE
 from cvae.outputs import write_whole
 from cvae.seeding import generator
@@ -54,23 +54,31 @@ def write_latents(table: pa.Table, path: str | Path) -> None:
     write_whole({path: packed.getbuffer()})
 
 
-def read_latents(path: str | Path, split: str, quantity: str) -> tuple[np.ndarray, np.ndarray]:
+def read_latents(path: str | Path, split: str, quantity: str, latent_dims: int) -> tuple[np.ndarray, np.ndarray]:
     """`quantity` ("mu", "sigma" or "z") of one split, (n, latent_dims), and its labels, (n,).
 
     Raises:
-        UserError: the file is missing or damaged.
+        UserError: the file is missing or damaged, or of a model of another number of latents than `latent_dims`.
     """
+    again = "`dvc repro -sf embed` makes it anew"
     try:
         with pq.ParquetFile(path) as file:
-            table = file.read()
+            dims = sum(name.startswith(f"{quantity}_") for name in file.schema_arrow.names)
+            if dims not in (0, latent_dims):
+                raise UserError(f"{path}: of a model of {dims} latents, and data/model has {latent_dims}; {again}")
+            names = [f"{quantity}_{d}" for d in range(latent_dims)]
+            table = file.read(["split", "label", *names])
+        table = table.filter(pc.equal(table["split"], split)).cast(
+            pa.schema([("split", pa.string()), ("label", pa.uint8()), *((name, pa.float32()) for name in names)])
+        )
+        values = np.stack([table[name].to_numpy() for name in names], axis=1)
+        labels = table["label"].to_numpy()
     except FileNotFoundError:
         raise UserError(f"{path}: missing; `dvc repro embed` makes it") from None
     except MemoryError:  # pyarrow's own is an ArrowException too
         raise
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(
-            f"{path}: damaged ({str(error).splitlines()[0]}); `dvc repro -sf embed` makes it anew"
-        ) from None
-    table = table.filter(pc.equal(table["split"], split))
-    names = [name for name in table.column_names if name.startswith(quantity + "_")]
-    return np.stack([table[name].to_numpy() for name in names], axis=1), table["label"].to_numpy()
+    except (pa.ArrowException, KeyError, OSError, ValueError) as error:
+        raise UserError(f"{path}: damaged ({one_line(error)[:200]}); {again}") from None
+    if not (len(labels) and np.isfinite(values).all() and np.isin(labels, range(LABELS)).all()):
+        raise UserError(f"{path}: damaged (a {quantity} or a label of {split} is missing); {again}")
+    return values, labels

@@ -4,18 +4,20 @@ The article's model: an encoder q(z|x,y) and a decoder p(x|z,y) of one hidden la
 label y, and a prior N(0, prior_std² I) over z. More hidden layers, and other activations, are options.
 """
 
+import hashlib
 import json
 import math
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cvae.datasets import LABELS, PIXELS
-from cvae.errors import UserError
+from cvae.errors import UserError, one_line
 from cvae.faults import memory_shortage
 from cvae.outputs import write_whole
 
@@ -25,6 +27,8 @@ ACTIVATIONS = {  # of the encoder's hidden layers, and of the decoder's
     "tanh": ("tanh", "tanh"),
     "sigmoid": ("sigmoid", "sigmoid"),
 }
+KEYS = ("latent_dims", "hidden_dims", "likelihood", "prior_std", "activation")  # of config.json
+HEADER = 2**16  # bytes, more than config.json takes and than the weights' names and shapes do
 _FUNCTIONS = {"relu": torch.relu, "tanh": torch.tanh, "sigmoid": torch.sigmoid}
 
 
@@ -46,6 +50,13 @@ class ConditionalLinear(nn.Module):
         return F.linear(x, self.weight, self.bias) + F.embedding(label, self.label_weight)
 
 
+class Linear(nn.Linear):
+    """A linear layer without weights of its own choice: `CVAE.initialise` draws them, or `CVAE.load` reads them."""
+
+    def reset_parameters(self) -> None:
+        pass
+
+
 class CVAE(nn.Module):
     """Shapes: images x (n, 784) float in [0, 1], labels y (n,) int64, latents z (n, latent_dims).
 
@@ -63,28 +74,28 @@ class CVAE(nn.Module):
         activation: str = "article",
     ):
         super().__init__()
-        self.latent_dims, self.likelihood, self.prior_std = latent_dims, likelihood, prior_std
+        self.latent_dims, self.likelihood, self.prior_std = latent_dims, likelihood, float(prior_std)
         self.hidden_dims = (hidden_dims,) if isinstance(hidden_dims, int) else tuple(hidden_dims)
         self.activation = activation
         self._encoder_activation, self._decoder_activation = (_FUNCTIONS[name] for name in ACTIVATIONS[activation])
 
         widths = self.hidden_dims
         self.encoder = ConditionalLinear(PIXELS, LABELS, widths[0])
-        self.encoder_hidden = nn.ModuleList(nn.Linear(*pair) for pair in pairwise(widths))
-        self.posterior = nn.Linear(widths[-1], 2 * latent_dims)  # μ and log σ, side by side
+        self.encoder_hidden = nn.ModuleList(Linear(*pair) for pair in pairwise(widths))
+        self.posterior = Linear(widths[-1], 2 * latent_dims)  # μ and log σ, side by side
         self.decoder = ConditionalLinear(latent_dims, LABELS, widths[-1])
-        self.decoder_hidden = nn.ModuleList(nn.Linear(*pair) for pair in pairwise(reversed(widths)))
-        self.pixel_logits = nn.Linear(widths[0], PIXELS)
+        self.decoder_hidden = nn.ModuleList(Linear(*pair) for pair in pairwise(reversed(widths)))
+        self.pixel_logits = Linear(widths[0], PIXELS)
 
-    def encoder_layers(self) -> tuple[ConditionalLinear | nn.Linear, ...]:
+    def encoder_layers(self) -> tuple[ConditionalLinear | Linear, ...]:
         """The encoder's layers, in the order that data flows through them; all but the last are hidden."""
         return self.encoder, *self.encoder_hidden, self.posterior
 
-    def decoder_layers(self) -> tuple[ConditionalLinear | nn.Linear, ...]:
+    def decoder_layers(self) -> tuple[ConditionalLinear | Linear, ...]:
         """The decoder's layers, in the order that data flows through them; all but the last are hidden."""
         return self.decoder, *self.decoder_hidden, self.pixel_logits
 
-    def layers(self) -> tuple[ConditionalLinear | nn.Linear, ...]:
+    def layers(self) -> tuple[ConditionalLinear | Linear, ...]:
         """Every layer: the encoder's, then the decoder's."""
         return self.encoder_layers() + self.decoder_layers()
 
@@ -131,8 +142,10 @@ class CVAE(nn.Module):
 
         folder = Path(folder)
         weights = {name: weight.detach().cpu().contiguous() for name, weight in self.state_dict().items()}
-        configuration = json.dumps(self.configuration(), indent=2) + "\n"
-        write_whole({folder / "model.safetensors": save(weights), folder / "config.json": configuration.encode()})
+        content, configuration = save(weights), self.configuration()
+        checksum = {"sha256": _checksum(configuration, content)}  # first: a file cut short does not lose it alone
+        described = json.dumps(checksum | configuration, indent=2) + "\n"
+        write_whole({folder / "model.safetensors": content, folder / "config.json": described.encode()})
 
     @classmethod
     def load(cls, folder: str | Path, device: torch.device | str = "cpu") -> "CVAE":
@@ -141,21 +154,90 @@ class CVAE(nn.Module):
         Raises:
             UserError: a file is missing or damaged, or the two do not belong together.
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import load
-
         folder = Path(folder)
         try:
-            model = cls(**json.loads((folder / "config.json").read_text()))
-            model.load_state_dict(load((folder / "model.safetensors").read_bytes()))
+            configuration, checksum = _read_configuration(_read(folder / "config.json", HEADER))
+            with torch.device("meta"):  # takes no memory for weights, which the file may not have
+                expected = cls(**configuration).state_dict()
+            most = sum(weight.nbytes for weight in expected.values()) + HEADER
+            content = _read(folder / "model.safetensors", most)
+            weights = _read_weights(content, expected)
+            if checksum not in (None, _checksum(configuration, content)):
+                raise ValueError("its two files are not as they were saved, by the sha256 in config.json")
         except OSError as error:
             raise UserError(
                 f"{error.filename or folder}: {error.strerror}; `dvc repro train` makes the model"
             ) from None
-        except (ValueError, TypeError, KeyError, SafetensorError) as error:
-            raise UserError(f"{folder}: damaged ({error}); `dvc repro -sf train` makes it anew") from None
-        except RuntimeError as error:
-            if memory_shortage(error):
-                raise
-            raise UserError(f"{folder}: its weights are not of the model in its config.json") from None
+        except ValueError as error:
+            raise UserError(f"{folder}: damaged ({one_line(error)}); `dvc repro -sf train` makes it anew") from None
+        model = cls(**configuration)
+        model.load_state_dict(weights)
         return model.eval().requires_grad_(False).to(device)
+
+
+def _read(path: Path, most: int) -> bytes:
+    """The first `most` bytes of the file: all of one that is right, and no more of one that is not."""
+    with path.open("rb") as file:
+        return file.read(min(most, path.stat().st_size))  # memory for as many is taken at once
+
+
+def _checksum(configuration: dict, weights: bytes) -> str:
+    """Of a model's two files, for config.json: a flipped bit of a weight leaves a number, and nothing else tells."""
+    return hashlib.sha256(json.dumps(configuration).encode() + weights).hexdigest()
+
+
+def _read_configuration(content: bytes) -> tuple[dict, object]:
+    """What config.json holds: what `CVAE.configuration` gives, and the checksum, None in older models.
+
+    Raises:
+        ValueError: it is no such thing.
+    """
+    from cvae.parameters import check_parameters  # the ranges of params.yaml; pydantic takes a while to import
+
+    try:
+        content = json.loads(content.decode(), object_pairs_hook=_without_repeats)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"config.json: {error}") from None
+    if not isinstance(content, dict):
+        raise ValueError("config.json is not an object of JSON")
+    content = {"activation": "article"} | content  # all that there was, to models older than the choice
+    checksum = content.pop("sha256", None)
+    try:
+        checked = check_parameters(content, "config.json", KEYS)
+    except UserError as error:
+        raise ValueError(error) from None
+    return {key: getattr(checked, key) for key in KEYS}, checksum
+
+
+def _without_repeats(pairs: list[tuple[str, object]]) -> dict:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        raise ValueError("a key stands there twice")
+    return content
+
+
+def _read_weights(content: bytes, expected: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What model.safetensors holds; raises `ValueError` unless it is finite and of the shapes and types `expected`."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        weights = load(content)
+    except (SafetensorError, TypeError, KeyError, RuntimeError) as error:
+        if memory_shortage(error):
+            raise
+        raise ValueError(f"model.safetensors: {error}") from None
+    for name in dict.fromkeys((*expected, *weights)):
+        wanted, found = (
+            f"{str(tensors[name].dtype).removeprefix('torch.')} {list(tensors[name].shape)}"
+            if name in tensors
+            else "none"
+            for tensors in (expected, weights)
+        )
+        if found != wanted:
+            raise ValueError(
+                f"its weights are not of the model in its config.json: {name!r:.80} is {found}, not {wanted}"
+            )
+        if not np.isfinite(weights[name].numpy()).all():
+            raise ValueError(f"its weights {name!r} are not all finite numbers")
+    return weights

@@ -10,11 +10,12 @@ from pathlib import Path
 from cvae.faults import file_error
 
 
-def write_whole(contents: Mapping[str | Path, bytes | memoryview]) -> None:
+def write_whole(contents: Mapping[str | Path, bytes | memoryview], synced: bool = False) -> None:
     """Write each content to the file that it is mapped from, in folders that are made: all of them, or none.
 
     They are written beside their names, as NAME.part, and renamed when all are there. So a disk that fills up, or a
     kill, leaves under each name what was there before; and what DVC linked from its cache is replaced, not overwritten.
+    `synced`: not renamed before the disk has them, so that the machine may crash at any moment too.
 
     Raises:
         UserError: a file cannot be written; the message says which, why, and what to do.
@@ -23,7 +24,11 @@ def write_whole(contents: Mapping[str | Path, bytes | memoryview]) -> None:
     try:
         for (path, aside), content in zip(asides.items(), contents.values(), strict=True):
             path.parent.mkdir(parents=True, exist_ok=True)
-            aside.write_bytes(content)
+            with aside.open("wb") as file:
+                file.write(content)
+                if synced:
+                    file.flush()
+                    os.fsync(file.fileno())
         for path, aside in asides.items():
             os.replace(aside, path)
     except OSError as error:

@@ -1,7 +1,7 @@
 """Training in several processes at once, as torchrun starts them: each has a share of every batch."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -28,10 +28,17 @@ class Processes:
         Raises:
             UserError: another process has ended, as gloo tells; NCCL goes on waiting until torchrun ends this one.
         """
-        if self.count == 1:
-            return
+        if self.count > 1:
+            self._together(distributed.all_reduce, tensor)
+
+    def spread(self, tensor: Tensor) -> None:
+        """Replace `tensor` by that of the first process; raises as `sum` does."""
+        if self.count > 1:
+            self._together(distributed.broadcast, tensor, 0)
+
+    def _together(self, operation: Callable, *arguments: object) -> None:
         try:
-            distributed.all_reduce(tensor)
+            operation(*arguments)
         except RuntimeError as error:  # of gloo and of NCCL
             reason = str(error).strip().split("\n")[0]
             raise UserError(f"process {self.rank} of {self.count} lost the others ({reason})") from None

@@ -11,6 +11,7 @@ from cvae import figures
 from cvae.datasets import LABEL_NAMES, LABELS, SIDE, TITLES, Split
 from cvae.devices import to_device
 from cvae.figures import LabelView
+from cvae.history import read_history
 from cvae.model import CVAE
 from cvae.outputs import write_whole
 from cvae.planes import decode, decode_manifold, fit_plane
@@ -93,7 +94,7 @@ def render_styles(model: CVAE, dataset: str, seed: int, path: str | Path) -> Non
 def render_training(history_path: str | Path, dataset: str, likelihood: str, path: str | Path) -> None:
     """The training curves, from plots/training.csv; `likelihood`: of what, for the title, since nats depend on it."""
     title = f"{TITLES[dataset]}: training, {likelihood}"
-    figures.save(figures.draw_training(pd.read_csv(history_path), title), path)
+    figures.save(figures.draw_training(read_history(history_path), title), path)
 
 
 def write_scatter(labels: np.ndarray, mu: np.ndarray, z: np.ndarray, path: str | Path) -> None:

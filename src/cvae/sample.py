@@ -8,14 +8,14 @@ import gc
 import math
 import os
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
+from cvae.arguments import Parser, whole
 from cvae.datasets import LABEL_NAMES, LABELS, SIDE, TITLES
-from cvae.errors import UserError
+from cvae.errors import UserError, one_line
 from cvae.faults import explained
 
 if TYPE_CHECKING:
@@ -58,46 +58,24 @@ class Origin:
     binarize: str | None = None
 
 
-class Parser(argparse.ArgumentParser):
-    """Tells a mistake in one line, without the usage."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"sample: {_one_line(message)}\n")
-
-
-def whole(low: int, high: int | None = None) -> Callable[[str], int]:
-    """For argparse: whole numbers from `low`, to `high` if that is given."""
-
-    def parse(text: str) -> int:
-        try:
-            if low <= int(text) and (high is None or int(text) <= high):
-                return int(text)
-        except ValueError:
-            pass
-        limit = "on" if high is None else f"to {high:,}"
-        raise argparse.ArgumentTypeError(f"{text!r:.40} is not a whole number from {low} {limit}")
-
-    return parse
-
-
 def half_width(text: str) -> float:
     """For argparse: the `grid_range` of params.yaml, and as wide as it may be there."""
     try:
-        if 0 < float(text) <= 100:
+        if 0.001 <= float(text) <= 100:
             return float(text)
     except ValueError:
         pass
-    raise argparse.ArgumentTypeError(f"{text!r:.40} is not a number above 0, up to 100")
+    raise argparse.ArgumentTypeError(f"{text!r:.40} is not a number from 0.001 to 100")
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """The arguments, with a `kind` and that kind's defaults; any mistake ends the program with one line."""
     parser = Parser(
+        "sample",
         prog="python -m cvae.sample",
         description="Draw pictures with a trained model: samples from the prior, or one of the kinds below.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     kinds = parser.add_argument_group("kind of picture, if not samples").add_mutually_exclusive_group()
     kinds.add_argument("--grid", action="store_true", help="images decoded on a grid across the latents of a digit")
@@ -151,10 +129,6 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     return arguments
 
 
-def _one_line(text: object) -> str:
-    return " ".join(str(text).split())
-
-
 def check_out(path: Path) -> None:
     """Refuse a picture that cannot be written, before any work goes into it.
 
@@ -200,7 +174,7 @@ def locked_parameter(stage: str, name: str) -> str | None:
 
     try:
         value = yaml.safe_load(Path("dvc.lock").read_text())["stages"][stage]["params"]["params.yaml"][name]
-    except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, yaml.YAMLError):
         return None
     return value if isinstance(value, str) else None
 
@@ -233,8 +207,12 @@ def load_model(folder: Path, name: str | None = None) -> "CVAE":
     except UserError as error:
         if name is None:
             raise
-        told, _, _ = str(error).partition("; `dvc repro")
-        raise UserError(told.replace(str(folder), name, 1)) from None
+        raise UserError(without_advice(error).replace(str(folder), name, 1)) from None
+
+
+def without_advice(error: UserError) -> str:
+    """What went wrong, less how the pipeline makes the thing anew, which helps with no other's."""
+    return str(error).partition("; `dvc repro")[0]
 
 
 def open_data(folder: str | None, origin: Origin) -> "tuple[Split, Split]":
@@ -251,7 +229,10 @@ def open_data(folder: str | None, origin: Origin) -> "tuple[Split, Split]":
     present = locked_parameter("download", "dataset") if folder is None else None
     if present and origin.dataset and present != origin.dataset:
         raise UserError(f"{DATA} is of {present} by dvc.lock, the model of {origin.dataset}; --data names its images")
-    train, test = datasets.load(DATA if folder is None else folder)
+    try:
+        train, test = datasets.load(DATA if folder is None else folder)
+    except UserError as error:
+        raise error if folder is None else UserError(without_advice(error)) from None
     if origin.binarize in (None, "none"):
         return train, test
     return binarised(train, "train"), binarised(test, "test")
@@ -440,7 +421,7 @@ def main() -> None:
     from cvae import figures
 
     figures.save(figure, arguments.out)
-    print(f"{arguments.out}: {what}, drawn by {name_source(arguments)}")
+    print(one_line(f"{arguments.out}: {what}, drawn by {name_source(arguments)}"))
 
 
 if __name__ == "__main__":
@@ -452,4 +433,4 @@ if __name__ == "__main__":
     except Exception as error:
         if (told := explained(error)) is None:
             raise
-        sys.exit(f"sample: {_one_line(told)}")
+        sys.exit(f"sample: {one_line(told)}")

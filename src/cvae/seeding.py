@@ -20,5 +20,17 @@ def frozen_stream(seed: int, purpose: str) -> np.random.RandomState:
     return np.random.RandomState(np.frombuffer(_digest(seed, purpose), "<u4"))
 
 
+def pack(stream: np.random.RandomState) -> torch.Tensor:
+    """Where a frozen stream is: its 624 words and its position among them, (625,) int64."""
+    _, words, position, *_ = stream.get_state()
+    return torch.from_numpy(np.append(words, position).astype(np.int64))
+
+
+def unpack(stream: np.random.RandomState, packed: torch.Tensor) -> None:
+    """Put `stream` to where `pack` found one."""
+    *words, position = packed.tolist()
+    stream.set_state(("MT19937", np.array(words, np.uint32), position))
+
+
 def _digest(seed: int, purpose: str) -> bytes:
     return hashlib.sha256(f"{seed}/{purpose}".encode()).digest()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from cvae.adam import Adam
-from cvae.binarisation import redrawn_levels
+from cvae.binarisation import draw_levels, epochs_stream
 from cvae.capture import captured
 from cvae.datasets import PIXELS, Split
 from cvae.devices import products_in, to_device
@@ -20,28 +20,14 @@ from cvae.gradients import AutogradGradients, DerivedGradients, serves
 from cvae.model import CVAE
 from cvae.objective import article_loss, held_out_noise, held_out_sums, means
 from cvae.processes import ALONE, Processes
-from cvae.seeding import generator
+from cvae.seeding import generator, pack, unpack
 from cvae.weights import WeightVector
 
 STEPS = 500  # of a pass at most: a CUDA graph holds one; an epoch of the default run has 469
 
 
-def train(
-    model: CVAE,
-    train_split: Split,
-    test_split: Split,
-    *,
-    epochs: int,
-    batch_size: int,
-    learning_rate: float,
-    schedule: str = "constant",
-    beta: float,
-    seed: int,
-    redraw: bool = False,
-    precision: str = "float32",
-    processes: Processes = ALONE,
-) -> Iterator[dict[str, float]]:
-    """Train `model` where it lives, and yield a row of figures after each epoch.
+class Training:
+    """The training of `model` where it lives: iterated over, it trains, and yields a row of figures after each epoch.
 
     A row: `epoch` from 1; `train_` and `test_` `loss` (reconstruction + beta · KL), `reconstruction` and
     `kl`, means in nats per image; `article_loss`, the article's sum over the training images. Training
@@ -54,68 +40,127 @@ def train(
     `redraw`: train on binary images, drawn in each epoch anew from the grey ones of `train_split`.
     `precision`: of the matrix products.
 
-    Raises:
+    Raises, when iterated over:
         UserError: a loss is not finite; the message has the epoch and the part of the loss at fault.
     """
-    device = next(model.parameters()).device
-    noise = held_out_noise(model, len(test_split), seed).to(device)
-    test = [processes.share(part) for part in (*to_device(test_split, device), noise)]
-    test_sums = captured(lambda: held_out_sums(model, *test), device)
-    kind = DerivedGradients if serves(device, precision) else AutogradGradients
-    weights = WeightVector(model)
-    adam = Adam(weights, learning_rate)
-    inputs = kind.prepare(model, weights, *to_device(train_split, device))
-    count, test_count = len(train_split), len(test_split)
 
-    draws = _draws(count, model.latent_dims, batch_size, seed, device)
-    drawn = next(draws)
-    pixels = _redrawn(inputs[0][:, :PIXELS], train_split, seed) if redraw else None
-    gradients = partial(kind, model, weights, beta, inputs)
-    passes = {
-        size: _Pass(gradients, weights, adam, size, batch_size, model.latent_dims, processes)
-        for size in {len(order) for order, _ in drawn}
-    }
-    for epoch in range(1, epochs + 1):
-        if schedule == "cosine":
-            adam.learning_rate.fill_(learning_rate * (1 + math.cos(math.pi * (epoch - 1) / epochs)) / 2)
-        if pixels:
-            next(pixels)
-        with products_in(precision, device):
-            pass_sums = [passes[len(order)](order, noise) for order, noise in drawn]
-        sums = torch.stack((torch.stack(pass_sums).sum(0), test_sums()))
-        processes.sum(sums)
-        drawn = next(draws)  # while the device works
-        train_sums, held_out = sums.cpu().double()
+    def __init__(
+        self,
+        model: CVAE,
+        train_split: Split,
+        test_split: Split,
+        *,
+        epochs: int,
+        batch_size: int,
+        learning_rate: float,
+        schedule: str = "constant",
+        beta: float,
+        seed: int,
+        redraw: bool = False,
+        precision: str = "float32",
+        processes: Processes = ALONE,
+    ):
+        self._model, self._train_split, self._processes = model, train_split, processes
+        self._epochs, self._learning_rate, self._schedule, self._beta = epochs, learning_rate, schedule, beta
+        self._precision = precision
+        self._device = device = next(model.parameters()).device
+        noise = held_out_noise(model, len(test_split), seed).to(device)
+        test = [processes.share(part) for part in (*to_device(test_split, device), noise)]
+        self._test_sums, self._test_count = captured(lambda: held_out_sums(model, *test), device), len(test_split)
 
-        row = {
-            "epoch": epoch,
-            **{f"train_{name}": value for name, value in means(model, train_sums, count, beta).items()},
-            **{f"test_{name}": value for name, value in means(model, held_out, test_count, beta).items()},
-            "article_loss": float(article_loss(model, train_sums, count)),
+        kind = DerivedGradients if serves(device, precision) else AutogradGradients
+        self._weights = weights = WeightVector(model)
+        self._adam = adam = Adam(weights, learning_rate)
+        inputs = kind.prepare(model, weights, *to_device(train_split, device))
+        gradients = partial(kind, model, weights, beta, inputs)
+        self._part = STEPS * batch_size  # images of a pass
+        sizes = {min(self._part, len(train_split) - start) for start in range(0, len(train_split), self._part)}
+        self._passes = {
+            size: _Pass(gradients, weights, adam, size, batch_size, model.latent_dims, processes) for size in sizes
         }
-        _refuse_non_finite(row, learning_rate)
-        yield row
 
+        self._epoch = 0  # the last that is over
+        self._shuffles, self._noises = generator(seed, "shuffles"), generator(seed, "noise")
+        self._keep_streams()
+        self._levels = epochs_stream(seed) if redraw else None
+        self._pixels = inputs[0][:, :PIXELS]
+        self._grey = torch.tensor(train_split.images, device=device) if redraw else None
 
-def _draws(
-    count: int, latent_dims: int, batch_size: int, seed: int, device: torch.device
-) -> Iterator[list[tuple[Tensor, Tensor]]]:
-    """For each epoch, the order of the `count` images and a draw of noise for each, in parts of a pass each."""
-    shuffles, noises = generator(seed, "shuffles"), generator(seed, "noise")
-    while True:
-        order = torch.randperm(count, generator=shuffles)
-        noise = torch.randn(count, latent_dims, generator=noises)
-        if device.type == "cuda":  # from pinned memory, numbers travel while both sides go on
+    def __iter__(self) -> Iterator[dict[str, float]]:
+        count, device = len(self._train_split), self._device
+        drawn = self._draw()
+        while self._epoch < self._epochs:
+            epoch = self._epoch + 1
+            if self._schedule == "cosine":
+                wave = 1 + math.cos(math.pi * (epoch - 1) / self._epochs)
+                self._adam.learning_rate.fill_(self._learning_rate * wave / 2)
+            if self._levels:
+                levels = torch.from_numpy(draw_levels(self._levels, self._train_split.images.shape))
+                self._pixels.copy_(self._grey > levels.to(device))
+            with products_in(self._precision, device):
+                pass_sums = [self._passes[len(order)](order, noise) for order, noise in drawn]
+            sums = torch.stack((torch.stack(pass_sums).sum(0), self._test_sums()))
+            self._processes.sum(sums)
+            self._keep_streams()
+            drawn = self._draw()  # while the device works
+            train_sums, held_out = sums.cpu().double()
+
+            row = {"epoch": epoch}
+            for name, of, images in (("train", train_sums, count), ("test", held_out, self._test_count)):
+                row |= {f"{name}_{part}": value for part, value in means(self._model, of, images, self._beta).items()}
+            row["article_loss"] = float(article_loss(self._model, train_sums, count))
+            _refuse_non_finite(row, self._learning_rate)
+            self._epoch = epoch
+            yield row
+
+    def state(self) -> dict[str, Tensor]:
+        """All that the epochs to come depend on, on the CPU, when the last one that was yielded is over.
+
+        `epoch`; the weights; Adam's two means and count of steps; and where each stream of random numbers is.
+        """
+        adam = self._adam
+        parts = {"weights": self._weights.values, "mean": adam.mean, "mean_square": adam.mean_square}
+        state = {name: vector.detach().to("cpu", copy=True) for name, vector in (parts | {"steps": adam.steps}).items()}
+        state |= {"epoch": torch.tensor(self._epoch), "shuffles": self._streams[0], "noise": self._streams[1]}
+        return state | ({"levels": pack(self._levels)} if self._levels else {})
+
+    def resume(self, state: dict[str, Tensor]) -> None:
+        """Go on from `state`, which `state` returned in a training like this one; from the start if it is empty.
+
+        Of several processes, the first one's `state` counts, and all of them call this.
+        """
+        is_given = torch.tensor(float(bool(state)), device=self._device)
+        self._processes.spread(is_given)
+        if not is_given:
+            return
+        state = {name: state.get(name, own).to(self._device) for name, own in self.state().items()}
+        for tensor in state.values():
+            self._processes.spread(tensor)
+        adam = self._adam
+        with torch.no_grad():
+            self._weights.values.copy_(state["weights"])
+            adam.mean.copy_(state["mean"])
+            adam.mean_square.copy_(state["mean_square"])
+            adam.steps.copy_(state["steps"])
+        self._epoch = int(state["epoch"])
+        self._shuffles.set_state(state["shuffles"].cpu())
+        self._noises.set_state(state["noise"].cpu())
+        self._keep_streams()
+        if self._levels:
+            unpack(self._levels, state["levels"].cpu())
+
+    def _keep_streams(self) -> None:
+        """Remember where the streams are before an epoch's numbers are drawn, which is done ahead of it."""
+        self._streams = self._shuffles.get_state(), self._noises.get_state()
+
+    def _draw(self) -> list[tuple[Tensor, Tensor]]:
+        """The next epoch's order of the images and a draw of noise for each, in parts of a pass each."""
+        count = len(self._train_split)
+        order = torch.randperm(count, generator=self._shuffles)
+        noise = torch.randn(count, self._model.latent_dims, generator=self._noises)
+        if self._device.type == "cuda":  # from pinned memory, numbers travel while both sides go on
             order, noise = order.pin_memory(), noise.pin_memory()
-        yield list(zip(order.split(STEPS * batch_size), noise.split(STEPS * batch_size), strict=True))
-
-
-def _redrawn(pixels: Tensor, split: Split, seed: int) -> Iterator[None]:
-    """Before each epoch, fill `pixels`, (n, 784) float32, with 0 or 1, drawn anew from the grey levels of `split`."""
-    grey = torch.tensor(split.images, device=pixels.device)
-    for levels in redrawn_levels(split.images.shape, seed):
-        pixels.copy_(grey > torch.from_numpy(levels).to(pixels.device))
-        yield
+        return list(zip(order.split(self._part), noise.split(self._part), strict=True))
 
 
 class _Pass:

@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from cvae.errors import UserError
-from cvae.tracking.store import import_mlflow, locate, newest_model, require_store
+from cvae.tracking.store import import_mlflow, locate, newest_model, require_store, told_in_one_line
 
 
 def fetch_run(run_id: str, folder: str | Path) -> tuple[Path, dict[str, str]]:
@@ -55,18 +55,6 @@ def _opened() -> Iterator[tuple]:
     location = locate()
     require_store(location)
     mlflow = import_mlflow()
-    import sqlalchemy.exc
-    from mlflow.exceptions import MlflowException
-
     mlflow.set_tracking_uri(location.uri)
-    try:
+    with told_in_one_line(location, if_unknown="; `make ui` shows what there is"):
         yield mlflow.MlflowClient(location.uri), location
-    except (
-        MlflowException,
-        ModuleNotFoundError,  # a database's driver
-        OSError,  # requests' errors too
-        sqlalchemy.exc.SQLAlchemyError,
-    ) as error:
-        advice = "; `make ui` shows what there is"
-        unknown = getattr(error, "error_code", None) == "RESOURCE_DOES_NOT_EXIST"
-        raise UserError(location.complaint(error).rstrip(".") + (advice if unknown else "")) from None

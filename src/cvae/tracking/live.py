@@ -9,6 +9,7 @@ import time
 from contextlib import contextmanager, suppress
 from types import TracebackType
 
+from cvae.errors import shown
 from cvae.tracking import keys
 from cvae.tracking.store import (
     TRAINING_KEY,
@@ -18,6 +19,7 @@ from cvae.tracking.store import (
     locate,
     locked,
     open_store,
+    reopen_run,
 )
 
 PATIENCE = 60.0  # seconds to wait at the end for a local store, which other stages may hold
@@ -31,6 +33,9 @@ class LiveRun:
     A thread of its own opens the store and writes, so that training waits for neither. When the store
     cannot be used, one line says so and the rest is dropped: track logs it all from plots/training.csv.
     The run ends FINISHED, FAILED on an error, KILLED on Ctrl-C.
+
+    `tags`: of the run. The run of an interrupted training with the same `CHECKPOINT` among them is gone on with, and
+    epochs that it has are not logged again.
     """
 
     def __init__(self, params: dict, tags: dict[str, str]):
@@ -60,7 +65,7 @@ class LiveRun:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         if kind is not None:
             self._status = "KILLED" if issubclass(kind, KeyboardInterrupt) else "FAILED"
-            self._last_tags = {"error": str(error).splitlines()[0][:500]} if str(error) else {}
+            self._last_tags = {"error": shown(str(error)).splitlines()[0][:500]} if str(error) else {}
         self._rows.put(None)
         patience = SERVER_PATIENCE if self._location.is_server else PATIENCE
         before = signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun sends it when another process fails too
@@ -76,13 +81,14 @@ class LiveRun:
                 client, experiment = open_store(location)
                 close_killed_runs(client, experiment)
                 tags = self._tags | {"dvc.stage": "train"}
-                run = create_run(client, experiment, self._params, tags, self._started)
-            with _system_metrics(run.info.run_id, location.uri):
-                self._write_to(client, run.info.run_id)
+                former = reopen_run(client, experiment, self._params, tags)
+                run_id = former or create_run(client, experiment, self._params, tags, self._started).info.run_id
+            with _system_metrics(run_id, location.uri, goes_on=bool(former)):
+                self._write_to(client, run_id, logged_epochs(client, run_id) if former else set())
         except Exception as error:  # whatever ails a store must not end a training
             self._warn(location.complaint(error))
 
-    def _write_to(self, client, run_id: str) -> None:
+    def _write_to(self, client, run_id: str, logged: set[int]) -> None:
         from mlflow.entities import Param, RunTag
 
         own = ["dataset", *keys.training_parameters()]  # others may still change before these results are tracked
@@ -93,7 +99,7 @@ class LiveRun:
             while not self._rows.empty() and len(rows) < 50:  # whatever has come while the last batch was written
                 rows.append(self._rows.get())
             ended = rows[-1] is None
-            log_rows(client, run_id, [row for row in rows if row is not None])
+            log_rows(client, run_id, [row for row in rows if row is not None and row["epoch"] not in logged])
             rows.clear()
             if ended:
                 break
@@ -107,7 +113,7 @@ class LiveRun:
 
 
 @contextmanager
-def _system_metrics(run_id: str, uri: str):
+def _system_metrics(run_id: str, uri: str, goes_on: bool):
     """MLflow's own measure of processor, memory, disk and GPU, every ten seconds of a training that takes as long.
 
     Whatever ails it, the losses are logged.
@@ -117,7 +123,7 @@ def _system_metrics(run_id: str, uri: str):
     logging.getLogger("mlflow.system_metrics").setLevel(logging.CRITICAL)  # a server that is gone is told of once
     monitor = None
     with suppress(Exception):
-        monitor = SystemMetricsMonitor(run_id, sampling_interval=SAMPLING, tracking_uri=uri)
+        monitor = SystemMetricsMonitor(run_id, sampling_interval=SAMPLING, resume_logging=goes_on, tracking_uri=uri)
         monitor.start()
     try:
         yield
@@ -141,6 +147,11 @@ def log_rows(client, run_id: str, rows: list[dict[str, float]]) -> None:
         metrics += [Metric(metric_name(column), value, milliseconds, step) for column, value in values.items()]
     for start in range(0, len(metrics), 1000):  # MLflow's limit of one call
         client.log_batch(run_id, metrics=metrics[start : start + 1000])
+
+
+def logged_epochs(client, run_id: str) -> set[int]:
+    """The epochs whose figures the run has."""
+    return {metric.step for metric in client.get_metric_history(run_id, "test/loss")}
 
 
 def metric_name(column: str) -> str:

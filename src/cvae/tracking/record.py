@@ -2,15 +2,19 @@
 
 import importlib.metadata
 import json
+import re
 import time
 from pathlib import Path
 
 import pandas as pd
 import yaml
 
+from cvae.errors import UserError, one_line
+from cvae.fingerprint import files_in
+from cvae.history import read_history
 from cvae.outputs import write_whole
 from cvae.tracking import description, keys, registry
-from cvae.tracking.live import log_rows
+from cvae.tracking.live import log_rows, logged_epochs
 from cvae.tracking.store import (
     PIPELINE_KEY,
     TRACKING,
@@ -46,6 +50,7 @@ def record(params: dict) -> str:
     """
     location, name = locate(), params[keys.DESTINATION]
     params = keys.recorded(params)
+    history, figures, hashes = read_history(keys.HISTORY), _test_figures(), _lock_tags()
     with told_in_one_line(location, "; run `dvc repro` again when it can be used"), locked():
         client, experiment = open_store(location)
         close_killed_runs(client, experiment)
@@ -66,7 +71,7 @@ def record(params: dict) -> str:
             tags = {"dvc.stage": "track", TRAINING_KEY: training, TRACKING: "true"}
             run_id = (live or create_run(client, experiment, params, tags)).info.run_id
             try:
-                _complete(client, run_id, params)
+                _complete(client, run_id, params, history, figures, hashes)
             except KeyboardInterrupt:
                 client.set_terminated(run_id, "KILLED")
                 raise
@@ -106,14 +111,16 @@ def _measured(runs: list) -> dict[str, str]:
     return {"torch.version": importlib.metadata.version("torch")}
 
 
-def _complete(client, run_id: str, params: dict) -> None:
-    """Log everything to the run that it does not have yet."""
+def _complete(
+    client, run_id: str, params: dict, history: pd.DataFrame, figures: dict[str, float], hashes: dict[str, str]
+) -> None:
+    """Log everything to the run that it does not have yet; `hashes` are tags, by which its data and model are known."""
     import mlflow
     from mlflow.entities import Metric, Param, RunTag
 
     from cvae.tracking import served_model
 
-    tags = source_tags() | process_tags() | _lock_tags() | {TRACKING: "true"}
+    tags = source_tags() | process_tags() | hashes | {TRACKING: "true"}
     client.log_batch(
         run_id,
         params=[Param(name, str(value)) for name, value in params.items()],
@@ -121,13 +128,11 @@ def _complete(client, run_id: str, params: dict) -> None:
     )
     client.update_run(run_id, name=run_name(params))
 
-    logged = {metric.step for metric in client.get_metric_history(run_id, "test/loss")}
-    rows = pd.read_csv(keys.HISTORY).to_dict("records")
+    logged = logged_epochs(client, run_id)
+    rows = history.to_dict("records")
     log_rows(client, run_id, [row for row in rows if row["epoch"] not in logged])
     now = int(time.time() * 1000)
-    figures = json.loads(Path(keys.TEST_FIGURES).read_text())
-    numbers = {name: value for name, value in figures.items() if not isinstance(value, str)}  # `pixels` is a word
-    client.log_batch(run_id, metrics=[Metric(f"final_test/{name}", value, now, 0) for name, value in numbers.items()])
+    client.log_batch(run_id, metrics=[Metric(f"final_test/{name}", value, now, 0) for name, value in figures.items()])
 
     _log_files(client, run_id)
     with mlflow.start_run(run_id=run_id):
@@ -143,7 +148,7 @@ def _log_files(client, run_id: str) -> None:
     for place in keys.results():
         if place == keys.MODEL:  # logged in MLflow's own format
             continue
-        for file in keys.files_in(place):
+        for file in files_in(place):
             name = file.relative_to(file.parts[0])
             client.log_artifact(run_id, str(file), name.parent.as_posix() if name.parent != Path() else None)
             if file.suffix == ".png":
@@ -160,13 +165,35 @@ def _log_data(name: str, digest: str) -> None:
     mlflow.log_input(dataset, context="training")
 
 
+def _test_figures() -> dict[str, float]:
+    """The numbers in metrics/test.json, whose `likelihood` and `pixels` are words; raises `UserError` if damaged."""
+    path, again = Path(keys.TEST_FIGURES), "`dvc repro -sf evaluate` makes it anew"
+    try:
+        figures = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; {again}") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: damaged ({one_line(error)}); {again}") from None
+    kinds = {type(value) for value in figures.values()} if isinstance(figures, dict) else set()
+    if not kinds & {int, float} or kinds - {int, float, str}:
+        raise UserError(f"{path}: damaged (not an object of numbers and words); {again}")
+    return {name: value for name, value in figures.items() if not isinstance(value, str)}
+
+
 def _lock_tags() -> dict[str, str]:
-    """DVC's hashes of the data and the model, from dvc.lock, which holds them once their stages have run."""
+    """DVC's hashes of the data and the model, from dvc.lock, which holds them once their stages have run.
+
+    Raises:
+        UserError: it is damaged.
+    """
     path = Path("dvc.lock")
-    stages = (yaml.safe_load(path.read_text()) or {}).get("stages", {}) if path.exists() else {}
-    outs = [out for stage in ("download", "train") for out in stages.get(stage, {}).get("outs", [])]
     wanted = {"data/raw": "dvc.data.raw", keys.MODEL: "dvc.data.model"}
-    return {wanted[out["path"]]: out["md5"] for out in outs if out["path"] in wanted and "md5" in out}
+    try:
+        stages = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("stages", {}) if path.exists() else {}
+        outs = [out for stage in ("download", "train") for out in stages.get(stage, {}).get("outs", [])]
+        return {wanted[out["path"]]: out["md5"] for out in outs if out["path"] in wanted and "md5" in out}
+    except (OSError, AttributeError, TypeError, LookupError, ValueError, RecursionError, yaml.YAMLError):
+        raise UserError(f"{path}: damaged; `git checkout {path}` brings it back") from None
 
 
 def _tag(client, run_id: str, params: dict, measured: dict[str, str], keep_description: bool = False) -> None:
@@ -191,8 +218,13 @@ def write_receipt(key: str) -> None:
 
 
 def recorded_run(client, experiment: str):
-    """The run that records what the workspace holds, by the receipt that track left; None if there is none."""
-    receipt = Path(RECEIPT)
-    if not receipt.exists():
+    """The run that records what the workspace holds, by the receipt that track left; None if there is none.
+
+    A damaged receipt is none: DVC sees that it has changed, and the next `dvc repro` makes it anew.
+    """
+    try:
+        key = json.loads(Path(RECEIPT).read_text())[PIPELINE_KEY]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
-    return next(iter(find(client, experiment, PIPELINE_KEY, json.loads(receipt.read_text())[PIPELINE_KEY])), None)
+    is_key = isinstance(key, str) and re.fullmatch("[0-9a-f]+", key)
+    return next(iter(find(client, experiment, PIPELINE_KEY, key)), None) if is_key else None

@@ -7,6 +7,7 @@ import argparse
 import os
 import sys
 
+from cvae.arguments import Parser, whole
 from cvae.errors import UserError
 from cvae.tracking import server
 from cvae.tracking.record import recorded_run
@@ -17,14 +18,17 @@ curl -s {address}/invocations -H 'Content-Type: application/json' -d '{{"datafra
 """
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = Parser("serve", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--run", metavar="ID", help="an MLflow run; else the one that records what is in the workspace")
     which.add_argument("--model", metavar="URI", help="a model as MLflow names it, such as models:/NAME@best")
-    parser.add_argument("--port", type=server.port_number, default=5001)
-    options = parser.parse_args()
+    parser.add_argument("--port", type=whole(1, 65535), default=5001)
+    return parser.parse_args(argv)
 
+
+def main() -> None:
+    options = parse_arguments()
     address = server.address(options.port)
     location = locate()
     require_store(location)

@@ -21,6 +21,8 @@ image beside one with; and none would name the row.
 """
 
 import importlib.metadata
+import shutil
+import tempfile
 from numbers import Real
 from pathlib import Path
 
@@ -144,20 +146,22 @@ def log(folder: str | Path) -> None:
     optional = [*(f"z_{d}" for d in range(CVAE.load(folder).latent_dims)), "image"]
     columns = [ColSpec(AnyType(), "digit"), *(ColSpec(AnyType(), name, required=False) for name in optional)]
     numbers = Array(DataType.double)
-    mlflow.pyfunc.log_model(
-        name="model",
-        python_model=__file__,
-        artifacts={"model": str(folder)},
-        code_paths=[str(Path(__file__).resolve().parents[1])],
-        signature=ModelSignature(
-            inputs=Schema(columns),
-            outputs=Schema([ColSpec(Array(numbers), "image"), ColSpec(numbers, "z")]),
-            params=ParamSchema([ParamSpec("seed", DataType.long, 0)]),
-        ),
-        input_example=pd.DataFrame({"digit": range(LABELS)}),
-        pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in REQUIREMENTS],
-        tags={description.NOTE: description.OF_MODEL},
-    )
+    with tempfile.TemporaryDirectory() as aside:
+        code = shutil.copy(__file__, aside)  # MLflow keeps the whole path, which is not to tell of this machine
+        mlflow.pyfunc.log_model(
+            name="model",
+            python_model=code,
+            artifacts={"model": str(folder)},
+            code_paths=[str(Path(__file__).resolve().parents[1])],
+            signature=ModelSignature(
+                inputs=Schema(columns),
+                outputs=Schema([ColSpec(Array(numbers), "image"), ColSpec(numbers, "z")]),
+                params=ParamSchema([ParamSpec("seed", DataType.long, 0)]),
+            ),
+            input_example=pd.DataFrame({"digit": range(LABELS)}),
+            pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in REQUIREMENTS],
+            tags={description.NOTE: description.OF_MODEL, "mlflow.source.name": "dvc.yaml"},
+        )
 
 
 if __name__ != "cvae.tracking.served_model":  # run by MLflow, as the file that makes the model

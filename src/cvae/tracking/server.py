@@ -1,6 +1,5 @@
 """MLflow's own servers in the place of this process, for this machine only."""
 
-import argparse
 import os
 import socket
 import sys
@@ -10,13 +9,6 @@ from typing import NoReturn
 from cvae.errors import UserError
 
 HOST = "127.0.0.1"
-
-
-def port_number(text: str) -> int:
-    """A port as argparse reads it; it tells a person what is allowed."""
-    if not text.isdecimal() or not 1 <= int(text) <= 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to 65535")
-    return int(text)
 
 
 def address(port: int) -> str:

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import psutil
 from filelock import FileLock
 
-from cvae.errors import UserError
+from cvae.errors import UserError, shown
 from cvae.tracking import charts, description
 from cvae.workspace import main_repository
 
@@ -24,6 +24,7 @@ COLOUR = "mlflow.runColor"  # MLflow's tag
 COLOURS = ["#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22", "#17becf"]
 LOCK_TIMEOUT = 300  # seconds; recording one pipeline takes less than ten
 
+CHECKPOINT = "checkpoint.key"  # of what is trained, whether it ends or not
 TRAINING_KEY = "training.key"  # of what training made; set when it is done
 PIPELINE_KEY = "pipeline.key"  # of everything that track logs; set when all of it is there
 TRACKING = "pipeline.tracking"  # set when track starts to write to a run
@@ -42,13 +43,14 @@ class Location:
 
     @property
     def shown(self) -> str:
-        """`uri` as a message may hold it: without user name and password, a file from the root of the repository."""
-        if self.uri.startswith("sqlite:///"):
-            return os.path.relpath(self.uri.removeprefix("sqlite:///"), main_repository())
-        return _without_credentials(self.uri)
+        """`uri` as a message may hold it: without its secrets, a file of the repository from its root."""
+        database = Path(self.uri.removeprefix("sqlite:///"))
+        if self.uri.startswith("sqlite:///") and database.is_relative_to(main_repository()):
+            return str(database.relative_to(main_repository()))
+        return shown(self.uri)
 
     def complaint(self, error: Exception) -> str:
-        """What went wrong here, in one line of at most 300 characters, without user name and password."""
+        """What went wrong here, in one line of at most 300 characters, without what `shown` keeps back."""
         text = " ".join(str(error).split()) or type(error).__name__
         if isinstance(error, OSError) and error.strerror:
             place = error.filename2 or error.filename or self.artifacts  # pictures are written without naming a file
@@ -57,14 +59,10 @@ class Location:
         text = text.replace(f"{main_repository()}{os.sep}", "")
         if "(Caused by " in text:  # how requests and urllib3 end a long line, of which only this is news
             text = text.rpartition("(Caused by ")[2].removesuffix(")")
-        return f"MLflow at {self.shown}: {_without_credentials(text)[:300]}"
+        return f"MLflow at {self.shown}: {shown(text)[:300]}"
 
 
 _AROUND_SQL = re.compile(r"^(\(raised as .*?\) )?\([\w.]+Error\) | \[SQL: .*| \(Background on .*")  # of SQLAlchemy
-
-
-def _without_credentials(text: str) -> str:
-    return re.sub(r"//[^/\s]*@", "//", text)
 
 
 def locate() -> Location:
@@ -89,11 +87,23 @@ def locked() -> Iterator[None]:
 
 
 @contextmanager
-def told_in_one_line(location: Location, advice: str = "") -> Iterator[None]:
-    """Turn what can go wrong with the store into a `UserError` of one line, which `advice` ends."""
+def told_in_one_line(location: Location, advice: str = "", if_unknown: str = "") -> Iterator[None]:
+    """Turn what can go wrong with the store into a `UserError` of one line.
+
+    `advice` ends it; `if_unknown`, where the store answers that it does not have what it was asked for.
+    """
     import_mlflow()
-    import sqlalchemy.exc
+    import sqlalchemy
     from mlflow.exceptions import MlflowException
+
+    try:
+        _ = urlsplit(location.uri).port if location.is_server else sqlalchemy.make_url(location.uri)
+    except sqlalchemy.exc.ArgumentError:  # a folder, or what MLflow will complain of
+        pass
+    except ValueError:  # which may quote a password
+        raise UserError(
+            f"MLflow at {location.shown}: not an address; in a password, write / # ? @ as %2F %23 %3F %40{advice}"
+        ) from None
 
     try:
         yield
@@ -103,7 +113,9 @@ def told_in_one_line(location: Location, advice: str = "") -> Iterator[None]:
         OSError,  # requests' errors too
         sqlalchemy.exc.SQLAlchemyError,
     ) as error:
-        raise UserError(f"{location.complaint(error)}{advice}") from error
+        unknown = getattr(error, "error_code", None) == "RESOURCE_DOES_NOT_EXIST"
+        ending = if_unknown if unknown and if_unknown else advice
+        raise UserError(location.complaint(error).rstrip(".") + ending) from error
 
 
 def import_mlflow():
@@ -111,6 +123,7 @@ def import_mlflow():
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # it asks the network at each start
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")  # seconds; MLflow's own are 120 and 7 retries
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER", "false")  # a busy server's, of an hour perhaps
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     import mlflow
@@ -125,18 +138,20 @@ def open_store(location: Location):
     """MLflow's client and the experiment's id; made under the lock, which the caller holds.
 
     Raises:
-        UserError: the store is of a repository that has moved, or its experiment was deleted.
+        UserError: the store is of a repository that has moved, its experiment was deleted, or it is no store.
     """
     mlflow = import_mlflow()
     mlflow.set_tracking_uri(location.uri)
-    if location.uri.startswith("sqlite:///"):
-        Path(location.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    if location.uri.startswith("sqlite:///") and not Path(location.uri.removeprefix("sqlite:///")).exists():
+        _make_database(location.uri)
     client = mlflow.MlflowClient(location.uri)
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         tags = {description.NOTE: description.OF_EXPERIMENT, charts.TAG: charts.layout()}
         return client, client.create_experiment(name, artifact_location=location.artifacts, tags=tags)
+    if not experiment.experiment_id:  # an answer without content, which MLflow's client takes for one without names
+        raise UserError(f"MLflow at {location.shown}: what answers there is not MLflow")
     if experiment.lifecycle_stage != "active":
         raise UserError(
             f"the MLflow experiment {name!r} was deleted; "
@@ -151,6 +166,18 @@ def open_store(location: Location):
     if experiment.tags.get(charts.TAG) != charts.layout():
         client.set_experiment_tag(experiment.experiment_id, charts.TAG, charts.layout())
     return client, experiment.experiment_id
+
+
+def _make_database(uri: str) -> None:
+    """Make a first SQLite database beside its place and rename it: one killed in its migrations, MLflow cannot use."""
+    from mlflow.db import upgrade
+
+    path, aside = (Path(f"{uri.removeprefix('sqlite:///')}{end}") for end in ("", ".new"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for end in ("", "-journal", "-wal", "-shm"):  # what an attempt that was killed left
+        Path(f"{aside}{end}").unlink(missing_ok=True)
+    upgrade.callback(f"{uri}.new")  # `mlflow db upgrade`: its engine is not among those that MLflow keeps by URI
+    aside.rename(path)
 
 
 def require_store(location: Location) -> None:
@@ -185,6 +212,27 @@ def create_run(client, experiment: str, params: dict, tags: dict[str, str], star
     tags = source_tags() | process_tags() | {COLOUR: colour} | tags
     tags[description.NOTE] = description.of_run(params, tags)
     return client.create_run(experiment, start_time=start_time, tags=tags, run_name=run_name(params))
+
+
+def reopen_run(client, experiment: str, params: dict, tags: dict[str, str]) -> str | None:
+    """The id of the run of the same training, if it was interrupted, for this process to go on with; else None.
+
+    Called under the lock, after `close_killed_runs`. `tags`: as for `create_run`, with the training's `CHECKPOINT`.
+    """
+    from mlflow.entities import RunTag
+
+    key = tags.get(CHECKPOINT)
+    for run in find(client, experiment, CHECKPOINT, key) if key else []:
+        run_id = run.info.run_id
+        if run.info.status == "RUNNING" or TRAINING_KEY in run.data.tags:  # by another process; or it is done
+            continue
+        tags = source_tags() | process_tags() | tags
+        client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
+        if "error" in run.data.tags:  # how it was interrupted
+            client.delete_tag(run_id, "error")
+        client.update_run(run_id, status="RUNNING", name=run_name(params))
+        return run_id
+    return None
 
 
 def find(client, experiment: str, tag: str, value: str) -> list:

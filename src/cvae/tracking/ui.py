@@ -4,17 +4,21 @@ import argparse
 import os
 import sys
 
+from cvae.arguments import Parser, whole
 from cvae.errors import UserError
 from cvae.tracking import charts, server
 from cvae.tracking.record import recorded_run
 from cvae.tracking.store import close_killed_runs, locate, locked, open_store, told_in_one_line
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--port", type=server.port_number, default=5000)
-    port = parser.parse_args().port
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = Parser("ui", description=__doc__)
+    parser.add_argument("--port", type=whole(1, 65535), default=5000)
+    return parser.parse_args(argv)
 
+
+def main() -> None:
+    port = parse_arguments().port
     location = locate()
     address = location.shown if location.is_server else server.address(port)
     with told_in_one_line(location), locked():
@@ -27,7 +31,10 @@ def main() -> None:
     if location.is_server:
         return
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # nothing here uses jobs; they are chatty
-    server.become("ui", "--backend-store-uri", location.uri, port=port)
+    os.environ["MLFLOW_BACKEND_STORE_URI"] = (
+        location.uri
+    )  # among the arguments, every user of the machine could read it
+    server.become("ui", port=port)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,28 @@
+"""What a result was made from, as a short hash; dvc.yaml says what a stage reads."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+
+def stage(name: str) -> dict:
+    """What dvc.yaml says of the stage `name`."""
+    import yaml
+
+    return yaml.safe_load(Path("dvc.yaml").read_text())["stages"][name]
+
+
+def fingerprint(facts: object, places: Iterable[str]) -> str:
+    """32 hexadecimal digits: equal for equal `facts`, of which JSON is made, and equal files at and below `places`."""
+    files = sorted(file for place in places for file in files_in(place))
+    digests = {file.as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    return hashlib.sha256(json.dumps([facts, digests], sort_keys=True).encode()).hexdigest()[:32]
+
+
+def files_in(place: str | Path) -> list[Path]:
+    """The file `place`, or the files below the folder `place`, in a fixed order; hidden ones left out."""
+    place = Path(place)
+    if place.is_file():
+        return [place]
+    return sorted(file for file in place.rglob("*") if file.is_file() and not file.name.startswith("."))

@@ -1,0 +1,42 @@
+"""The table of faults in tests/README.md: every row is a test that runs."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+NAMED = re.compile(r"`(test_\w+\.py)::(test_\w+)`( \(long\))?")
+
+
+def rows() -> list[str]:
+    text = (TESTS / "README.md").read_text()
+    return [line for line in text.splitlines() if line.startswith("| ") and not line.startswith(("| fault", "| ---"))]
+
+
+def tests_of(module: Path) -> dict[str, bool]:
+    """The tests of a module, each with whether it is a long one."""
+    functions = [node for node in ast.parse(module.read_text()).body if isinstance(node, ast.FunctionDef)]
+    return {
+        each.name: any("mark.long" in ast.unparse(decorator) for decorator in each.decorator_list)
+        for each in functions
+        if each.name.startswith("test_")
+    }
+
+
+@pytest.mark.parametrize("row", rows())
+def test_a_row_names_tests_that_are_there(row):
+    named = NAMED.findall(row)
+    assert named, "a row names its tests as `test_module.py::test_name`"
+    assert len(row.strip("| ").split(" | ")) == 4
+    for module, name, long in named:
+        assert tests_of(TESTS / module).get(name) is bool(long), f"{module}::{name}{long}"
+
+
+def test_every_long_test_is_in_the_table_or_beside_it():
+    """A long test runs only when somebody asks for it, so that it is easily forgotten."""
+    text = (TESTS / "README.md").read_text()
+    for module in sorted(TESTS.glob("test_*.py")):
+        for name, is_long in tests_of(module).items():
+            assert not is_long or f"{module.name}::{name}` (long)" in text
