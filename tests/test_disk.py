@@ -238,7 +238,7 @@ def test_training_goes_on_when_the_disk_of_mlflow_fills_up_and_track_logs_it_all
     made, namespace, empty_database, tmp_path
 ):
     copy = made.copy(tmp_path / "cvae")
-    copy.set(epochs=300)
+    copy.set(epochs=120)
     place = tmp_path / "disk"
     place.mkdir()
     store = f"sqlite:///{place}/mlflow.db"
@@ -247,7 +247,7 @@ def test_training_goes_on_when_the_disk_of_mlflow_fills_up_and_track_logs_it_all
     assert done.stderr.count("disk is full") == 1
     assert done.stderr.endswith("; training goes on, and track will log it\n")
     (run,) = [run for run in copy.runs() if "pipeline.key" in run.data.tags]
-    assert len(copy.client.get_metric_history(run.info.run_id, "train/loss")) == 300
+    assert len(copy.client.get_metric_history(run.info.run_id, "train/loss")) == 120
 
 
 @pytest.mark.long
@@ -256,7 +256,7 @@ def test_repro_goes_on_when_there_is_space_and_ends_with_the_same_bytes(clone, o
     """DVC removes what a stage made before it runs it and records it when it has ended, so nothing cut short is."""
     repro = [*module("dvc"), "repro"]
     without = f"rm -r {' '.join(outs_of(stage))}"
-    done = on_a_disk(clone, 20, *repro, "--force", "--single-item", stage, before=without, again=repro)
+    done = on_a_disk(clone, 12, *repro, "--force", "--single-item", stage, before=without, again=repro)
     assert done.status("full") != 0
     told = "\n".join(done.lines("full"))
     assert f"{stage}: " in told
