@@ -221,6 +221,7 @@ def _read_weights(content: bytes, expected: dict[str, Tensor]) -> dict[str, Tens
     from safetensors import SafetensorError
     from safetensors.torch import load
 
+    bytes(len(content))  # as much as safetensors copies: where memory is too small for it, it would wait for ever
     try:
         weights = load(content)
     except (SafetensorError, TypeError, KeyError, RuntimeError) as error:
