@@ -43,7 +43,7 @@ run: $(READY)  ## Run the pipeline; where its data cannot be had, run it on scik
 
 test: $(READY)  ## Check the style and run the tests.
 	@$(ENV); set -ex; ruff check .; ruff format --check .; \
-	  python -m pytest -n logical --maxprocesses 4 --dist loadscope $(ARGS)
+	  python -m pytest -n logical --maxprocesses 4 --dist loadscope --no-loadscope-reorder $(ARGS)
 
 test-long: $(READY)  ## Run the long forms of the tests: kills, fuzzing, speed beside faults; about an hour.
 	@$(ENV); set -ex; python -m pytest -m long $(ARGS)

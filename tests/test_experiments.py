@@ -356,6 +356,7 @@ def faults(repository, empty_database, tmp_path_factory) -> dict[str, list]:
         kill_group(dvc)
     runs["killed"] = hurt.runs()
 
+    hurt.set(epochs=999_999)  # another training, which does not go on in the run of the first
     with started(hurt, "repro", SHELL="/bin/sh") as dvc:  # Debian's stays between DVC and the stage; bash does not
         known = {run.info.run_id for run in hurt.runs()}
         wait_for(lambda: any(run.info.run_id not in known and steps(hurt.client, run) for run in hurt.runs()))
@@ -380,12 +381,14 @@ def faults(repository, empty_database, tmp_path_factory) -> dict[str, list]:
     return runs
 
 
+@pytest.mark.long
 def test_a_training_that_diverges_leaves_a_failed_run_that_says_why(faults):
     (run,) = faults["diverged"]
     assert run.info.status == "FAILED"
     assert "training diverged in epoch 1" in run.data.tags["error"]
 
 
+@pytest.mark.long
 def test_a_training_killed_with_its_dvc_is_closed_by_the_next(faults):
     *_, killed = faults["killed"]
     assert killed.info.status == "RUNNING", "killed with SIGKILL, it could not say so"
@@ -393,12 +396,14 @@ def test_a_training_killed_with_its_dvc_is_closed_by_the_next(faults):
     assert later[killed.info.run_id] == "KILLED"
 
 
+@pytest.mark.long
 def test_a_training_ends_when_its_dvc_is_killed(faults):
     *_, orphan = faults["orphaned"]
     assert orphan.info.status == "KILLED"
     assert orphan.data.tags["error"].startswith("DVC was killed")
 
 
+@pytest.mark.long
 def test_repro_after_faults_makes_one_whole_run_and_leaves_none_open(faults):
     *_, half = faults["half tracked"]
     assert half.info.status in ("RUNNING", "FINISHED")

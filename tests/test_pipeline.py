@@ -264,6 +264,7 @@ def test_an_experiments_run_has_its_data_model_and_origin(compared, experiment):
     assert {"device", "torch.version", "train.seconds", "train.images_per_second"} <= run.data.tags.keys()
 
 
+@pytest.mark.long
 def test_an_experiment_in_a_temporary_folder_lands_in_the_repositorys_store(clone):
     before = {run.info.run_id for run in clone.runs()}
     clone.dvc("exp", "run", "--temp", "--name", "aside", "--set-param", "latent_dims=3", "--set-param", "epochs=3")

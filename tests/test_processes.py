@@ -64,11 +64,12 @@ def test_two_processes_make_one_run(pair):
     assert len(clone.client.get_metric_history(run.info.run_id, "train/loss")) == 2
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("rank", ["0", "1"])
 def test_a_process_that_dies_ends_the_training_with_its_cause(pair, rank):
     clone, *_ = pair
     clone.git("checkout", "params.yaml")
-    clone.set(epochs=1_000_000, launcher=f'"{TORCHRUN}"')
+    clone.set(epochs=1_000_000, seed=rank, launcher=f'"{TORCHRUN}"')  # each a training, and so a run, of its own
     before = {run.info.run_id for run in clone.runs()}
     try:
         with started(clone, "repro") as dvc:
@@ -115,6 +116,7 @@ def test_sigterm_closes_the_run_as_ctrl_c_does(pair):
     assert (run.info.status, run.data.tags["error"]) == ("KILLED", "ended by SIGTERM")
 
 
+@pytest.mark.long
 def test_a_training_that_diverges_in_two_processes_says_so_once_and_closes_its_run(pair):
     clone, *_ = pair
     before = {run.info.run_id for run in clone.runs()}

@@ -31,6 +31,12 @@ from cvae.tracking import serve, ui
 DEFAULTS = Parameters().model_dump()
 
 
+@pytest.fixture(autouse=True)
+def _denormal_numbers():
+    """Hypothesis wants them, and `open_device` in an earlier test of this process may have turned them off."""
+    torch.set_flush_denormal(False)
+
+
 def examples(count: int) -> settings:
     # A machine with other work takes any time for one; what a function-scoped folder holds is overwritten each time.
     checks = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
