@@ -52,7 +52,7 @@ cd "$SOURCE"
 mount -t tmpfs -o size=1100k disk "$PLACE"
 cp "$DATABASE" "$PLACE/mlflow.db"
 python -m stages.train
-mount -o remount,size=16m "$PLACE"
+mount -t tmpfs -o remount,size=16m disk "$PLACE"  # in full: of its own, mount adds a uid that a user namespace lacks
 python -m stages.track
 cp "$PLACE/mlflow.db" .
 """
