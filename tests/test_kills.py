@@ -56,6 +56,7 @@ def test_repro_killed_at_any_moment_is_made_whole_by_the_next(repository, empty_
     root, recorded = tmp_path / "cvae", tmp_path / "recorded"  # one place for all: MLflow's store holds absolute paths
 
     undisturbed = repository.copy(tmp_path / "undisturbed")
+    forget(undisturbed)  # so that its cache holds nothing of other parameters
     undisturbed.set(epochs=150)
     write_checkpoints_after_every_epoch(undisturbed)
     undisturbed.dvc("repro")
