@@ -45,7 +45,7 @@ test: $(READY)  ## Check the style and run the tests.
 	@$(ENV); set -ex; ruff check .; ruff format --check .; \
 	  python -m pytest -n logical --maxprocesses 4 --dist loadscope --no-loadscope-reorder $(ARGS)
 
-test-long: $(READY)  ## Run the long forms of the tests: kills, fuzzing, speed beside faults; about an hour.
+test-long: $(READY)  ## Run the long forms of the tests: kills, fuzzing, speed beside faults; an hour or more.
 	@$(ENV); set -ex; python -m pytest -m long $(ARGS)
 
 audit: $(READY)  ## Look all dependencies up among the known vulnerabilities; this needs the network.

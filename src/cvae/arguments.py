@@ -1,10 +1,22 @@
-"""Command lines, whose mistakes are told in one line."""
+"""Commands: their arguments and their ends, each mistake told in one line."""
 
 import argparse
+import sys
 from collections.abc import Callable
 from typing import NoReturn
 
 from cvae.errors import one_line
+from cvae.faults import explained
+
+
+def run_command(name: str, main: Callable[[], None]) -> None:
+    """Run `main`; what a person can put right ends it with one line, which `name` begins, and exit status 1."""
+    try:
+        main()
+    except Exception as error:
+        if (told := explained(error)) is None:
+            raise
+        sys.exit(f"{name}: {one_line(told)}")
 
 
 class Parser(argparse.ArgumentParser):

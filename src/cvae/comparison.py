@@ -26,7 +26,6 @@ import argparse
 import math
 import re
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,9 +36,8 @@ import numpy as np
 import yaml
 from tabulate import tabulate
 
-from cvae.arguments import Parser, whole
+from cvae.arguments import Parser, run_command, whole
 from cvae.errors import UserError, one_line
-from cvae.faults import explained
 from cvae.outputs import csv_bytes, write_whole
 from cvae.parameters import Parameters, load_yaml
 
@@ -483,9 +481,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except Exception as error:
-        if (told := explained(error)) is None:
-            raise
-        sys.exit(f"compare: {one_line(told)}")
+    run_command("compare", main)

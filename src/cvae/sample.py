@@ -7,16 +7,14 @@ import argparse
 import gc
 import math
 import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from cvae.arguments import Parser, whole
+from cvae.arguments import Parser, run_command, whole
 from cvae.datasets import LABEL_NAMES, LABELS, SIDE, TITLES
 from cvae.errors import UserError, one_line
-from cvae.faults import explained
 
 if TYPE_CHECKING:
     import numpy as np
@@ -426,11 +424,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     gc.set_threshold(100_000)  # as the stages do: passes over what torch and seaborn import take a second
-    try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except Exception as error:
-        if (told := explained(error)) is None:
-            raise
-        sys.exit(f"sample: {one_line(told)}")
+    run_command("sample", main)

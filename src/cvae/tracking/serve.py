@@ -5,9 +5,8 @@ What it takes and gives: `cvae.tracking.served_model`.
 
 import argparse
 import os
-import sys
 
-from cvae.arguments import Parser, whole
+from cvae.arguments import Parser, run_command, whole
 from cvae.errors import UserError
 from cvae.tracking import server
 from cvae.tracking.record import recorded_run
@@ -59,7 +58,4 @@ def _check(model: str) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        sys.exit(f"serve: {error}")
+    run_command("serve", main)

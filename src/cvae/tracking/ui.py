@@ -2,10 +2,8 @@
 
 import argparse
 import os
-import sys
 
-from cvae.arguments import Parser, whole
-from cvae.errors import UserError
+from cvae.arguments import Parser, run_command, whole
 from cvae.tracking import charts, server
 from cvae.tracking.record import recorded_run
 from cvae.tracking.store import close_killed_runs, locate, locked, open_store, told_in_one_line
@@ -31,14 +29,9 @@ def main() -> None:
     if location.is_server:
         return
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # nothing here uses jobs; they are chatty
-    os.environ["MLFLOW_BACKEND_STORE_URI"] = (
-        location.uri
-    )  # among the arguments, every user of the machine could read it
+    os.environ["MLFLOW_BACKEND_STORE_URI"] = location.uri  # among the arguments, every user could read it
     server.become("ui", port=port)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        sys.exit(f"ui: {error}")
+    run_command("ui", main)
