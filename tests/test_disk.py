@@ -153,7 +153,7 @@ def on_a_disk(namespace, tmp_path):
         ("download", 0, "data/raw/train-images-idx3-ubyte.gz"),
         ("evaluate", 8, "metrics/per_latent.csv"),
         pytest.param("download", 300, "data/raw/t", marks=pytest.mark.long),
-        pytest.param("train", 0, "data/model/model.safetensors", marks=pytest.mark.long),
+        pytest.param("train", 300, "data/model/model.safetensors", marks=pytest.mark.long),
         pytest.param("evaluate", 0, "metrics/test.json", marks=pytest.mark.long),
         pytest.param("embed", 0, "data/latents.parquet", marks=pytest.mark.long),
         pytest.param("embed", 40, "data/latents.parquet", marks=pytest.mark.long),
@@ -170,6 +170,15 @@ def test_a_stage_on_a_full_disk_says_so_and_leaves_everything_as_it_was(made, on
     assert len(told) == 1
     assert told[0].startswith(f"{stage}: {file}")
     assert told[0].endswith(": No space left on device; free some space, then run it again")
+    assert done.results("full") == done.results("before")
+
+
+def test_training_does_not_begin_where_its_results_cannot_be_written(made, on_a_disk):
+    done = on_a_disk(made, 0, *module("stages.train"))
+    assert done.status("full") == 1
+    told = "train: data/model/model.safetensors: No space left on device; free some space, then run it again"
+    assert done.lines("full") == [told]
+    assert (done.back / "full.out").read_text() == ""
     assert done.results("full") == done.results("before")
 
 
@@ -291,6 +300,7 @@ def test_a_full_cache_of_dvc_holds_nothing_cut_short(clone, on_a_disk):
         ("embed", "data", "data/latents.parquet"),
         pytest.param("download", "data", "data/raw/train-images-idx3-ubyte.gz", marks=pytest.mark.long),
         pytest.param("train", "data", "data/model/model.safetensors", marks=pytest.mark.long),
+        pytest.param("train", "plots", "plots/training.csv", marks=pytest.mark.long),
         pytest.param("evaluate", "metrics", "metrics/test.json", marks=pytest.mark.long),
         pytest.param("evaluate", "plots", "plots/confusion.csv", marks=pytest.mark.long),
         pytest.param("render", "plots", "plots/latents.png", marks=pytest.mark.long),

@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -38,6 +39,23 @@ def write_whole(contents: Mapping[str | Path, bytes | memoryview], synced: bool 
         for aside in asides.values():
             with suppress(OSError):
                 aside.unlink()
+
+
+def ensure_writable(*paths: str | Path) -> None:
+    """Raise before long work what `write_whole` would raise after it, if a folder of `paths` takes no file already now.
+
+    It tries with a file without a name, so that nothing is left there.
+
+    Raises:
+        UserError: as of `write_whole`.
+    """
+    for path in map(Path, paths):
+        try:
+            folder = next(folder for folder in path.parents if folder.exists())
+            with tempfile.TemporaryFile(dir=folder) as file:
+                file.write(b"it fits")
+        except OSError as error:
+            raise file_error(error, path) or error from None
 
 
 def csv_bytes(rows: Sequence[Mapping[str, object]]) -> bytes:

@@ -60,7 +60,7 @@ class Training:
         precision: str = "float32",
         processes: Processes = ALONE,
     ):
-        self._model, self._train_split, self._processes = model, train_split, processes
+        self.model, self._train_split, self._processes = model, train_split, processes
         self._epochs, self._learning_rate, self._schedule, self._beta = epochs, learning_rate, schedule, beta
         self._precision = precision
         self._device = device = next(model.parameters()).device
@@ -107,8 +107,8 @@ class Training:
 
             row = {"epoch": epoch}
             for name, of, images in (("train", train_sums, count), ("test", held_out, self._test_count)):
-                row |= {f"{name}_{part}": value for part, value in means(self._model, of, images, self._beta).items()}
-            row["article_loss"] = float(article_loss(self._model, train_sums, count))
+                row |= {f"{name}_{part}": value for part, value in means(self.model, of, images, self._beta).items()}
+            row["article_loss"] = float(article_loss(self.model, train_sums, count))
             _refuse_non_finite(row, self._learning_rate)
             self._epoch = epoch
             yield row
@@ -157,7 +157,7 @@ class Training:
         """The next epoch's order of the images and a draw of noise for each, in parts of a pass each."""
         count = len(self._train_split)
         order = torch.randperm(count, generator=self._shuffles)
-        noise = torch.randn(count, self._model.latent_dims, generator=self._noises)
+        noise = torch.randn(count, self.model.latent_dims, generator=self._noises)
         if self._device.type == "cuda":  # from pinned memory, numbers travel while both sides go on
             order, noise = order.pin_memory(), noise.pin_memory()
         return list(zip(order.split(self._part), noise.split(self._part), strict=True))
