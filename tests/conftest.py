@@ -39,6 +39,8 @@ PICTURES = sorted(
     [f"{name}.png" for name in ("latents", "manifolds", "reconstructions", "styles", "training")]
     + [f"{folder}/{digit}.png" for folder in ("latents", "manifolds") for digit in range(10)]
 )
+# Of test files; the second and the third need no repository, which takes a while and the first makes.
+LONGEST = ("experiments", "figures", "properties", "kills", "tracking", "comparison", "checkpoint", "pipeline")
 FOREIGN = ("DVC_", "GIT_", "MLFLOW_", "MNIST_MIRROR", "PYTHONPATH")
 
 
@@ -195,6 +197,12 @@ def made_once(tmp_path_factory, name: str, make: Callable[[Path], None]) -> Path
     return folder
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, so that pytest-xdist's workers end together."""
+    rank = {f"test_{name}": number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
+
+
 @pytest.fixture(scope="session")
 def repository(tmp_path_factory) -> Repository:
     """The project as it stands, edited files too, after one `dvc repro` and a commit; not to be changed."""
@@ -211,7 +219,7 @@ def make_repository(folder: Path) -> None:
             target = repository.root / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(PROJECT / name, target)
-    repository.set(dataset="digits", epochs=2, threads=1)
+    repository.set(dataset="digits", epochs=2, nll_samples=50, threads=1)
     repository.git("init", "--quiet")
     repository.git("config", "user.name", "Test")
     repository.git("config", "user.email", "test@example.org")
@@ -252,7 +260,7 @@ def compared(repository, empty_database, tmp_path_factory) -> Repository:
         compared.dvc("repro")
         receipt = (compared.root / "data/tracked.json").read_bytes()
         output = compared.dvc("exp", "run", "--name", "wide", "--set-param", "latent_dims=4")
-        (compared.root / "experiment.log").write_text(output)
+        (folder / "experiment.log").write_text(output)
         compared.restore()
         (compared.root / "data/tracked.json").write_bytes(receipt)
 

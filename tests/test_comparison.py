@@ -4,14 +4,13 @@ import csv
 import itertools
 import json
 import re
-import shutil
 import sys
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import yaml
-from conftest import PROJECT
+from conftest import PROJECT, Repository
 from matplotlib.contour import ContourSet
 from matplotlib.legend import Legend
 from PIL import Image
@@ -684,36 +683,32 @@ def run_command(repository, *arguments: str, status: int = 0):
 
 
 @pytest.fixture(scope="module")
-def swept(repository, empty_database, tmp_path_factory):
-    """The repository with experiments `one` and `three`, of that many latents, and the figures of each result."""
-    copy = repository.copy(tmp_path_factory.mktemp("swept") / "cvae")
-    shutil.copy(empty_database, copy.root / "mlflow.db")
-    alone = run_command(copy, status=1)
+def experimented(compared, tmp_path_factory) -> Repository:
+    """A clone with a result of two latents and experiment `wide` of four, to be edited and put back."""
+    return compared.copy(tmp_path_factory.mktemp("experimented") / "cvae")
+
+
+def test_a_single_result_is_told_how_to_make_another(repository, tmp_path):
+    alone = run_command(repository.copy(tmp_path / "cvae", "cache"), status=1)
     assert alone.stderr.startswith("compare: there is one result")
     assert "dvc exp run --queue" in alone.stderr
     assert alone.stderr.count("\n") == 1
 
-    figures = {2: json.loads((copy.root / "metrics/test.json").read_text())}
-    for name, latent_dims in (("three", 3), ("one", 1)):
-        copy.dvc("exp", "run", "--name", name, "--set-param", f"latent_dims={latent_dims}", "evaluate")
-        figures[latent_dims] = json.loads((copy.root / "metrics/test.json").read_text())
-    copy.restore()
-    return copy, figures
 
-
-def test_the_command_compares_real_experiments(swept):
-    repository, figures = swept
+def test_the_command_compares_real_experiments(experimented):
+    repository = experimented
     branch = repository.git("branch", "--show-current").strip()
-    repository.dvc("exp", "run", "--queue", "--set-param", "latent_dims=4")
+    wide = repository.git("for-each-ref", "--format=%(refname)", "refs/exps/**/wide").strip()
+    figures = [json.loads(repository.git("show", f"{commit}:metrics/test.json")) for commit in (branch, wide)]
+    repository.dvc("exp", "run", "--queue", "--set-param", "latent_dims=1")
     output = run_command(repository).stdout
     assert "Left out: 1 queued;" in output
     assert "digits, gaussian likelihood, grey pixels" in output
 
     with open(repository.root / "plots/rate_distortion.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [(row["experiment"], row["latent_dims"]) for row in rows] == [("one", "1"), (branch, "2"), ("three", "3")]
-    for row in rows:
-        expected = figures[int(row["latent_dims"])]
+    assert [(row["experiment"], row["latent_dims"]) for row in rows] == [(branch, "2"), ("wide", "4")]
+    for row, expected in zip(rows, figures, strict=True):
         shown = [key for key in comparison.FIGURES if key in expected]
         assert {key: float(row[key]) for key in shown} == {key: expected[key] for key in shown}
         assert float(row["negative_elbo"]) == pytest.approx(expected["loss"], abs=2e-6)  # beta is 1
@@ -732,14 +727,14 @@ def test_the_command_prints_the_means_below_the_table_where_there_are_seeds(monk
     assert means == ([format_means(results)] if "seed" in other else [])
 
 
-def test_widths_of_several_layers_are_shown_as_dvc_has_them(swept):
-    repository, _ = swept
+def test_widths_of_several_layers_are_shown_as_dvc_has_them(experimented):
+    repository = experimented
     repository.set(hidden_dims="[64, 32]")
     receipt = repository.root / "data/tracked.json"
     receipt.write_text("{}")  # DVC saves no experiment that lacks an output
     try:
         repository.dvc("exp", "save", "--name", "deep")
-        output = run_command(repository, "deep", "one").stdout
+        output = run_command(repository, "deep", "wide").stdout
         repository.dvc("exp", "remove", "deep")
     finally:
         receipt.unlink()
@@ -748,31 +743,29 @@ def test_widths_of_several_layers_are_shown_as_dvc_has_them(swept):
     assert "  [64, 32]  " in line
 
 
-def test_a_workspace_edited_since_its_figures_is_left_out_and_torch_and_mlflow_are_not_imported(swept):
-    repository, _ = swept
+def test_a_workspace_edited_since_its_figures_is_left_out_and_torch_and_mlflow_are_not_imported(experimented):
+    repository = experimented
     check = "import sys; from cvae.comparison import main; main(); assert not {'torch', 'mlflow'} & set(sys.modules)"
+    branch = repository.git("branch", "--show-current").strip()
     repository.set(latent_dims=7)
     try:
-        command = (sys.executable, "-c", check, "one", "three", "workspace")
+        command = (sys.executable, "-c", check, branch, "wide", "workspace")
         output = repository.run(*command, PYTHONPATH="src").stdout
     finally:
         repository.git("checkout", "params.yaml")
     assert "Left out, edited or damaged since the figures were measured: workspace." in output
-    assert [line.split()[0] for line in output.splitlines() if line.startswith(("one", "three"))] == [
-        "one",
-        "three",
-    ]
+    assert [line.split()[0] for line in output.splitlines() if line.startswith((branch, "wide"))] == [branch, "wide"]
 
 
-def test_a_commit_edited_since_its_figures_is_left_out(swept):
-    repository, _ = swept
-    assert "Left out" not in run_command(repository, "one", "three").stdout
+def test_a_commit_edited_since_its_figures_is_left_out(experimented):
+    repository = experimented
+    branch = repository.git("branch", "--show-current").strip()
+    assert "Left out" not in run_command(repository, branch, "wide").stdout
     repository.set(latent_dims=7)
     repository.git("commit", "--quiet", "--message", "Edit, and run nothing", "params.yaml")
     try:
         output = run_command(repository, "--num", "2").stdout
     finally:
         repository.git("reset", "--quiet", "--hard", "HEAD~1")
-    branch = repository.git("branch", "--show-current").strip()
     assert f"Left out, edited or damaged since the figures were measured: {branch}." in output
     assert not [line for line in output.splitlines() if line.split()[1:2] == ["7"]]

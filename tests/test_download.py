@@ -18,7 +18,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from torchvision.datasets import MNIST
 
 from cvae import datasets
 from cvae import download as downloading
@@ -230,11 +229,11 @@ def surroundings(monkeypatch):
             monkeypatch.delenv(name)
     listed(monkeypatch)
     resources = [(name, hashlib.md5(content).hexdigest()) for name, content in CONTENT.items()]
-    monkeypatch.setattr(MNIST, "resources", resources)
+    monkeypatch.setattr("torchvision.datasets.MNIST.resources", resources)
 
 
 def listed(monkeypatch, *mirrors: str) -> None:
-    monkeypatch.setattr(MNIST, "mirrors", list(mirrors))
+    monkeypatch.setattr("torchvision.datasets.MNIST.mirrors", list(mirrors))
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -29,15 +29,22 @@ def make_model(latent_dims: int) -> CVAE:
     return CVAE(latent_dims=latent_dims).initialise(generator(0, "weights")).requires_grad_(False)
 
 
-def render_all(folder, splits, latent_dims: int, dataset: str = "digits", grid_size: int = 4) -> None:
+def render_all(folder, splits, latent_dims: int) -> None:
     model = make_model(latent_dims)
     write_latents(embed_dataset(model, splits, seed=0), folder / "latents.parquet")
     mu, labels = read_latents(folder / "latents.parquet", "train", "mu", latent_dims)
     z, _ = read_latents(folder / "latents.parquet", "train", "z", latent_dims)
-    views = rendering.label_views(model, dataset, labels, mu, z, grid_size, grid_range=2.0)
-    rendering.render_labels(views, dataset, folder)
-    rendering.render_reconstructions(model, splits["test"], dataset, folder / "reconstructions.png")
-    rendering.render_styles(model, dataset, 0, folder / "styles.png")
+    views = rendering.label_views(model, "digits", labels, mu, z, grid_size=4, grid_range=2.0)
+    rendering.render_labels(views, "digits", folder)
+    rendering.render_reconstructions(model, splits["test"], "digits", folder / "reconstructions.png")
+    rendering.render_styles(model, "digits", 0, folder / "styles.png")
+
+
+@pytest.fixture(scope="module")
+def plane(tmp_path_factory, splits):
+    folder = tmp_path_factory.mktemp("plane")
+    render_all(folder, splits, latent_dims=2)
+    return folder
 
 
 def assert_picture(path, size) -> None:
@@ -48,26 +55,29 @@ def assert_picture(path, size) -> None:
     assert "Software" not in Image.open(path).info
 
 
-@pytest.mark.parametrize("latent_dims", [1, 2, 4])
+def assert_all_pictures(folder, latent_dims: int) -> None:
+    for name in ("latents", "manifolds"):
+        assert_picture(folder / f"{name}.png", OVERVIEW)
+        assert sorted(path.name for path in (folder / name).iterdir()) == [f"{label}.png" for label in range(10)]
+        for label in range(10):
+            assert_picture(folder / name / f"{label}.png", ONE[latent_dims])
+    assert_picture(folder / "reconstructions.png", (1200, 720))
+    assert_picture(folder / "styles.png", (800, 800))
+
+
+@pytest.mark.parametrize("latent_dims", [1, 4])
 def test_every_picture_exists_has_its_size_and_is_not_blank(tmp_path, splits, latent_dims):
     render_all(tmp_path, splits, latent_dims)
-    for name in ("latents", "manifolds"):
-        assert_picture(tmp_path / f"{name}.png", OVERVIEW)
-        assert sorted(path.name for path in (tmp_path / name).iterdir()) == [f"{label}.png" for label in range(10)]
-        for label in range(10):
-            assert_picture(tmp_path / name / f"{label}.png", ONE[latent_dims])
-    assert_picture(tmp_path / "reconstructions.png", (1200, 720))
-    assert_picture(tmp_path / "styles.png", (800, 800))
+    assert_all_pictures(tmp_path, latent_dims)
 
 
-def test_pictures_repeat_to_the_byte(tmp_path, splits):
-    for folder in ("a", "b"):
-        (tmp_path / folder).mkdir()
-        render_all(tmp_path / folder, splits, latent_dims=2)
-    pictures = sorted(path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*.*"))
+def test_pictures_of_a_plane_are_all_there_and_repeat_to_the_byte(tmp_path, splits, plane):
+    assert_all_pictures(plane, latent_dims=2)
+    render_all(tmp_path, splits, latent_dims=2)
+    pictures = sorted(path.relative_to(plane) for path in plane.rglob("*.*"))
     assert len(pictures) == 25  # latents.parquet too
     for picture in pictures:
-        assert (tmp_path / "a" / picture).read_bytes() == (tmp_path / "b" / picture).read_bytes(), picture
+        assert (plane / picture).read_bytes() == (tmp_path / picture).read_bytes(), picture
 
 
 @pytest.mark.parametrize("epochs", [1, 100])
@@ -225,9 +235,20 @@ def test_scatter_file_of_a_line_has_a_strip_for_each_label(tmp_path):
     assert set(zip(table["name_1"], table["name_2"], strict=True)) == {("z_0", "label")}
 
 
-def test_class_names_of_other_data_sets_fit(tmp_path, splits):
-    render_all(tmp_path, splits, latent_dims=2, dataset="fashion-mnist")
-    assert_picture(tmp_path / "styles.png", (800, 800))
+@pytest.mark.parametrize("dataset", datasets.LABEL_NAMES)
+def test_class_names_are_within_the_pictures_that_show_them(dataset):
+    names, images = datasets.LABEL_NAMES[dataset], np.zeros((10, 10, 28, 28))
+    styles = figures.draw_styles(images, ["-1.0, -1.0"] * 10, names, "title")
+    pairs = figures.draw_reconstructions(images, images, names, "title")
+    for figure in (styles, pairs):
+        figure.canvas.draw()
+        labels = [text for axes in figure.axes for text in (*axes.get_xticklabels(), *axes.get_yticklabels())]
+        assert set(names) <= {text.get_text() for text in labels}
+        for text in labels:
+            box = text.get_window_extent()
+            assert figure.bbox.contains(box.x0, box.y0), text
+            assert figure.bbox.contains(box.x1, box.y1), text
+        figures.plt.close(figure)
 
 
 def test_latents_hold_every_image_and_what_the_encoder_says_of_it(tmp_path, splits):

@@ -111,7 +111,7 @@ def test_repro_makes_everything_that_the_design_names(repository):
     assert repository.git("status", "--porcelain") == ""
     (run,) = repository.runs()
     assert run.info.status == "FINISHED"
-    assert run.info.run_name == "digits epochs=2 threads=1"
+    assert run.info.run_name == "digits epochs=2 threads=1 nll_samples=50"
 
 
 def test_second_repro_runs_nothing(repository):
@@ -122,29 +122,33 @@ def test_second_repro_runs_nothing(repository):
     assert (repository.root / "dvc.lock").read_bytes() == lock
 
 
-def changed_by(repository: Repository, **parameters) -> set[str]:
+@pytest.fixture(scope="module")
+def edited(repository, tmp_path_factory) -> Repository:
+    """A clone whose parameters may be edited."""
+    return repository.copy(tmp_path_factory.mktemp("edited") / "cvae")
+
+
+def changed_by(edited: Repository, **parameters) -> set[str]:
     """The stages that run again after `parameters` are set: those that DVC calls changed, and all that follow them."""
-    repository.set(**parameters)
-    try:
-        changed = set(json.loads(repository.dvc("status", "--json")))
-    finally:
-        repository.git("checkout", "params.yaml")
+    edited.set(**parameters)
+    changed = set(json.loads(edited.dvc("status", "--json")))
+    edited.git("checkout", "params.yaml")
     for stage, declared in STAGES.items():  # in the order that they run
         if any(outs_of(earlier) & set(declared["deps"]) for earlier in changed):
             changed.add(stage)
     return changed
 
 
-def test_grid_size_concerns_render_and_track_alone(repository):
-    assert changed_by(repository, grid_size=5) == {"render", "track"}
+def test_grid_size_concerns_render_and_track_alone(edited):
+    assert changed_by(edited, grid_size=5) == {"render", "track"}
 
 
-def test_nll_samples_concern_evaluate_and_track_alone(repository):
-    assert changed_by(repository, nll_samples=7) == {"evaluate", "track"}
+def test_nll_samples_concern_evaluate_and_track_alone(edited):
+    assert changed_by(edited, nll_samples=7) == {"evaluate", "track"}
 
 
-def test_epochs_concern_train_and_what_follows(repository):
-    assert changed_by(repository, epochs=3) == {"train", "evaluate", "embed", "render", "track"}
+def test_epochs_concern_train_and_what_follows(edited):
+    assert changed_by(edited, epochs=3) == {"train", "evaluate", "embed", "render", "track"}
 
 
 def test_metrics_show_has_both_files(repository):
@@ -205,7 +209,7 @@ def test_forced_repro_repeats_to_the_byte_and_adds_no_run(clone):
 @pytest.fixture(scope="module")
 def experiment(compared):
     """`dvc exp run -n wide -S latent_dims=4`: what it printed, and the runs that it added."""
-    return (compared.root / "experiment.log").read_text(), compared.runs()[1:]
+    return compared.root.with_name("experiment.log").read_text(), compared.runs()[1:]
 
 
 def test_an_experiment_runs_train_and_what_follows(experiment):

@@ -114,13 +114,11 @@ def scatters(browser, compared, tmp_path_factory) -> Opened:
     """The scatters of HEAD, of `wide`, and of latents of one dimension in the workspace."""
     from cvae.rendering import write_scatter
 
-    table = compared.root / "plots/latents.csv"
-    kept = table.read_bytes()
-    z = np.random.default_rng(0).normal(size=(200, 1))
-    write_scatter(np.arange(200) % 10, z, z, table)
     folder = tmp_path_factory.mktemp("scatters")
-    compared.dvc("plots", "diff", "HEAD", "wide", "workspace", "--targets", "plots/latents.csv", "--out", str(folder))
-    table.write_bytes(kept)
+    edited = compared.copy(folder / "cvae")
+    z = np.random.default_rng(0).normal(size=(200, 1))
+    write_scatter(np.arange(200) % 10, z, z, edited.root / "plots/latents.csv")
+    edited.dvc("plots", "diff", "HEAD", "wide", "workspace", "--targets", "plots/latents.csv", "--out", str(folder))
     return open_page(browser, folder, "plots-diff-latents.png")
 
 

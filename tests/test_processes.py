@@ -37,7 +37,7 @@ def pair(repository, empty_database, tmp_path_factory) -> tuple[Repository, str,
     """A clone after the experiment `pair` trained in two processes, what DVC printed, and the curves."""
     pair = repository.copy(tmp_path_factory.mktemp("pair") / "cvae")
     (pair.root / "mlflow.db").write_bytes(empty_database.read_bytes())
-    printed = pair.dvc("exp", "run", "--name", "pair", "--set-param", f"launcher={TORCHRUN}")
+    printed = pair.dvc("exp", "run", "--name", "pair", "--set-param", f"launcher={TORCHRUN}", "train")
     return pair, printed, curves(pair.root)
 
 
@@ -55,12 +55,11 @@ def test_two_processes_train_as_one(pair, repository):
 
 def test_two_processes_make_one_run(pair):
     clone, printed, _ = pair
-    assert stages_run(printed) == ["train", "evaluate", "embed", "render", "track"]
+    assert stages_run(printed) == ["train"]
     assert printed.count("Training on 2 × CPU, 1 thread") == 1
     (run,) = clone.runs()
     assert (run.info.run_name, run.info.status) == ("pair", "FINISHED")
     assert run.data.tags["device"] == "2 × CPU, 1 thread"
-    assert run.data.params["launcher"] == TORCHRUN
     assert len(clone.client.get_metric_history(run.info.run_id, "train/loss")) == 2
 
 
