@@ -20,7 +20,6 @@ from conftest import FOREIGN, Repository, closed_port, environment, kill_group, 
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModelOutput
 
-from cvae import training
 from cvae.devices import open_device
 from cvae.errors import UserError
 from cvae.model import CVAE
@@ -31,6 +30,7 @@ from cvae.tracking.description import NOTE
 from cvae.tracking.keys import recorded
 from cvae.tracking.live import LiveRun
 from cvae.tracking.record import record
+from cvae.training import Training
 
 TASK = {"dataset": "digits", "likelihood": "gaussian", "binarize": "none", "nll_samples": 50}
 EPOCHS = 30  # of digits, several seconds on one core
@@ -606,10 +606,9 @@ def seconds_of_training(digits, log) -> float:
     """How long a training of a few seconds takes, each of whose epochs goes to `log`."""
     model = CVAE(2, 256, "gaussian", 0.5**0.5, "article")
     model.initialise(generator(0, "weights"))
+    training = Training(model, *digits, epochs=EPOCHS, batch_size=128, learning_rate=1e-3, beta=1.0, seed=0)
     started = time.perf_counter()
-    for row in training.train(
-        model, *digits, epochs=EPOCHS, batch_size=128, learning_rate=1e-3, schedule="constant", beta=1.0, seed=0
-    ):
+    for row in training:
         log(row)
     return time.perf_counter() - started
 
