@@ -42,7 +42,8 @@ run: $(READY)  ## Run the pipeline; where its data cannot be had, run it on scik
 	fi
 
 test: $(READY)  ## Check the style and run the tests.
-	@$(ENV); set -ex; ruff check .; ruff format --check .; workers=$$(python -c "import os; print(min(os.cpu_count() + 1, 5))"); \
+	@$(ENV); set -ex; ruff check .; ruff format --check .; \
+	  workers=$$(python -c "import os; print(min(os.cpu_count() + 1, 5))"); \
 	  python -m pytest -n $$workers --dist loadscope --no-loadscope-reorder $(ARGS)
 
 test-long: $(READY)  ## Run the long forms of the tests: kills, fuzzing, speed beside faults; an hour or more.

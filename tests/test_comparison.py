@@ -683,9 +683,14 @@ def run_command(repository, *arguments: str, status: int = 0):
 
 
 @pytest.fixture(scope="module")
-def experimented(compared, tmp_path_factory) -> Repository:
+def clone(compared, tmp_path_factory) -> Repository:
     """A clone with a result of two latents and experiment `wide` of four, to be edited and put back."""
-    return compared.copy(tmp_path_factory.mktemp("experimented") / "cvae")
+    return compared.copy(tmp_path_factory.mktemp("clone") / "cvae")
+
+
+@pytest.fixture(scope="module")
+def branch(clone) -> str:
+    return clone.git("branch", "--show-current").strip()
 
 
 def test_a_single_result_is_told_how_to_make_another(repository, tmp_path):
@@ -695,24 +700,22 @@ def test_a_single_result_is_told_how_to_make_another(repository, tmp_path):
     assert alone.stderr.count("\n") == 1
 
 
-def test_the_command_compares_real_experiments(experimented):
-    repository = experimented
-    branch = repository.git("branch", "--show-current").strip()
-    wide = repository.git("for-each-ref", "--format=%(refname)", "refs/exps/**/wide").strip()
-    figures = [json.loads(repository.git("show", f"{commit}:metrics/test.json")) for commit in (branch, wide)]
-    repository.dvc("exp", "run", "--queue", "--set-param", "latent_dims=1")
-    output = run_command(repository).stdout
+def test_the_command_compares_real_experiments(clone, branch):
+    wide = clone.git("for-each-ref", "--format=%(refname)", "refs/exps/**/wide").strip()
+    figures = [json.loads(clone.git("show", f"{commit}:metrics/test.json")) for commit in (branch, wide)]
+    clone.dvc("exp", "run", "--queue", "--set-param", "latent_dims=1")
+    output = run_command(clone).stdout
     assert "Left out: 1 queued;" in output
     assert "digits, gaussian likelihood, grey pixels" in output
 
-    with open(repository.root / "plots/rate_distortion.csv", newline="") as file:
+    with open(clone.root / "plots/rate_distortion.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["experiment"], row["latent_dims"]) for row in rows] == [(branch, "2"), ("wide", "4")]
     for row, expected in zip(rows, figures, strict=True):
         shown = [key for key in comparison.FIGURES if key in expected]
         assert {key: float(row[key]) for key in shown} == {key: expected[key] for key in shown}
         assert float(row["negative_elbo"]) == pytest.approx(expected["loss"], abs=2e-6)  # beta is 1
-    assert repository.git("status", "--porcelain") == ""
+    assert clone.git("status", "--porcelain") == ""
 
 
 @pytest.mark.parametrize("other", [{"seed": 1}, {"latent_dims": 4}], ids=["seeds", "no seeds"])
@@ -727,45 +730,40 @@ def test_the_command_prints_the_means_below_the_table_where_there_are_seeds(monk
     assert means == ([format_means(results)] if "seed" in other else [])
 
 
-def test_widths_of_several_layers_are_shown_as_dvc_has_them(experimented):
-    repository = experimented
-    repository.set(hidden_dims="[64, 32]")
-    receipt = repository.root / "data/tracked.json"
+def test_widths_of_several_layers_are_shown_as_dvc_has_them(clone):
+    clone.set(hidden_dims="[64, 32]")
+    receipt = clone.root / "data/tracked.json"
     receipt.write_text("{}")  # DVC saves no experiment that lacks an output
     try:
-        repository.dvc("exp", "save", "--name", "deep")
-        output = run_command(repository, "deep", "wide").stdout
-        repository.dvc("exp", "remove", "deep")
+        clone.dvc("exp", "save", "--name", "deep")
+        output = run_command(clone, "deep", "wide").stdout
+        clone.dvc("exp", "remove", "deep")
     finally:
         receipt.unlink()
-        repository.git("checkout", "params.yaml")
+        clone.git("checkout", "params.yaml")
     (line,) = (line for line in output.splitlines() if line.startswith("deep"))
     assert "  [64, 32]  " in line
 
 
-def test_a_workspace_edited_since_its_figures_is_left_out_and_torch_and_mlflow_are_not_imported(experimented):
-    repository = experimented
+def test_a_workspace_edited_since_its_figures_is_left_out_and_torch_and_mlflow_are_not_imported(clone, branch):
     check = "import sys; from cvae.comparison import main; main(); assert not {'torch', 'mlflow'} & set(sys.modules)"
-    branch = repository.git("branch", "--show-current").strip()
-    repository.set(latent_dims=7)
+    clone.set(latent_dims=7)
     try:
         command = (sys.executable, "-c", check, branch, "wide", "workspace")
-        output = repository.run(*command, PYTHONPATH="src").stdout
+        output = clone.run(*command, PYTHONPATH="src").stdout
     finally:
-        repository.git("checkout", "params.yaml")
+        clone.git("checkout", "params.yaml")
     assert "Left out, edited or damaged since the figures were measured: workspace." in output
     assert [line.split()[0] for line in output.splitlines() if line.startswith((branch, "wide"))] == [branch, "wide"]
 
 
-def test_a_commit_edited_since_its_figures_is_left_out(experimented):
-    repository = experimented
-    branch = repository.git("branch", "--show-current").strip()
-    assert "Left out" not in run_command(repository, branch, "wide").stdout
-    repository.set(latent_dims=7)
-    repository.git("commit", "--quiet", "--message", "Edit, and run nothing", "params.yaml")
+def test_a_commit_edited_since_its_figures_is_left_out(clone, branch):
+    assert "Left out" not in run_command(clone, branch, "wide").stdout
+    clone.set(latent_dims=7)
+    clone.git("commit", "--quiet", "--message", "Edit, and run nothing", "params.yaml")
     try:
-        output = run_command(repository, "--num", "2").stdout
+        output = run_command(clone, "--num", "2").stdout
     finally:
-        repository.git("reset", "--quiet", "--hard", "HEAD~1")
+        clone.git("reset", "--quiet", "--hard", "HEAD~1")
     assert f"Left out, edited or damaged since the figures were measured: {branch}." in output
     assert not [line for line in output.splitlines() if line.split()[1:2] == ["7"]]
