@@ -33,11 +33,14 @@ def run(stage: Callable[[], None]) -> None:
     """
     gc.set_threshold(100_000)  # objects made since the last pass; Python's own is 700
     from cvae.faults import explained, memory_shortage
+    from cvae.streams import open_streams
 
     name = Path(sys.argv[0]).stem
     signal.signal(signal.SIGTERM, _interrupt)
+    open_streams()
     try:
         stage()
+        print(end="", flush=True)
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:

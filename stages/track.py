@@ -8,8 +8,11 @@ from cvae.parameters import read_parameters
 def main() -> None:
     params = read_parameters()
 
+    from cvae.provenance import require_current
+    from cvae.tracking import keys
     from cvae.tracking.record import record, write_receipt
 
+    require_current(keys.results())
     write_receipt(record(params.model_dump()))
 
 

@@ -64,7 +64,7 @@ def lead(training: "Training", params: Parameters, device: str, images: int) -> 
     """Train on `images` of a set by `device`, which is described, and write, log and keep what may be interrupted."""
     import torch
 
-    from cvae.checkpoint import Checkpoint, Progress, training_key
+    from cvae.checkpoint import Checkpoint, Progress, checkpoint_key
     from cvae.history import rounded, show_progress, write_history
     from cvae.tracking.live import LiveRun
     from cvae.tracking.store import CHECKPOINT
@@ -72,7 +72,7 @@ def lead(training: "Training", params: Parameters, device: str, images: int) -> 
     ensure_writable(f"{MODEL}/model.safetensors", HISTORY, SUMMARY)
     print(f"Training on {device}: {params.epochs} epochs of {images:,} images", flush=True)
     dvc = dvc_process()
-    checkpoint = Checkpoint(training_key(params.model_dump(), device))
+    checkpoint = Checkpoint(checkpoint_key(params.model_dump(), device))
     before = checkpoint.load(training.state())
     training.resume(before.state)
     history, started = list(before.rows), time.perf_counter() - before.seconds
@@ -85,9 +85,8 @@ def lead(training: "Training", params: Parameters, device: str, images: int) -> 
         for row in show_progress(map(rounded, training), params.epochs, len(history)):
             history.append(row)
             live.log(row)
-            seconds = time.perf_counter() - started
             if checkpoint.is_due():
-                checkpoint.write(Progress(training.state(), history, seconds))
+                checkpoint.write(Progress(training.state(), history, time.perf_counter() - started))
             # `dvc queue stop --kill` leaves the stage running, in a folder that it deletes.
             if dvc and has_ended(dvc):
                 raise KeyboardInterrupt("DVC was killed, so nobody would take up the results")

@@ -267,6 +267,16 @@ def compared(repository, empty_database, tmp_path_factory) -> Repository:
     return Repository(made_once(tmp_path_factory, "compared", make) / "cvae")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _sigint_reaches_children():
+    """Started behind a shell's `&`, pytest ignores SIGINT, and what it starts would inherit that."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture(scope="session")
 def browser():
     """The Chromium that is installed, through Playwright; where there is none, its tests are skipped, but not in CI."""

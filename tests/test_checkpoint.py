@@ -15,7 +15,7 @@ from conftest import Repository, environment, kill_group, wait_for, write_checkp
 from safetensors.torch import load, save
 
 from cvae import checkpoint, datasets
-from cvae.checkpoint import Checkpoint, Progress, training_key
+from cvae.checkpoint import Checkpoint, Progress, checkpoint_key
 from cvae.devices import open_device
 from cvae.model import CVAE
 from cvae.seeding import generator
@@ -197,19 +197,19 @@ def test_a_key_is_of_parameters_code_data_and_device(repository, tmp_path, monke
     clone = repository.copy(tmp_path / "cvae", ".dvc", ".git")
     monkeypatch.chdir(clone.root)
     params = dict.fromkeys(checkpoint.stage("train")["params"], 1)
-    keys = {training_key(params, "CPU, 1 thread")}
-    assert training_key(params | {"grid_size": 7}, "CPU, 1 thread") in keys, "which train does not read"
-    keys.add(training_key(params | {"beta": 2}, "CPU, 1 thread"))
-    keys.add(training_key(params, "CPU, 2 threads"))
+    keys = {checkpoint_key(params, "CPU, 1 thread")}
+    assert checkpoint_key(params | {"grid_size": 7}, "CPU, 1 thread") in keys, "which train does not read"
+    keys.add(checkpoint_key(params | {"beta": 2}, "CPU, 1 thread"))
+    keys.add(checkpoint_key(params, "CPU, 2 threads"))
     with open(clone.root / "src/cvae/adam.py", "a") as file:
         file.write("# edited\n")
-    keys.add(training_key(params, "CPU, 1 thread"))
+    keys.add(checkpoint_key(params, "CPU, 1 thread"))
     images = clone.root / "data/raw/train-images-idx3-ubyte.gz"
     content = np.frombuffer(images.read_bytes(), np.uint8).copy()
     content[-1] ^= 1
     images.unlink()  # it may be a link into DVC's cache
     images.write_bytes(content.tobytes())
-    keys.add(training_key(params, "CPU, 1 thread"))
+    keys.add(checkpoint_key(params, "CPU, 1 thread"))
     assert len(keys) == 5
 
 

@@ -25,16 +25,6 @@ TRIALS = int(os.environ.get("KILLS_TRIALS", "36"))  # of one stage; each has one
 FIRST_RUNS = 4  # from nothing, with a kill in every stage
 
 
-@pytest.fixture(autouse=True)
-def _sigint_reaches_children():
-    """Started behind a shell's `&`, pytest ignores SIGINT, and what it starts would inherit that."""
-    before = signal.getsignal(signal.SIGINT)
-    if before is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 def test_repro_killed_by_each_signal_is_made_whole_by_the_next(repository, empty_database, tmp_path):
     hurt = repository.copy(tmp_path / "cvae")
     (hurt.root / "mlflow.db").write_bytes(empty_database.read_bytes())

@@ -12,7 +12,9 @@ import pytest
 import torch
 from conftest import Repository, environment, stages_run, started, wait_for
 
-from cvae.processes import ALONE, Processes
+from cvae.errors import UserError
+from cvae.processes import ALONE, Processes, joined
+from cvae.sharing import share_cores
 
 TORCHRUN = "torchrun --standalone --nproc-per-node 2"
 
@@ -30,6 +32,18 @@ def test_one_process_has_the_sum():
     numbers = torch.arange(3.0)
     ALONE.sum(numbers)
     assert torch.equal(numbers, torch.arange(3.0))
+
+
+@pytest.mark.parametrize("value", ["", "two", "0", "-1", "1.5"])
+def test_a_number_of_processes_that_is_none_is_told(monkeypatch, value):
+    for variable, read in ("WORLD_SIZE", joined(torch.device("cpu")).__enter__), ("LOCAL_WORLD_SIZE", sharing):
+        monkeypatch.setenv(variable, value)
+        with pytest.raises(UserError, match=f"^{variable}: '{value}' is no number of processes; torchrun sets it"):
+            read()
+
+
+def sharing() -> None:
+    share_cores(1)
 
 
 @pytest.fixture(scope="module")

@@ -337,7 +337,7 @@ def test_a_mistake_is_told_in_one_line_before_torch_is_imported(mistake, tmp_pat
 
 def test_a_run_is_asked_for_without_making_a_store(tmp_path):
     done = run(tmp_path, "--run", "0123")
-    assert done.stderr == "sample: mlflow.db: no MLflow store is there yet; `dvc repro` records a run and its model\n"
+    assert done.stderr == "sample: mlflow.db: no MLflow store yet; `dvc repro` records a run and its model\n"
     assert done.returncode == 1
     assert list(tmp_path.iterdir()) == []
 

@@ -106,6 +106,7 @@ def test_nothing_is_unpickled_where_a_model_is_loaded(repository, tmp_path):
 
 def test_the_ui_listens_on_this_machine_alone_and_its_arguments_have_no_address_of_the_store(empty_database, tmp_path):
     (tmp_path / "mlflow.db").write_bytes(empty_database.read_bytes())
+    (tmp_path / "dvc.yaml").touch()
     port = closed_port()
     with open(tmp_path / "log", "w") as log:
         process = subprocess.Popen(

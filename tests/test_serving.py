@@ -1,11 +1,16 @@
 """The model that a run carries: loaded where only its requirements are, and served over HTTP."""
 
 import json
+import os
 import re
 import shlex
+import shutil
+import signal
 import socket
+import sqlite3
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from importlib import metadata
@@ -15,7 +20,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from conftest import closed_port, environment, is_served, kill_group, wait_for
+from conftest import PROJECT, closed_port, environment, is_served, kill_group, wait_for
 from packaging.requirements import Requirement
 
 from cvae import datasets
@@ -235,7 +240,7 @@ def test_the_server_listens_on_this_machine_alone(served):
 def serve_with(compared, monkeypatch):
     """Call the command in the workspace, as far as the server itself; returns what this was started with."""
     started = []
-    monkeypatch.setattr("os.execv", lambda program, arguments: started.append(arguments))
+    monkeypatch.setattr("cvae.tracking.server.serve", lambda *arguments, port: started.append([*arguments, port]))
     monkeypatch.chdir(compared.root)
     for name, value in environment(MLFLOW_DISABLE_TELEMETRY="true", MLFLOW_TRACKING_URI="").items():
         monkeypatch.setenv(name, value)
@@ -251,40 +256,122 @@ def serve_with(compared, monkeypatch):
 
 
 def test_another_run_or_model_can_be_named(compared, run, serve_with):
-    port = str(closed_port())
+    port = closed_port()
     (wide,) = [other for other in compared.runs() if other.info.run_id != run.info.run_id]
     location = compared.client.get_logged_model(wide.outputs.model_outputs[0].model_id).artifact_location
     for arguments in (("--run", wide.info.run_id), ("--model", location)):
-        started = serve_with(*arguments, "--port", port)
+        started = serve_with(*arguments, "--port", str(port))
         named = {"--run": f"models:/{wide.outputs.model_outputs[0].model_id}", "--model": location}[arguments[0]]
         assert started[started.index("--model-uri") + 1] == named
-        assert started[-4:] == ["--host", "127.0.0.1", "--port", port]
+        assert started[-1] == port
 
 
 @pytest.mark.parametrize(
-    "arguments", [("--run", "0" * 32), ("--model", "models:/cvae@best"), ("--model", "nowhere")], ids=" ".join
+    ("arguments", "told"),
+    [
+        (("--run", "0" * 32), "MLflow at mlflow.db: ."),
+        (("--model", "models:/cvae@best"), "MLflow at mlflow.db: ."),
+        (("--model", "nowhere"), "--model nowhere: no such folder, nor a models:/... or runs:/... of MLflow$"),
+        (("--model", "http://127.0.0.1:1/model"), "--model http://127.0.0.1:1/model: no such folder"),
+        (("--model", "s3://bucket/model"), "--model s3://bucket/model: no such folder"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
-def test_a_run_or_model_that_is_not_there_is_told_in_one_line(serve_with, arguments):
-    with pytest.raises(UserError) as told:
+def test_a_run_or_model_that_is_not_there_is_told_in_one_line(serve_with, arguments, told):
+    with pytest.raises(UserError) as refused:
         serve_with(*arguments, "--port", str(closed_port()))
-    assert re.match("MLflow at mlflow.db: .", str(told.value))
-    assert "\n" not in str(told.value)
+    assert re.match(told, str(refused.value))
+    assert "\n" not in str(refused.value)
+
+
+@pytest.fixture
+def bare(tmp_path, monkeypatch) -> Path:
+    """The root of a repository without results, as the working directory."""
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
+    (tmp_path / "data").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 @pytest.mark.parametrize("arguments", [(), ("--run", "0" * 32), ("--model", "models:/cvae@best")], ids=" ".join)
-def test_a_model_is_asked_for_without_making_a_store(serve_with, tmp_path, monkeypatch, arguments):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=r"^mlflow\.db: no MLflow store is there yet; `dvc repro` records a run"):
+def test_a_model_is_asked_for_without_making_a_store(serve_with, bare, arguments):
+    with pytest.raises(UserError, match=r"^mlflow\.db: no MLflow store yet; `dvc repro` records a run"):
         serve_with(*arguments, "--port", str(closed_port()))
+    assert sorted(path.name for path in bare.iterdir()) == ["data", "dvc.yaml"]
+
+
+def test_a_store_that_is_gone_is_told_with_the_command_that_makes_it_though_dvc_has_nothing_to_do(serve_with, bare):
+    (bare / "data/tracked.json").write_text('{"pipeline.key": "0"}')
+    with pytest.raises(UserError, match=r"^mlflow\.db: no MLflow store yet; `dvc repro -sf track` records a run"):
+        serve_with("--port", str(closed_port()))
+
+
+def test_a_workspace_that_is_not_recorded_is_told_what_to_do(serve_with, empty_database, bare, monkeypatch):
+    (bare / "mlflow.db").write_bytes(empty_database.read_bytes())
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{bare}/mlflow.db")
+    for receipt, command in (None, "dvc repro"), ('{"pipeline.key": "0"}', "dvc repro -sf track"):
+        if receipt:
+            (bare / "data/tracked.json").write_text(receipt)
+        with pytest.raises(UserError, match=f"no run records what the workspace holds; `{command}` makes one"):
+            serve_with("--port", str(closed_port()))
+
+
+def test_a_model_whose_files_are_gone_is_told_with_the_way_to_have_them_again(
+    serve_with, compared, run, tmp_path, monkeypatch
+):
+    copy = shutil.copytree(compared.root, tmp_path / "cvae", ignore=shutil.ignore_patterns("mlartifacts", ".git"))
+    monkeypatch.chdir(copy)
+    experiment = f"UPDATE experiments SET artifact_location = '{copy}/mlartifacts' WHERE name = 'cvae'"
+    models = f"UPDATE logged_models SET artifact_location = replace(artifact_location, '{compared.root}', '{copy}')"
+    with sqlite3.connect(copy / "mlflow.db") as database:
+        for statement in (experiment, models):
+            database.execute(statement)
+    for arguments in ((), ("--run", run.info.run_id)):
+        with pytest.raises(UserError, match=r"the model's files are not there; .*`dvc repro -sf track` logs those"):
+            serve_with(*arguments, "--port", str(closed_port()))
+
+
+@pytest.mark.parametrize("program", ["ui", "serve"])
+def test_a_server_begun_outside_the_repositorys_root_makes_nothing_there(program, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", f"cvae.tracking.{program}", "--port", str(closed_port())],
+        cwd=tmp_path,
+        env=environment(PYTHONPATH=str(PROJECT / "src")),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert done.stderr == f"{program}: there is no dvc.yaml here; run this from the root of the repository\n"
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_workspace_that_is_not_recorded_is_told_what_to_do(serve_with, empty_database, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "mlflow.db").write_bytes(empty_database.read_bytes())
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    with pytest.raises(UserError, match="no run records what the workspace holds; `dvc repro` makes one"):
-        serve_with("--port", str(closed_port()))
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("program", ["ui", "serve"])
+def test_ctrl_c_ends_a_server_quietly_while_mlflow_still_starts(compared, program, how):
+    """As a terminal sends it: to all processes that the command has started."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", f"cvae.tracking.{program}", "--port", str(closed_port())],
+        cwd=compared.root,
+        env=environment(PYTHONPATH="src"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        family = [psutil.Process(process.pid)]
+        for line in process.stdout:
+            if line.startswith("Ctrl-C ends"):
+                break
+        wait_for(lambda: "mlflow" in [word for each in family[0].children() for word in each.cmdline()])
+        time.sleep(0.1)  # until the parent minds signals again, which it does not while it starts MLflow
+        family += family[0].children()
+        os.killpg(process.pid, how)
+        _, said = process.communicate(timeout=60)
+        assert (process.returncode, said) == (130, "")
+        assert psutil.wait_procs(family[1:], timeout=10)[1] == []
+    finally:
+        kill_group(process)
 
 
 def test_a_port_that_is_taken_is_told_in_one_line(serve_with):

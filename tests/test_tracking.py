@@ -4,6 +4,7 @@ import http.server
 import json
 import os
 import re
+import shutil
 import socket
 import statistics
 import subprocess
@@ -249,6 +250,57 @@ def test_another_experiments_live_run_is_left_to_its_own_track(workspace, params
     assert_whole(workspace.client, runs["quick"])
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: shutil.rmtree(folder),
+        lambda folder: shutil.rmtree(folder / "models"),
+        lambda folder: [file.unlink() for file in folder.glob("*/artifacts/manifolds.png")],
+        lambda folder: [file.write_bytes(b"") for file in folder.glob("*/artifacts/test.json")],
+    ],
+    ids=["all", "the model", "a picture", "cut short"],
+)
+def test_a_run_whose_files_are_gone_is_completed_again(workspace, params, damage, capsys):
+    train(params)
+    record(params | {"registered_model": "cvae"})
+    (before,) = workspace.runs()
+    damage(workspace.root / "mlartifacts")
+    capsys.readouterr()
+    record(params | {"registered_model": "cvae"})
+    assert capsys.readouterr().out.startswith("These results are again MLflow run ")
+
+    (run,) = workspace.runs()
+    assert run.info.run_id == before.info.run_id
+    files = Path(run.info.artifact_uri)
+    assert (files / "manifolds.png").read_bytes() == Path("plots/manifolds.png").read_bytes()
+    assert (files / "test.json").read_bytes() == Path("metrics/test.json").read_bytes()
+    for row in rows():
+        assert (row["epoch"], row["test_loss"]) in history(workspace.client, run, "test/loss")
+    assert len(history(workspace.client, run, "test/loss")) == len(rows())
+    model = store.newest_model(workspace.client, run)
+    assert (Path(model.artifact_location) / "MLmodel").is_file()
+    versions = {str(version.version): version.source for version in registered(workspace)}
+    assert versions[best(workspace)] == model.model_uri, "the registry hands out the model that is there"
+
+    record(params)
+    assert capsys.readouterr().out.splitlines()[-1].startswith("These results are already MLflow run ")
+
+
+def test_a_run_that_was_killed_while_it_was_completed_again_is_not_taken_for_whole(workspace, params, monkeypatch):
+    record(params)
+    shutil.rmtree(workspace.root / "mlartifacts")
+    with monkeypatch.context() as patch:
+        patch.setattr("cvae.tracking.served_model.log", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            record(params)
+    (half,) = workspace.runs()
+    assert "pipeline.key" not in half.data.tags
+
+    record(params)
+    (run,) = workspace.runs()
+    assert_whole(workspace.client, run)
+
+
 # Killed
 
 
@@ -270,10 +322,11 @@ def test_killed_half_way_through_track_ends_as_one_whole_run(workspace, params, 
     assert run.data.tags["train.seconds"] == "1.0"
 
 
-def test_ctrl_c_in_track_leaves_no_run_open(workspace, params, monkeypatch):
-    def interrupt(*_):
-        raise KeyboardInterrupt
+def interrupt(*_) -> None:
+    raise KeyboardInterrupt
 
+
+def test_ctrl_c_in_track_leaves_no_run_open(workspace, params, monkeypatch):
     train(params)
     with monkeypatch.context() as patch:
         patch.setattr("cvae.tracking.record._log_files", interrupt)
@@ -643,6 +696,47 @@ def test_a_relative_database_is_one_of_the_main_repository(workspace, params, em
     assert workspace.client.get_experiment_by_name("cvae") is None
 
 
+@pytest.mark.parametrize("uri", ["sqlite:///own.db?timeout=30", "sqlite+pysqlite:///own.db", "sqlite:////own.db"])
+def test_a_database_is_the_file_that_sqlalchemy_says(workspace, params, monkeypatch, uri):
+    uri = uri.replace("////", f"///{workspace.root}/")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    record(params)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
+    (run,) = Repository(workspace.root).runs() or MlflowClient(f"sqlite:///{workspace.root}/own.db").search_runs(["1"])
+    assert run.info.status == "FINISHED"
+    assert sorted(workspace.root.glob("*.db*")) == [workspace.root / "mlflow.db", workspace.root / "own.db"]
+
+
+def test_a_repository_at_a_path_of_signs_that_addresses_quote_has_its_store_there(
+    workspace, params, tmp_path, monkeypatch
+):
+    odd = workspace.copy(tmp_path / "100% of a#b, ü + c")
+    monkeypatch.chdir(odd.root)
+    train(params)
+    record(params)
+    record(params)
+    (run,) = odd.runs()
+    assert_whole(odd.client, run)
+    assert Path(run.info.artifact_uri).is_relative_to(odd.root)
+    assert set(tmp_path.iterdir()) == {workspace.root, odd.root}
+
+
+@pytest.mark.parametrize("name", ["a?b", "100%20"])
+def test_a_repository_at_a_path_that_mlflow_takes_for_another_is_told(
+    workspace, params, tmp_path, monkeypatch, capfd, name
+):
+    odd = workspace.root.rename(tmp_path / name)
+    monkeypatch.chdir(odd)
+    before = set(tmp_path.rglob("*"))
+    told = "MLflow at mlflow.db: its path may have no ? and no % before two digits; move it"
+    with pytest.raises(UserError) as refused:
+        record(params)
+    assert str(refused.value) == told
+    train(params)
+    assert capfd.readouterr().err == f"train: {told}; training goes on, and track will log it\n"
+    assert set(tmp_path.rglob("*")) == before
+
+
 def test_a_moved_repository_is_told_in_one_line(workspace, params, tmp_path, monkeypatch, capfd):
     train(params)
     moved = workspace.root.rename(tmp_path / "moved")
@@ -660,6 +754,39 @@ def test_a_moved_repository_is_told_in_one_line(workspace, params, tmp_path, mon
     assert "training goes on" in line
     assert str(tmp_path) not in line + str(told.value)
     assert len(Repository(moved).runs()) == 1
+
+
+@pytest.mark.parametrize(
+    ("uri", "told"),
+    [
+        ("", "mlflow.db: Is a directory; move it away, then run it again"),
+        ("sqlite:///params.yaml", "MLflow at params.yaml: file is not a database; move it away, or bring back a copy"),
+        ("sqlite:///", "MLflow at sqlite:///: names no file; what is kept in memory ends with its stage"),
+        ("sqlite:///:memory:", "MLflow at sqlite:///:memory:: names no file; what is kept in memory ends with its "),
+        ("sqlite:////proc/own.db", "MLflow at /proc/own.db: /proc/own.db.new: "),
+    ],
+    ids=["a folder", "another file", "no name", "memory", "no such folder"],
+)
+def test_a_database_that_cannot_be_opened_is_told_at_once(workspace, params, monkeypatch, capfd, uri, told):
+    """MLflow alone tries for a minute and a half."""
+    (workspace.root / "mlflow.db").unlink()
+    (workspace.root / "mlflow.db").mkdir()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    started = time.monotonic()
+    with pytest.raises(UserError) as refused:
+        record(params)
+    train(params)
+    assert time.monotonic() - started < 10
+    (line,) = capfd.readouterr().err.splitlines()
+    assert str(refused.value).startswith(told)
+    assert line.startswith(f"train: {told}")
+
+
+def test_a_long_complaint_is_cut_between_words():
+    location = store.Location("http://127.0.0.1:1", None)
+    told = location.complaint(ValueError("word " * 200))
+    assert told.endswith("word …")
+    assert len(told) < 340
 
 
 def test_a_deleted_experiment_is_told_with_the_way_back(workspace, params):
@@ -688,7 +815,7 @@ def test_a_first_ever_database_opened_by_four_at_once_works(workspace, params):
 @pytest.fixture(scope="module")
 def tracked(repository, tmp_path_factory) -> tuple[Repository, subprocess.CompletedProcess]:
     """A workspace where `python -m stages.track` ran and made the database, and what it printed."""
-    workspace = repository.copy(tmp_path_factory.mktemp("tracked") / "cvae", "cache", "[1-9].png")
+    workspace = repository.copy(tmp_path_factory.mktemp("tracked") / "cvae", "cache")
     return workspace, workspace.run(sys.executable, "-m", "stages.track")
 
 
@@ -753,7 +880,7 @@ def enter(workspace: Repository, nll: float | None, **task: object) -> str:
             client.log_param(run_id, name, value)
         if nll is not None:
             client.log_metric(run_id, "final_test/nll", nll)
-        registry.enter(client, location, run_id, "cvae")
+        print(registry.enter(client, location, run_id, "cvae"))
     (version,) = [version.version for version in registered(workspace) if version.run_id == run_id]
     return str(version)
 

@@ -7,12 +7,15 @@ from typing import NoReturn
 
 from cvae.errors import one_line
 from cvae.faults import explained
+from cvae.streams import open_streams
 
 
 def run_command(name: str, main: Callable[[], None]) -> None:
     """Run `main`; what a person can put right ends it with one line, which `name` begins, and exit status 1."""
+    open_streams()
     try:
         main()
+        print(end="", flush=True)
     except Exception as error:
         if (told := explained(error)) is None:
             raise

@@ -44,7 +44,7 @@ class Progress:
     seconds: float = 0.0
 
 
-def training_key(params: dict, device: str) -> str:
+def checkpoint_key(params: dict, device: str) -> str:
     """Of everything that decides what training with `params` makes on `device`, as `devices.describe` has it."""
     described = stage("train")
     facts = {

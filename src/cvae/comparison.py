@@ -40,6 +40,8 @@ from cvae.arguments import Parser, run_command, whole
 from cvae.errors import UserError, one_line
 from cvae.outputs import csv_bytes, write_whole
 from cvae.parameters import Parameters, load_yaml
+from cvae.provenance import LOCK, measured_with, parse_lock
+from cvae.workspace import require_root
 
 if TYPE_CHECKING:
     from cvae.rate_distortion import Panel
@@ -411,22 +413,18 @@ def find_sweep(results: Sequence[Result]) -> "Sweep | None":
 def is_current(rev: str) -> bool:
     """Whether the figures of a commit, or of the workspace, are of its params.yaml: dvc.lock has what they are of."""
     try:
-        params, lock = (_read(rev, file) for file in ("params.yaml", "dvc.lock"))
-        measured: dict[str, Value] = {}
-        for stage in lock.get("stages", {}).values():
-            measured |= stage.get("params", {}).get("params.yaml", {})
+        params = load_yaml(_read(rev, "params.yaml")) or {}
+        measured = measured_with(parse_lock(_read(rev, LOCK)))
         return all(params.get(key) == measured[key] for key in measured if key not in IMMATERIAL)
-    except (ValueError, AttributeError, TypeError, RecursionError, yaml.YAMLError):  # one of the two is damaged
+    except (ValueError, AttributeError, RecursionError, yaml.YAMLError):  # one of the two is damaged
         return False
 
 
-def _read(rev: str, file: str) -> dict:
-    """A YAML file as it is at `rev`; empty, if there is none."""
+def _read(rev: str, file: str) -> str:
+    """A file as it is at `rev`; empty, if there is none."""
     if rev == "workspace":
-        text = Path(file).read_text() if Path(file).exists() else ""
-    else:
-        text = subprocess.run(["git", "show", f"{rev}:{file}"], capture_output=True, text=True).stdout
-    return load_yaml(text) or {}
+        return Path(file).read_text() if Path(file).exists() else ""
+    return subprocess.run(["git", "show", f"{rev}:{file}"], capture_output=True, text=True).stdout
 
 
 def find_results(names: Sequence[str], revs: Sequence[str], num: int) -> tuple[list[Result], list[str]]:
@@ -462,6 +460,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse_arguments()
+    require_root()
     results, notes = find_results(arguments.names, arguments.rev, arguments.num)
     for note in notes:
         print(note)

@@ -1,6 +1,5 @@
 """Training in several processes at once, as torchrun starts them: each has a share of every batch."""
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor, distributed
 
 from cvae.errors import UserError
+from cvae.sharing import processes_of
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,9 @@ def joined(device: torch.device) -> Iterator[Processes]:
     """The processes that torchrun started, met and ready to work on `device`; `ALONE` if there is but this one.
 
     Raises:
-        UserError: the device cannot be shared; or the processes did not meet.
+        UserError: the device cannot be shared; WORLD_SIZE is no number; or the processes did not meet.
     """
-    count = int(os.environ.get("WORLD_SIZE", "1"))
+    count = processes_of("WORLD_SIZE")
     if count == 1:
         yield ALONE
         return

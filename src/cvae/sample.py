@@ -168,11 +168,11 @@ def open_model(arguments: argparse.Namespace) -> "tuple[CVAE, Origin]":
 
 def locked_parameter(stage: str, name: str) -> str | None:
     """The parameter by which `stage` made what is here, None if unknown; params.yaml may have been edited since."""
-    import yaml
+    from cvae.provenance import read_lock
 
     try:
-        value = yaml.safe_load(Path("dvc.lock").read_text())["stages"][stage]["params"]["params.yaml"][name]
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, yaml.YAMLError):
+        value = read_lock()[stage].parameters[name]
+    except (UserError, LookupError):
         return None
     return value if isinstance(value, str) else None
 

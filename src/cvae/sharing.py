@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from cvae.errors import UserError
 from cvae.workspace import EXPERIMENTS, main_repository
 
 SPINS = "10000"
@@ -20,6 +21,18 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def processes_of(variable: str) -> int:
+    """How many processes train together, by one of torchrun's variables: WORLD_SIZE in all, LOCAL_WORLD_SIZE here.
+
+    Raises:
+        UserError: it is no number.
+    """
+    text = os.environ.get(variable, "1")
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise UserError(f"{variable}: {text!r:.40} is no number of processes; torchrun sets it, else `unset` it")
+    return int(text)
+
+
 def share_cores(threads: int) -> None:
     """Have this process's `threads` wait for each other in a way that suits what else runs.
 
@@ -29,8 +42,11 @@ def share_cores(threads: int) -> None:
     outnumber the cores, they sleep at once: two trainings then take 1.4 s an epoch, not 3. Results are the same to
     the bit. It must be called before torch, whose OpenMP reads these variables once, is imported; what a person
     has set is kept.
+
+    Raises:
+        UserError: LOCAL_WORLD_SIZE is no number.
     """
-    at_once = experiments_at_once() * int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    at_once = experiments_at_once() * processes_of("LOCAL_WORLD_SIZE")
     if at_once > 1 and at_once * threads > cores():
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     elif "OMP_WAIT_POLICY" not in os.environ:

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cvae.errors import UserError
+
 if TYPE_CHECKING:
     import psutil
 
@@ -19,6 +21,12 @@ def main_repository() -> Path:
         if folder.parts[-len(EXPERIMENTS) :] == EXPERIMENTS:
             return folder.parents[len(EXPERIMENTS) - 1]
     return workspace
+
+
+def require_root() -> None:
+    """Raise a `UserError` where this is not the root of the repository, from which all paths are."""
+    if not Path("dvc.yaml").exists():
+        raise UserError("there is no dvc.yaml here; run this from the root of the repository")
 
 
 def dvc_process() -> "psutil.Process | None":

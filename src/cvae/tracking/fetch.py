@@ -10,7 +10,15 @@ from pathlib import Path
 import yaml
 
 from cvae.errors import UserError
-from cvae.tracking.store import import_mlflow, locate, newest_model, require_store, told_in_one_line
+from cvae.tracking.store import (
+    import_mlflow,
+    locate,
+    lost,
+    newest_model,
+    require_store,
+    require_usable,
+    told_in_one_line,
+)
 
 
 def fetch_run(run_id: str, folder: str | Path) -> tuple[Path, dict[str, str]]:
@@ -41,8 +49,7 @@ def fetch_model(uri: str, folder: str | Path) -> tuple[Path, dict[str, str]]:
             weights = root / described["flavors"]["python_function"]["artifacts"]["model"]["path"]
             weights.resolve().relative_to(root.resolve())  # else a ValueError: it leads out of what was downloaded
         except FileNotFoundError:
-            moved = "was the repository moved, or its mlartifacts deleted?"
-            raise UserError(f"{uri} in {location.shown}: the model's files are not there; {moved}") from None
+            raise lost(uri, location) from None
         except (KeyError, TypeError, ValueError, yaml.YAMLError):
             raise UserError(f"{uri} in {location.shown} is not a model that this project logged") from None
         run_id = described.get("run_id")
@@ -54,6 +61,7 @@ def _opened() -> Iterator[tuple]:
     """MLflow's client of the store, which is not made where there is none, and the store's location."""
     location = locate()
     require_store(location)
+    require_usable(location)
     mlflow = import_mlflow()
     mlflow.set_tracking_uri(location.uri)
     with told_in_one_line(location, if_unknown="; `make ui` shows what there is"):

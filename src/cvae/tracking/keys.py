@@ -5,6 +5,7 @@ from cvae.fingerprint import fingerprint, stage
 MODEL = "data/model"
 HISTORY = "plots/training.csv"
 TEST_FIGURES = "metrics/test.json"
+RECEIPT = "data/tracked.json"
 DESTINATION = "registered_model"  # the one parameter that changes no result
 
 

@@ -7,12 +7,12 @@ import time
 from pathlib import Path
 
 import pandas as pd
-import yaml
 
 from cvae.errors import UserError, one_line
 from cvae.fingerprint import files_in
 from cvae.history import read_history
 from cvae.outputs import write_whole
+from cvae.provenance import read_lock
 from cvae.tracking import description, keys, registry
 from cvae.tracking.live import log_rows, logged_epochs
 from cvae.tracking.store import (
@@ -24,8 +24,10 @@ from cvae.tracking.store import (
     experiment_name,
     find,
     is_abandoned,
+    is_kept,
     locate,
     locked,
+    newest_model,
     open_store,
     process_tags,
     run_name,
@@ -33,43 +35,49 @@ from cvae.tracking.store import (
     told_in_one_line,
 )
 
-RECEIPT = "data/tracked.json"
 MEASURED = ("device", "torch.version", "train.seconds", "train.images_per_second")  # tags that only train can set
 
 
 def record(params: dict) -> str:
     """Log the results in the workspace, made with `params`, as one MLflow run; returns their pipeline key.
 
-    A run that records exactly these results is reused. Else the run that train left for them is completed;
-    else, where training came from DVC's cache, a new one is made. The pipeline key is written last, so a
-    run without it is not whole, and the next call replaces it. `params["registered_model"]`, if not empty, is a
-    name of MLflow's registry, under which the model of the whole run is entered.
+    A run that records exactly these results is reused, and completed again if its files are gone. Else the run that
+    train left for them is completed; else, where training came from DVC's cache, a new one is made. The pipeline
+    key is written last, so a run without it is not whole, and the next call replaces it.
+    `params["registered_model"]`, if not empty, is a name of MLflow's registry, under which the model of the whole
+    run is entered.
 
     Raises:
         UserError: the store cannot be used; DVC will run track again.
     """
     location, name = locate(), params[keys.DESTINATION]
     params = keys.recorded(params)
-    history, figures, hashes = read_history(keys.HISTORY), _test_figures(), _lock_tags()
-    with told_in_one_line(location, "; run `dvc repro` again when it can be used"), locked():
+    history, figures, hashes = read_history(keys.HISTORY), _test_figures(), _hash_tags()
+    advice = "; run `dvc repro` again when it can be used"
+    with told_in_one_line(location, advice), locked():
         client, experiment = open_store(location)
         close_killed_runs(client, experiment)
         key, training = keys.pipeline_key(params), keys.training_key(params)
         same_training = find(client, experiment, TRAINING_KEY, training)
         measured = _measured(same_training)
         unfinished = [run for run in same_training if PIPELINE_KEY not in run.data.tags]
-        whole = find(client, experiment, PIPELINE_KEY, key)
+        known = find(client, experiment, PIPELINE_KEY, key)
+        whole = next((run for run in known if _has_its_files(client, run)), None)
 
         if whole:
-            run_id, verb = whole[0].info.run_id, "are already"
-            ours = description.of_run(params, whole[0].data.tags)
-            edited = whole[0].data.tags.get(description.NOTE, ours) != ours
+            run_id, verb = whole.info.run_id, "are already"
+            ours = description.of_run(params, whole.data.tags)
+            edited = whole.data.tags.get(description.NOTE, ours) != ours
             _tag(client, run_id, params, measured, keep_description=edited)
         else:
-            live = _choose_live(unfinished)
-            verb = "complete" if live else "are now"
+            if known:  # mlartifacts was deleted, say
+                left, verb = known[0], "are again"
+                client.delete_tag(left.info.run_id, PIPELINE_KEY)
+            else:
+                left = _choose_live(unfinished)
+                verb = "complete" if left else "are now"
             tags = {"dvc.stage": "track", TRAINING_KEY: training, TRACKING: "true"}
-            run_id = (live or create_run(client, experiment, params, tags)).info.run_id
+            run_id = (left or create_run(client, experiment, params, tags)).info.run_id
             try:
                 _complete(client, run_id, params, history, figures, hashes)
             except KeyboardInterrupt:
@@ -81,10 +89,26 @@ def record(params: dict) -> str:
         for run in unfinished:  # a repeated training's, or one that track was killed over
             if run.info.run_id != run_id and not _may_be_completed(run):
                 client.delete_run(run.info.run_id)
-        print(f"These results {verb} MLflow run {client.get_run(run_id).info.run_name} ({run_id}) in {location.shown}")
-        if name:
-            registry.enter(client, location, run_id, name)
+        called = client.get_run(run_id).info.run_name
+    print(f"These results {verb} MLflow run {called} ({run_id}) in {location.shown}")
+    if name:
+        with told_in_one_line(location, advice), locked():
+            entered = registry.enter(client, location, run_id, name)
+        print(entered)
     return key
+
+
+def _has_its_files(client, run) -> bool:
+    """Whether the files that `_complete` logged to `run` are there, and those of its model."""
+    try:
+        model = newest_model(client, run)
+    except UserError:
+        return False
+    places = _places()
+    folders = {place.rpartition("/")[0] for place in places}
+    kept = [file for folder in folders for file in client.list_artifacts(run.info.run_id, folder)]
+    sizes = {file.path: file.file_size for file in kept}
+    return is_kept(client, model) and all(sizes.get(place) == file.stat().st_size for place, file in places.items())
 
 
 def _belongs_to_another(run) -> bool:
@@ -145,14 +169,16 @@ def _log_files(client, run_id: str) -> None:
     from PIL import Image
 
     client.log_artifact(run_id, "params.yaml")
-    for place in keys.results():
-        if place == keys.MODEL:  # logged in MLflow's own format
-            continue
-        for file in files_in(place):
-            name = file.relative_to(file.parts[0])
-            client.log_artifact(run_id, str(file), name.parent.as_posix() if name.parent != Path() else None)
-            if file.suffix == ".png":
-                client.log_image(run_id, Image.open(file), key=name.with_suffix("").as_posix(), step=0)
+    for place, file in _places().items():
+        client.log_artifact(run_id, str(file), place.rpartition("/")[0] or None)
+        if file.suffix == ".png":
+            client.log_image(run_id, Image.open(file), key=place.removesuffix(".png"), step=0)
+
+
+def _places() -> dict[str, Path]:
+    """The files of the results by their places among a run's; not the model's, logged in MLflow's own format."""
+    files = [file for place in keys.results() if place != keys.MODEL for file in files_in(place)]
+    return {file.relative_to(file.parts[0]).as_posix(): file for file in files}
 
 
 def _log_data(name: str, digest: str) -> None:
@@ -180,20 +206,11 @@ def _test_figures() -> dict[str, float]:
     return {name: value for name, value in figures.items() if not isinstance(value, str)}
 
 
-def _lock_tags() -> dict[str, str]:
-    """DVC's hashes of the data and the model, from dvc.lock, which holds them once their stages have run.
-
-    Raises:
-        UserError: it is damaged.
-    """
-    path = Path("dvc.lock")
-    wanted = {"data/raw": "dvc.data.raw", keys.MODEL: "dvc.data.model"}
-    try:
-        stages = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("stages", {}) if path.exists() else {}
-        outs = [out for stage in ("download", "train") for out in stages.get(stage, {}).get("outs", [])]
-        return {wanted[out["path"]]: out["md5"] for out in outs if out["path"] in wanted and "md5" in out}
-    except (OSError, AttributeError, TypeError, LookupError, ValueError, RecursionError, yaml.YAMLError):
-        raise UserError(f"{path}: damaged; `git checkout {path}` brings it back") from None
+def _hash_tags() -> dict[str, str]:
+    """DVC's hashes of the data and the model, from dvc.lock; raises `UserError` if that is damaged."""
+    outs = {place: digest for made in read_lock().values() for place, digest in made.outs.items()}
+    tags = {"data/raw": "dvc.data.raw", keys.MODEL: "dvc.data.model"}
+    return {tag: outs[place] for place, tag in tags.items() if place in outs}
 
 
 def _tag(client, run_id: str, params: dict, measured: dict[str, str], keep_description: bool = False) -> None:
@@ -214,7 +231,7 @@ def _tag(client, run_id: str, params: dict, measured: dict[str, str], keep_descr
 
 def write_receipt(key: str) -> None:
     """Write the file by which DVC knows that these results are recorded."""
-    write_whole({RECEIPT: (json.dumps({PIPELINE_KEY: key}) + "\n").encode()})
+    write_whole({keys.RECEIPT: (json.dumps({PIPELINE_KEY: key}) + "\n").encode()})
 
 
 def recorded_run(client, experiment: str):
@@ -223,7 +240,7 @@ def recorded_run(client, experiment: str):
     A damaged receipt is none: DVC sees that it has changed, and the next `dvc repro` makes it anew.
     """
     try:
-        key = json.loads(Path(RECEIPT).read_text())[PIPELINE_KEY]
+        key = json.loads(Path(keys.RECEIPT).read_text())[PIPELINE_KEY]
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
     is_key = isinstance(key, str) and re.fullmatch("[0-9a-f]+", key)

@@ -11,8 +11,8 @@ NLL = "final_test/nll"  # the metric, in nats per image
 TASK = ("dataset", "likelihood", "pixels", "nll_samples")  # NLLs of equal ones are comparable; tags of a version
 
 
-def enter(client, location: Location, run_id: str, name: str) -> None:
-    """Enter the model of a whole run under `name`, unless it is there, put the alias where it belongs, and say so.
+def enter(client, location: Location, run_id: str, name: str) -> str:
+    """Enter the model of a whole run under `name`, unless it is there, put the alias where it belongs; a line says so.
 
     Called under the lock. Each step is left out where an earlier call has done it, so that a call that was
     killed is made whole by the next.
@@ -24,7 +24,7 @@ def enter(client, location: Location, run_id: str, name: str) -> None:
 
     try:
         version = _version_of(client, client.get_run(run_id), name)
-        print(f"Its model is version {version.version} of {name} in the registry; {_place_alias(client, version)}")
+        return f"Its model is version {version.version} of {name} in the registry; {_place_alias(client, version)}"
     except MlflowException as error:
         raise UserError(
             f"the run is whole, but its model is not in the registry: {location.complaint(error)}; "
@@ -33,7 +33,10 @@ def enter(client, location: Location, run_id: str, name: str) -> None:
 
 
 def _version_of(client, run, name: str):
-    """The version under `name` of the run's model, with the tags of its task; made where it is missing."""
+    """The version under `name` of the run's model, with the tags of its task; made where it is missing.
+
+    A run has a second model, and so a second version, if the files of the first were lost.
+    """
     from mlflow.exceptions import MlflowException
 
     try:
@@ -44,20 +47,20 @@ def _version_of(client, run, name: str):
     params = run.data.params
     pixels = "grey" if params["binarize"] == "none" else "binary"  # static and dynamic share their test images
     task = {key: (params | {"pixels": pixels})[key] for key in TASK}
+    model = newest_model(client, run)
     for version in _versions(client, name):
-        if version.run_id == run.info.run_id:  # perhaps entered by hand, without tags
+        if version.run_id == run.info.run_id and version.source.endswith(model.model_id):
             for key in TASK:
-                if version.tags.get(key) != task[key]:
+                if version.tags.get(key) != task[key]:  # entered by hand, perhaps
                     client.set_model_version_tag(name, version.version, key, task[key])
             return client.get_model_version(name, version.version)
-    model = newest_model(client, run)
     return client.create_model_version(name, model.model_uri, run.info.run_id, tags=task, model_id=model.model_id)
 
 
 def _place_alias(client, version) -> str:
     """Put the alias on the best version of the task of `version`, unless one of another task has it; says where it is.
 
-    Versions without an NLL take no part; of equal ones the oldest is best.
+    Versions without an NLL take no part, and of one run's only the last; of equal ones the oldest is best.
     """
     name, task = version.name, _task(version)
     versions = {str(each.version): each for each in _versions(client, name)}
@@ -65,8 +68,9 @@ def _place_alias(client, version) -> str:
     if holder is not None and (other := _task(versions[str(holder)])) != task:
         differences = ", ".join(f"{key} {other[key]}, not {task[key]}" for key in TASK if other[key] != task[key])
         return f"`{ALIAS}` stays on version {holder}, whose NLL does not compare ({differences})"
-    nlls = {number: _nll(client, each) for number, each in versions.items() if _task(each) == task}
-    ranked = sorted((nll, int(number)) for number, nll in nlls.items() if nll is not None)
+    last = {each.run_id: each for each in sorted(versions.values(), key=lambda each: int(each.version))}
+    nlls = {int(each.version): _nll(client, each) for each in last.values() if _task(each) == task}
+    ranked = sorted((nll, number) for number, nll in nlls.items() if nll is not None)
     if not ranked:
         return f"`{ALIAS}` takes a test NLL, which no version like it has"
     nll, best = ranked[0]

@@ -5,12 +5,25 @@ What it takes and gives: `cvae.tracking.served_model`.
 
 import argparse
 import os
+from pathlib import Path
 
 from cvae.arguments import Parser, run_command, whole
 from cvae.errors import UserError
 from cvae.tracking import server
 from cvae.tracking.record import recorded_run
-from cvae.tracking.store import locate, locked, newest_model, open_store, require_store, told_in_one_line
+from cvae.tracking.store import (
+    Location,
+    how_to_record,
+    is_kept,
+    locate,
+    locked,
+    lost,
+    newest_model,
+    open_store,
+    require_store,
+    told_in_one_line,
+)
+from cvae.workspace import require_root
 
 REQUEST = """\
 curl -s {address}/invocations -H 'Content-Type: application/json' -d '{{"dataframe_records": [{{"digit": 3}}]}}'
@@ -28,26 +41,37 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main() -> None:
     options = parse_arguments()
+    require_root()
+    if options.model and not options.model.startswith(("models:/", "runs:/")) and not Path(options.model).is_dir():
+        raise UserError(f"--model {options.model}: no such folder, nor a models:/... or runs:/... of MLflow")
     address = server.address(options.port)
     location = locate()
     require_store(location)
     with told_in_one_line(location), locked():
         client, experiment = open_store(location)
-        model = options.model or newest_model(client, _run(client, experiment, options.run)).model_uri
+        model = options.model or _model_of(client, _run(client, experiment, options.run), location)
         _check(model)
     print(f"Serving {model} at {address}/invocations")
     print("A picture's pixels, once the server says that it is running:")
     print(REQUEST.format(address=address), end="")
     os.environ["MLFLOW_TRACKING_URI"] = location.uri
-    server.become("models", "serve", "--model-uri", model, "--env-manager", "local", port=options.port)
+    server.serve("models", "serve", "--model-uri", model, "--env-manager", "local", port=options.port)
 
 
 def _run(client, experiment: str, run_id: str | None):
     """The run `run_id`, or the one that records what the workspace holds."""
     run = client.get_run(run_id) if run_id else recorded_run(client, experiment)
     if run is None:
-        raise UserError("no run records what the workspace holds; `dvc repro` makes one, --run ID names another")
+        raise UserError(f"no run records what the workspace holds; {how_to_record()} makes one, --run ID names another")
     return run
+
+
+def _model_of(client, run, location: Location) -> str:
+    """The address of the model that `run` logged; raises `UserError` if there is none, or its files are lost."""
+    model = newest_model(client, run)
+    if not is_kept(client, model):
+        raise lost(model.model_uri, location)
+    return model.model_uri
 
 
 def _check(model: str) -> None:

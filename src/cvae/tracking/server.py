@@ -1,14 +1,20 @@
-"""MLflow's own servers in the place of this process, for this machine only."""
+"""MLflow's own servers, for this machine only."""
 
 import os
+import signal
 import socket
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
+import psutil
+
+import cvae
 from cvae.errors import UserError
 
 HOST = "127.0.0.1"
+PATIENCE = 5  # seconds for a server to end its connections
 
 
 def address(port: int) -> str:
@@ -22,10 +28,34 @@ def address(port: int) -> str:
     return f"http://{HOST}:{port}"
 
 
-def become(*arguments: str, port: int) -> NoReturn:
-    """Go on as `mlflow` with `arguments`, listening on `port` of this machine's own address."""
+def serve(*arguments: str, port: int) -> NoReturn:
+    """Run `mlflow` with `arguments`, listening on `port` of this machine's own address, and end when it ends.
+
+    Ctrl-C and SIGTERM end it quietly at any moment: MLflow's processes do not get Ctrl-C before they are servers that
+    answer it, and until then they are ended from here.
+    """
     programs = str(Path(sys.executable).parent)  # where mlflow looks for uvicorn
     os.environ["PATH"] = os.pathsep.join([programs, os.environ.get("PATH", os.defpath)])
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
     print("Ctrl-C ends the server.", flush=True)
-    os.execv(sys.executable, [sys.executable, "-m", "mlflow", *arguments, "--host", HOST, "--port", str(port)])
+    command = [sys.executable, "-m", "mlflow", *arguments, "--host", HOST, "--port", str(port)]
+    signal.signal(signal.SIGTERM, cvae.interrupt)
+    interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which the processes of `command` inherit
+    process = psutil.Popen(command)
+    try:
+        signal.signal(signal.SIGINT, interrupt)
+        sys.exit(process.wait())
+    except KeyboardInterrupt:
+        with suppress(psutil.NoSuchProcess):
+            _end(process)
+        sys.exit(130)
+
+
+def _end(process: psutil.Process) -> None:
+    """End `process` and all below it, by force if they take long."""
+    family = [process, *process.children(recursive=True)]
+    for ask in (psutil.Process.terminate, psutil.Process.kill):
+        for each in family:
+            with suppress(psutil.NoSuchProcess):
+                ask(each)
+        _, family = psutil.wait_procs(family, timeout=PATIENCE)

@@ -4,9 +4,11 @@ import logging
 import os
 import re
 import socket
+import sqlite3
 import subprocess
+import textwrap
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -15,7 +17,8 @@ import psutil
 from filelock import FileLock
 
 from cvae.errors import UserError, shown
-from cvae.tracking import charts, description
+from cvae.faults import file_error
+from cvae.tracking import charts, description, keys
 from cvae.workspace import main_repository
 
 EXPERIMENT = "cvae"
@@ -32,10 +35,14 @@ TRACKING = "pipeline.tracking"  # set when track starts to write to a run
 
 @dataclass(frozen=True)
 class Location:
-    """`uri`: of MLflow's tracking store. `artifacts`: absolute folder or URI, None where a server decides."""
+    """`uri`: of MLflow's tracking store. `artifacts`: folder of a new experiment's, None where a server decides.
+
+    `database`: the file, if it is SQLite's.
+    """
 
     uri: str
-    artifacts: str | None
+    artifacts: Path | None
+    database: Path | None = None
 
     @property
     def is_server(self) -> bool:
@@ -44,13 +51,14 @@ class Location:
     @property
     def shown(self) -> str:
         """`uri` as a message may hold it: without its secrets, a file of the repository from its root."""
-        database = Path(self.uri.removeprefix("sqlite:///"))
-        if self.uri.startswith("sqlite:///") and database.is_relative_to(main_repository()):
-            return str(database.relative_to(main_repository()))
-        return shown(self.uri)
+        if self.database and self.database.is_relative_to(main_repository()):
+            return str(self.database.relative_to(main_repository()))
+        return shown(str(self.database or self.uri))
 
     def complaint(self, error: Exception) -> str:
         """What went wrong here, in one line of at most 300 characters, without what `shown` keeps back."""
+        if isinstance(error, UserError):
+            return str(error)
         text = " ".join(str(error).split()) or type(error).__name__
         if isinstance(error, OSError) and error.strerror:
             place = error.filename2 or error.filename or self.artifacts  # pictures are written without naming a file
@@ -59,7 +67,7 @@ class Location:
         text = text.replace(f"{main_repository()}{os.sep}", "")
         if "(Caused by " in text:  # how requests and urllib3 end a long line, of which only this is news
             text = text.rpartition("(Caused by ")[2].removesuffix(")")
-        return f"MLflow at {self.shown}: {shown(text)[:300]}"
+        return f"MLflow at {self.shown}: {textwrap.shorten(shown(text), 300, placeholder=' …')}"
 
 
 _AROUND_SQL = re.compile(r"^(\(raised as .*?\) )?\([\w.]+Error\) | \[SQL: .*| \(Background on .*")  # of SQLAlchemy
@@ -67,14 +75,25 @@ _AROUND_SQL = re.compile(r"^(\(raised as .*?\) )?\([\w.]+Error\) | \[SQL: .*| \(
 
 def locate() -> Location:
     """MLFLOW_TRACKING_URI if set, its relative SQLite path taken from the main repository; else mlflow.db there."""
+    from sqlalchemy import exc, make_url
+
     uri = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
-    scheme = urlsplit(uri).scheme
-    if scheme in ("http", "https", "databricks"):
+    if urlsplit(uri).scheme in ("http", "https", "databricks"):
         return Location(uri, None)
-    if scheme != "sqlite":
-        return Location(uri, str(main_repository() / "mlartifacts"))
-    database = (main_repository() / uri.removeprefix("sqlite:///")).resolve()
-    return Location(f"sqlite:///{database}", str(database.parent / "mlartifacts"))
+    try:
+        url = make_url(uri)
+    except (exc.ArgumentError, ValueError):  # a folder, or what will be complained of
+        url = None
+    if url is None or url.get_backend_name() != "sqlite" or url.database in (None, "", ":memory:"):
+        return Location(uri, main_repository() / "mlartifacts")
+    database = (main_repository() / url.database).resolve()
+    return Location(_address(uri, database), database.parent / "mlartifacts", database)
+
+
+def _address(uri: str, database: Path) -> str:
+    """That of `database`, else as `uri`; its path as it is, since MLflow makes a folder of a quoted one's name."""
+    query = uri.partition("?")[2]
+    return f"{uri.partition(':')[0]}:///{database}{query and f'?{query}'}"
 
 
 @contextmanager
@@ -97,15 +116,6 @@ def told_in_one_line(location: Location, advice: str = "", if_unknown: str = "")
     from mlflow.exceptions import MlflowException
 
     try:
-        _ = urlsplit(location.uri).port if location.is_server else sqlalchemy.make_url(location.uri)
-    except sqlalchemy.exc.ArgumentError:  # a folder, or what MLflow will complain of
-        pass
-    except ValueError:  # which may quote a password
-        raise UserError(
-            f"MLflow at {location.shown}: not an address; in a password, write / # ? @ as %2F %23 %3F %40{advice}"
-        ) from None
-
-    try:
         yield
     except (
         MlflowException,
@@ -116,6 +126,38 @@ def told_in_one_line(location: Location, advice: str = "", if_unknown: str = "")
         unknown = getattr(error, "error_code", None) == "RESOURCE_DOES_NOT_EXIST"
         ending = if_unknown if unknown and if_unknown else advice
         raise UserError(location.complaint(error).rstrip(".") + ending) from error
+
+
+def require_usable(location: Location) -> None:
+    """Refuse what MLflow would try for minutes, or tell with a traceback.
+
+    Raises:
+        UserError: the address is none, or the database cannot be opened.
+    """
+    from sqlalchemy import exc, make_url
+
+    try:
+        url = urlsplit(location.uri).port if location.is_server else make_url(location.uri)
+    except exc.ArgumentError:  # a folder, or what MLflow will complain of
+        return
+    except ValueError:  # which may quote a password
+        raise UserError(
+            f"MLflow at {location.shown}: not an address; in a password, write / # ? @ as %2F %23 %3F %40"
+        ) from None
+    if location.database is None:
+        if not location.is_server and url.get_backend_name() == "sqlite":
+            raise UserError(f"MLflow at {location.shown}: names no file; what is kept in memory ends with its stage")
+    elif url.database != str(location.database):
+        raise UserError(f"MLflow at {location.shown}: its path may have no ? and no % before two digits; move it")
+    elif location.database.exists():
+        try:
+            location.database.open("rb").close()
+            with closing(sqlite3.connect(f"{location.database.as_uri()}?mode=rw", uri=True)) as database:
+                database.execute("PRAGMA schema_version").fetchone()
+        except OSError as error:
+            raise file_error(error, location.shown) or error from None
+        except sqlite3.Error as error:
+            raise UserError(f"MLflow at {location.shown}: {error}; move it away, or bring back a copy") from None
 
 
 def import_mlflow():
@@ -141,15 +183,17 @@ def open_store(location: Location):
         UserError: the store is of a repository that has moved, its experiment was deleted, or it is no store.
     """
     mlflow = import_mlflow()
+    require_usable(location)
     mlflow.set_tracking_uri(location.uri)
-    if location.uri.startswith("sqlite:///") and not Path(location.uri.removeprefix("sqlite:///")).exists():
-        _make_database(location.uri)
+    if location.database and not location.database.exists():
+        _make_database(location)
     client = mlflow.MlflowClient(location.uri)
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         tags = {description.NOTE: description.OF_EXPERIMENT, charts.TAG: charts.layout()}
-        return client, client.create_experiment(name, artifact_location=location.artifacts, tags=tags)
+        folder = None if location.artifacts is None else str(location.artifacts)
+        return client, client.create_experiment(name, artifact_location=folder, tags=tags)
     if not experiment.experiment_id:  # an answer without content, which MLflow's client takes for one without names
         raise UserError(f"MLflow at {location.shown}: what answers there is not MLflow")
     if experiment.lifecycle_stage != "active":
@@ -168,23 +212,29 @@ def open_store(location: Location):
     return client, experiment.experiment_id
 
 
-def _make_database(uri: str) -> None:
+def _make_database(location: Location) -> None:
     """Make a first SQLite database beside its place and rename it: one killed in its migrations, MLflow cannot use."""
     from mlflow.db import upgrade
 
-    path, aside = (Path(f"{uri.removeprefix('sqlite:///')}{end}") for end in ("", ".new"))
-    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(f"{location.database}.new")
+    aside.parent.mkdir(parents=True, exist_ok=True)
     for end in ("", "-journal", "-wal", "-shm"):  # what an attempt that was killed left
         Path(f"{aside}{end}").unlink(missing_ok=True)
-    upgrade.callback(f"{uri}.new")  # `mlflow db upgrade`: its engine is not among those that MLflow keeps by URI
-    aside.rename(path)
+    aside.touch()  # where that is refused, MLflow would try again and again
+    # `mlflow db upgrade`: its engine is not among those that MLflow keeps by URI
+    upgrade.callback(_address(location.uri, aside))
+    aside.rename(location.database)
 
 
 def require_store(location: Location) -> None:
     """Raise a `UserError` where there is no store yet, before MLflow would make one."""
-    database = location.uri.removeprefix("sqlite:///")
-    if database != location.uri and not Path(database).exists():
-        raise UserError(f"{location.shown}: no MLflow store is there yet; `dvc repro` records a run and its model")
+    if location.database and not location.database.exists():
+        raise UserError(f"{location.shown}: no MLflow store yet; {how_to_record()} records a run and its model")
+
+
+def how_to_record() -> str:
+    """The command that records what the workspace holds: DVC runs track no second time by itself."""
+    return "`dvc repro -sf track`" if Path(keys.RECEIPT).exists() else "`dvc repro`"
 
 
 def newest_model(client, run):
@@ -199,6 +249,17 @@ def newest_model(client, run):
             f"run {run.info.run_name} ({run.info.run_id}) has no model; track logs it once the pipeline is through"
         )
     return max(models, key=lambda model: model.creation_timestamp)
+
+
+def is_kept(client, model) -> bool:
+    """Whether the files of a logged model are still there."""
+    return any(file.path == "MLmodel" for file in client.list_logged_model_artifacts(model.model_id))
+
+
+def lost(model_uri: str, location: Location) -> UserError:
+    """Of a model whose files are not there."""
+    advice = "if they were deleted, `dvc repro -sf track` logs those of the present result again"
+    return UserError(f"{model_uri} in {location.shown}: the model's files are not there; {advice}")
 
 
 def create_run(client, experiment: str, params: dict, tags: dict[str, str], start_time: int | None = None):

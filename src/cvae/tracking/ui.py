@@ -7,6 +7,7 @@ from cvae.arguments import Parser, run_command, whole
 from cvae.tracking import charts, server
 from cvae.tracking.record import recorded_run
 from cvae.tracking.store import close_killed_runs, locate, locked, open_store, told_in_one_line
+from cvae.workspace import require_root
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -17,6 +18,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main() -> None:
     port = parse_arguments().port
+    require_root()
     location = locate()
     address = location.shown if location.is_server else server.address(port)
     with told_in_one_line(location), locked():
@@ -30,7 +32,7 @@ def main() -> None:
         return
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # nothing here uses jobs; they are chatty
     os.environ["MLFLOW_BACKEND_STORE_URI"] = location.uri  # among the arguments, every user could read it
-    server.become("ui", port=port)
+    server.serve("ui", port=port)
 
 
 if __name__ == "__main__":

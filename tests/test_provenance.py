@@ -1,0 +1,97 @@
+"""track records results of one making only: those of the parameters that are there, and of each other."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import Repository
+
+from cvae.errors import UserError
+from cvae.provenance import md5, read_lock, require_current
+from cvae.tracking import keys
+
+
+@pytest.fixture
+def workspace(repository, tmp_path, monkeypatch) -> Repository:
+    workspace = repository.copy(tmp_path / "cvae", ".git", "cache", "tmp")
+    monkeypatch.chdir(workspace.root)
+    return workspace
+
+
+def test_sums_are_dvcs_own(repository, monkeypatch):
+    monkeypatch.chdir(repository.root)
+    outs = {place: digest for made in read_lock().values() for place, digest in made.outs.items()}
+    assert {place: md5(place) for place in outs} == outs
+    assert {"data/raw", "data/model", "data/latents.parquet", "plots/latents", "metrics/test.json"} <= set(outs)
+
+
+def test_results_as_repro_left_them_are_current(workspace):
+    require_current(keys.results())
+    workspace.set(registered_model="cvae")  # which changes no result
+    require_current(keys.results())
+
+
+@pytest.mark.parametrize(
+    ("edit", "told"),
+    [
+        ({"learning_rate": 0.5}, "params.yaml: learning_rate is 0.5, but train ran with 0.001 (dvc.lock); "),
+        ({"dataset": "mnist"}, "params.yaml: dataset is 'mnist', but render ran with 'digits' (dvc.lock); "),
+        ({"nll_samples": 7}, "params.yaml: nll_samples is 7, but evaluate ran with 50 (dvc.lock); "),
+        ({"grid_size": 7}, "params.yaml: grid_size is 7, but render ran with 20 (dvc.lock); "),
+        (
+            {"launcher": "torchrun"},
+            "dvc.yaml: train is `torchrun -m stages.train`, but ran as `python -m stages.train` ",
+        ),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_edited_parameters_are_told(workspace, edit, told):
+    workspace.set(**edit)
+    with pytest.raises(UserError) as refused:
+        require_current(keys.results())
+    assert str(refused.value).startswith(told)
+    assert str(refused.value).endswith("`dvc repro` runs it again")
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (lambda: Path("data/model/model.safetensors").write_bytes(b""), "data/model: not as train left it"),
+        (lambda: shutil.rmtree("data/model"), "data/model: not as train left it"),
+        (lambda: Path("metrics/test.json").write_text("{}"), "metrics/test.json: not as evaluate left it"),
+        (lambda: Path("plots/latents/3.png").unlink(), "plots/latents: not as render left it"),
+        (lambda: Path("plots/latents.png").unlink(), "plots/latents.png: not as render left it"),
+        (lambda: Path("dvc.lock").unlink(), "dvc.lock does not say what made data/model; "),
+        (lambda: Path("dvc.lock").write_text("<<<<<<< HEAD\n"), "dvc.lock: damaged; `git checkout dvc.lock` "),
+    ],
+    ids=["weights", "no model", "figures", "a picture of a folder", "a picture", "no dvc.lock", "a conflict"],
+)
+def test_files_of_another_making_are_told(workspace, damage, told):
+    damage()
+    with pytest.raises(UserError) as refused:
+        require_current(keys.results())
+    assert str(refused.value).startswith(told)
+
+
+def test_results_of_another_model_than_the_present_one_are_told(workspace):
+    """As `dvc repro -s train` leaves them, which runs train alone."""
+    lock = yaml.safe_load(Path("dvc.lock").read_text())
+    weights = Path("data/model/model.safetensors")
+    weights.write_bytes(weights.read_bytes()[::-1])
+    (model,) = [out for out in lock["stages"]["train"]["outs"] if out["path"] == "data/model"]
+    model["md5"] = md5("data/model")
+    Path("dvc.lock").write_text(yaml.safe_dump(lock, sort_keys=False))
+    with pytest.raises(UserError, match=r"^data/model: another than the one evaluate read \(dvc.lock\); `dvc repro` "):
+        require_current(keys.results())
+
+
+def test_track_alone_refuses_results_of_edited_parameters_and_begins_no_run(repository, tmp_path):
+    """`dvc repro -sf track` runs it on whatever is there."""
+    edited = repository.copy(tmp_path / "cvae")
+    edited.set(learning_rate=0.5)
+    done = edited.run(sys.executable, "-m", "dvc", "repro", "-sf", "track", status=255)
+    assert "track: params.yaml: learning_rate is 0.5, but train ran with 0.001 (dvc.lock); `dvc repro` " in done.stderr
+    assert not (edited.root / "mlflow.db").exists()
+    assert not (edited.root / "data/tracked.json").exists()
