@@ -722,6 +722,7 @@ def test_the_command_compares_real_experiments(clone, branch):
 def test_the_command_prints_the_means_below_the_table_where_there_are_seeds(monkeypatch, tmp_path, capsys, other):
     results = [result("a"), result("b", kl=4.0, **other)]
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "dvc.yaml").touch()
     monkeypatch.setattr(sys, "argv", ["compare"])
     monkeypatch.setattr(comparison, "find_results", lambda *_: (results, []))
     comparison.main()

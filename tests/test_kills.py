@@ -17,7 +17,8 @@ from conftest import PROJECT, environment, started, wait_for, write_checkpoints_
 from kills import BY_HAND, DVC, STAGES, TORN, Kill, Tally, differences, draw, forget, measured, spoil, trial
 from test_experiments import no_worker_outlives, wait_for_queue
 
-from cvae.tracking.record import RECEIPT, recorded_run
+from cvae.tracking.keys import RECEIPT
+from cvae.tracking.record import recorded_run
 from cvae.workspace import has_ended
 
 SEED = int(os.environ.get("KILLS_SEED", "0"))

@@ -156,7 +156,9 @@ def require_usable(location: Location) -> None:
                 database.execute("PRAGMA schema_version").fetchone()
         except OSError as error:
             raise file_error(error, location.shown) or error from None
-        except sqlite3.Error as error:
+        except sqlite3.OperationalError as error:  # it is locked, say
+            raise UserError(f"MLflow at {location.shown}: {error}; try again when it can be used") from None
+        except sqlite3.DatabaseError as error:
             raise UserError(f"MLflow at {location.shown}: {error}; move it away, or bring back a copy") from None
 
 
