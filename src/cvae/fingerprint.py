@@ -6,11 +6,15 @@ from collections.abc import Iterable
 from pathlib import Path
 
 
-def stage(name: str) -> dict:
-    """What dvc.yaml says of the stage `name`."""
+def stages() -> dict[str, dict]:
+    """What dvc.yaml says of each stage."""
     import yaml
 
-    return yaml.safe_load(Path("dvc.yaml").read_text())["stages"][name]
+    return yaml.safe_load(Path("dvc.yaml").read_text())["stages"]
+
+
+def stage(name: str) -> dict:
+    return stages()[name]
 
 
 def fingerprint(facts: object, places: Iterable[str]) -> str:

@@ -3,14 +3,14 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
 from cvae.errors import UserError
-from cvae.fingerprint import files_in, stage
+from cvae.fingerprint import files_in, stages
 from cvae.parameters import load_yaml
 
 LOCK = "dvc.lock"
@@ -21,7 +21,7 @@ Value = int | float | str | list | None
 class Made:
     """How a stage made its outputs. `deps`, `outs`: the MD5 sums of its files and folders, by their paths."""
 
-    command: str
+    command: str | list[str]
     parameters: dict[str, Value]
     deps: dict[str, str]
     outs: dict[str, str]
@@ -61,7 +61,7 @@ def measured_with(lock: dict[str, Made]) -> dict[str, Value]:
     return {key: value for made in lock.values() for key, value in made.parameters.items()}
 
 
-def require_current(results: Iterable[str]) -> None:
+def require_current(results: Sequence[str]) -> None:
     """Refuse files that do not belong together: `results`, params.yaml, and all that `results` were made of.
 
     `dvc repro -s` runs a stage on whatever is there. That can be the results of parameters that were edited since, or
@@ -70,7 +70,8 @@ def require_current(results: Iterable[str]) -> None:
     Raises:
         UserError: one of `results` is not as its stage left it, or a stage would run again with what is here now.
     """
-    lock = read_lock()
+    described = stages()
+    lock = {name: made for name, made in read_lock().items() if name.partition("@")[0] in described}  # DVC keeps others
     present = load_yaml(Path("params.yaml").read_text(encoding="utf-8"))
     makers = {out: name for name, made in lock.items() for out in made.outs}
     for place in results:
@@ -89,10 +90,9 @@ def require_current(results: Iterable[str]) -> None:
                 raise UserError(
                     f"params.yaml: {key} is {now}, but {name} ran with {was} ({LOCK}); `dvc repro` runs it again"
                 )
-        if (command := _command(name, present)) != made.command:
-            raise UserError(
-                f"dvc.yaml: {name} is `{command}`, but ran as `{made.command}` ({LOCK}); `dvc repro` runs it again"
-            )
+        command = described[name.partition("@")[0]].get("cmd")
+        if isinstance(command, str) and not _is_of(made.command, command, present):
+            raise UserError(f"{name} ran as `{made.command}` ({LOCK}), but is another now; `dvc repro` runs it again")
         for place, digest in made.deps.items():
             if place in makers:
                 if digest != lock[makers[place]].outs[place]:
@@ -101,9 +101,13 @@ def require_current(results: Iterable[str]) -> None:
                     above.append(makers[place])
 
 
-def _command(name: str, params: dict) -> str:
-    """What dvc.yaml says that the stage runs, with the parameters in their places as DVC puts them there."""
-    return re.sub(r"\$\{(\w+)\}", lambda found: str(params.get(found[1])), stage(name)["cmd"])
+def _is_of(command: object, template: str, params: dict) -> bool:
+    """Whether DVC makes `command` of `template` with these texts among `params`, and any values of its other names."""
+    parts = re.split(r"\$\{([^}]*)\}", template)  # every second one is a name
+    for index, name in enumerate(parts):
+        text = params.get(name) if index % 2 else name
+        parts[index] = re.escape(text) if isinstance(text, str) else ".*"
+    return isinstance(command, str) and re.fullmatch("".join(parts), command, re.DOTALL) is not None
 
 
 def md5(place: str | Path) -> str:
