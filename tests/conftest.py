@@ -85,6 +85,12 @@ def kill_group(process: subprocess.Popen) -> None:
     process.wait()
 
 
+def end(process: subprocess.Popen) -> None:
+    """End a program of ours, which ends what it has started."""
+    process.terminate()
+    process.wait(60)
+
+
 @contextmanager
 def mlflow_server(folder: Path, port: int, *options: str) -> Iterator[subprocess.Popen]:
     """A real `mlflow server` on the database in `folder`, from when it answers: its process, which leads a group."""

@@ -267,8 +267,8 @@ def test_a_damaged_history_is_told_by_render_and_track(repository, tmp_path, dam
         ),
         ("metrics/test.json", "{}", "metrics/test.json: damaged (not an object of numbers and words); `dvc repro -sf "),
         ("metrics/test.json", '{"loss": null}', "metrics/test.json: damaged (not an object of numbers and words); "),
-        ("dvc.lock", "<<<<<<< HEAD\n", "dvc.lock: damaged; `git checkout dvc.lock` brings it back"),
-        ("dvc.lock", "stages: 7", "dvc.lock: damaged; `git checkout dvc.lock` brings it back"),
+        ("dvc.lock", "<<<<<<< HEAD\n", "dvc.lock: damaged; `git checkout HEAD dvc.lock` brings it back"),
+        ("dvc.lock", "stages: 7", "dvc.lock: damaged; `git checkout HEAD dvc.lock` brings it back"),
     ],
 )
 def test_track_tells_what_is_damaged_before_it_opens_the_store(workspace, path, content, told):

@@ -12,7 +12,9 @@ import pytest
 import yaml
 from conftest import PROJECT, Repository, environment
 
+from cvae.errors import UserError
 from cvae.faults import explained
+from cvae.outputs import ensure_writable
 
 STAGES = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]
 NAMESPACE = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--user", "--map-root-user", "--mount"]
@@ -320,6 +322,13 @@ def test_a_folder_that_cannot_be_written_is_named_in_one_line(made, namespace, t
     assert ": Read-only file system; " in told
     assert told.endswith((", then run it again", "run `dvc repro` again when it can be used"))
     assert results(copy.root) == before
+
+
+def test_a_link_to_nothing_in_a_folders_place_is_told_before_the_training(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("plots").symlink_to("nowhere")
+    with pytest.raises(UserError, match=r"^plots/training.csv: No such file or directory; bring it back"):
+        ensure_writable("plots/training.csv")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import SCREENSHOTS, closed_port, environment, is_served, kill_group, wait_for
+from conftest import SCREENSHOTS, closed_port, end, environment, is_served, wait_for
 
 pytestmark = pytest.mark.usefixtures("browser")
 DIGITS = [f"manifolds/{digit}" for digit in range(10)]
@@ -25,14 +25,13 @@ def ui(compared, tmp_path_factory) -> str:
             env=environment(PYTHONPATH="src"),
             stdout=output,
             stderr=output,
-            start_new_session=True,
         )
     try:
         wait_for(lambda: process.poll() is not None or is_served(f"http://127.0.0.1:{port}/health"))
         assert process.poll() is None, log.read_text()
         yield log.read_text()
     finally:
-        kill_group(process)
+        end(process)
 
 
 def link(printed: str, name: str) -> str:

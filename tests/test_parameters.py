@@ -171,7 +171,7 @@ def test_a_file_that_cannot_be_opened_is_told_with_the_way_back(file):
         read_parameters(file)
     assert (
         str(missing.value)
-        == f"{file}: cannot be read (No such file or directory); `git checkout {file}` brings it back"
+        == f"{file}: cannot be read (No such file or directory); `git checkout HEAD {file}` brings it back"
     )
     file.mkdir()
     with pytest.raises(UserError, match=r"^[^\n]*params\.yaml: cannot be read \(Is a directory\)[^\n]*$"):

@@ -66,6 +66,60 @@ def test_a_command_is_of_dvc_yaml_whatever_else_stands_in_it(template, command, 
     assert _is_of(command, template, {"launcher": "python 'a b' $HOME", "seed": 0}) == expected
 
 
+OWN_STAGE = """
+  own:
+    wdir: metrics
+    cmd: "true"
+    outs: [own.csv]
+"""
+OWN_LOCK = "  own:\n    cmd: 'true'\n    outs: [{path: own.csv, md5: b1946ac92492d2347c6235b4d2611184}]\n"
+
+
+def test_inputs_of_ones_own_are_taken_whoever_makes_them(workspace):
+    """A file that no stage makes, and one of a stage whose paths count from another folder."""
+    Path("metrics/own.csv").write_text("hello\n")
+    text = Path("dvc.yaml").read_text()
+    text = text.replace("    params:\n      - params.yaml:\n    deps:\n", OWN_DEPS)
+    Path("dvc.yaml").write_text(text.replace("\nplots:\n", f"{OWN_STAGE}\nplots:\n", 1))
+    assert {"README.md", "metrics/own.csv"} < set(keys.results())
+    with pytest.raises(UserError, match=r"^dvc.lock does not say what made metrics/own.csv; `dvc repro` makes it$"):
+        require_current(keys.results())
+    Path("dvc.lock").write_text(Path("dvc.lock").read_text() + OWN_LOCK)
+    require_current(keys.results())
+    Path("metrics/own.csv").write_text("bye\n")
+    with pytest.raises(UserError, match=r"^metrics/own.csv: not as own left it"):
+        require_current(keys.results())
+
+
+OWN_DEPS = "    params:\n      - params.yaml:\n    deps:\n      - README.md\n      - metrics/own.csv\n"
+
+
+def test_what_dvc_yaml_no_longer_says_that_a_stage_reads_does_not_count(workspace):
+    """dvc.lock keeps it until the stage runs again, which nothing makes it do."""
+    text = Path("dvc.yaml").read_text()
+    Path("dvc.yaml").write_text(text.replace("      - beta\n", "").replace("binarize, beta, seed", "binarize, seed"))
+    workspace.set(beta=2.0)
+    require_current(keys.results())
+
+
+def test_a_frozen_stage_is_said_to_be_one(workspace):
+    text = Path("dvc.yaml").read_text()
+    Path("dvc.yaml").write_text(text.replace("    cmd: python -m stages.evaluate\n", FROZEN))
+    workspace.set(nll_samples=7)
+    with pytest.raises(UserError, match=r"evaluate ran with 50 .* once dvc.yaml has no `frozen: true` of evaluate$"):
+        require_current(keys.results())
+
+
+FROZEN = "    cmd: python -m stages.evaluate\n    frozen: true\n"
+
+
+@pytest.mark.parametrize("content", ["<<<<<<< HEAD\nstages:\n=======\n>>>>>>> x\n", "", "stages", "[]"])
+def test_a_damaged_dvc_yaml_is_told(workspace, content):
+    Path("dvc.yaml").write_text(content)
+    with pytest.raises(UserError, match=r"^dvc.yaml: damaged \(.+\); `git checkout HEAD dvc.yaml` brings it back$"):
+        require_current(["data/model"])
+
+
 def test_stages_that_dvc_yaml_no_longer_has_do_not_count(workspace):
     """DVC keeps them in dvc.lock."""
     former = "  former:\n    cmd: x\n    outs: [{path: data/model, md5: '0'}]\n"
@@ -82,7 +136,7 @@ def test_stages_that_dvc_yaml_no_longer_has_do_not_count(workspace):
         (lambda: Path("plots/latents/3.png").unlink(), "plots/latents: not as render left it"),
         (lambda: Path("plots/latents.png").unlink(), "plots/latents.png: not as render left it"),
         (lambda: Path("dvc.lock").unlink(), "dvc.lock does not say what made data/model; "),
-        (lambda: Path("dvc.lock").write_text("<<<<<<< HEAD\n"), "dvc.lock: damaged; `git checkout dvc.lock` "),
+        (lambda: Path("dvc.lock").write_text("<<<<<<< HEAD\n"), "dvc.lock: damaged; `git checkout HEAD dvc.lock` "),
     ],
     ids=["weights", "no model", "figures", "a picture of a folder", "a picture", "no dvc.lock", "a conflict"],
 )

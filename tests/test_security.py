@@ -10,7 +10,7 @@ from importlib import metadata
 import psutil
 import pytest
 import yaml
-from conftest import PROJECT, closed_port, environment, is_served, kill_group, wait_for
+from conftest import PROJECT, closed_port, end, environment, is_served, wait_for
 from packaging.requirements import Requirement
 
 from cvae.errors import UserError, shown
@@ -115,7 +115,6 @@ def test_the_ui_listens_on_this_machine_alone_and_its_arguments_have_no_address_
             env=environment(PYTHONPATH=str(PROJECT / "src")),
             stdout=log,
             stderr=log,
-            start_new_session=True,
         )
     try:
         wait_for(lambda: process.poll() is not None or is_served(f"http://127.0.0.1:{port}/health"))
@@ -131,7 +130,7 @@ def test_the_ui_listens_on_this_machine_alone_and_its_arguments_have_no_address_
         assert listening == {("127.0.0.1", port)}
         assert not [each for each in family if "mlflow.db" in " ".join(each.cmdline())]
     finally:
-        kill_group(process)
+        end(process)
 
 
 # A message tells no secret

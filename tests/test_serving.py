@@ -13,6 +13,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
@@ -20,7 +21,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from conftest import PROJECT, closed_port, environment, is_served, kill_group, wait_for
+from conftest import PROJECT, closed_port, end, environment, is_served, kill_group, wait_for
 from packaging.requirements import Requirement
 
 from cvae import datasets
@@ -131,14 +132,22 @@ def served(compared, tmp_path_factory) -> tuple[psutil.Process, str, str]:
             env=environment(PYTHONPATH="src"),
             stdout=output,
             stderr=output,
-            start_new_session=True,
         )
     try:
         wait_for(lambda: process.poll() is not None or is_served(f"{address}/ping"), seconds=300)
         assert process.poll() is None, log.read_text()
         yield psutil.Process(process.pid), address, log.read_text()
     finally:
-        kill_group(process)
+        end(process)
+
+
+def commands_below(process: psutil.Process) -> str:
+    """The command lines of all that it has started."""
+    lines = []
+    for each in process.children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            lines += each.cmdline()
+    return "\n".join(lines)
 
 
 def answer(address: str, content: dict) -> list[dict]:
@@ -270,6 +279,8 @@ def test_another_run_or_model_can_be_named(compared, run, serve_with):
     ("arguments", "told"),
     [
         (("--run", "0" * 32), "MLflow at mlflow.db: ."),
+        (("--run", ""), "MLflow at mlflow.db: ."),
+        (("--model", ""), "--model : no such folder, nor"),
         (("--model", "models:/cvae@best"), "MLflow at mlflow.db: ."),
         (("--model", "nowhere"), "--model nowhere: no such folder, nor a models:/... or runs:/... of MLflow$"),
         (("--model", "http://127.0.0.1:1/model"), "--model http://127.0.0.1:1/model: no such folder"),
@@ -327,8 +338,14 @@ def test_a_model_whose_files_are_gone_is_told_with_the_way_to_have_them_again(
         for statement in (experiment, models):
             database.execute(statement)
     for arguments in ((), ("--run", run.info.run_id)):
-        with pytest.raises(UserError, match=r"the model's files are not there; .*`dvc repro -sf track` logs those"):
+        with pytest.raises(UserError, match=r"the model's files are not there; `dvc repro -sf track` logs those"):
             serve_with(*arguments, "--port", str(closed_port()))
+
+    shutil.copytree(compared.root / "mlartifacts", copy / "mlartifacts")
+    for file in (copy / "mlartifacts").rglob("model.safetensors"):
+        os.truncate(file, 10)
+    with pytest.raises(UserError, match=r"damaged \(model.safetensors: .*\); `dvc repro -sf track` logs those"):
+        serve_with("--port", str(closed_port()))
 
 
 @pytest.mark.parametrize("program", ["ui", "serve"])
@@ -345,10 +362,18 @@ def test_a_server_begun_outside_the_repositorys_root_makes_nothing_there(program
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("program", ["ui", "serve"])
-def test_ctrl_c_ends_a_server_quietly_while_mlflow_still_starts(compared, program, how):
-    """As a terminal sends it: to all processes that the command has started."""
+@pytest.mark.parametrize(
+    ("program", "how", "times"),
+    [
+        ("ui", signal.SIGINT, 1),
+        ("ui", signal.SIGINT, 2),
+        ("ui", signal.SIGHUP, 1),
+        ("serve", signal.SIGINT, 1),
+        ("serve", signal.SIGTERM, 1),
+    ],
+)
+def test_ctrl_c_ends_a_server_quietly_while_mlflow_still_starts(compared, program, how, times):
+    """As a terminal sends it, to the whole process group; an impatient person does so twice."""
     process = subprocess.Popen(
         [sys.executable, "-m", f"cvae.tracking.{program}", "--port", str(closed_port())],
         cwd=compared.root,
@@ -363,13 +388,16 @@ def test_ctrl_c_ends_a_server_quietly_while_mlflow_still_starts(compared, progra
         for line in process.stdout:
             if line.startswith("Ctrl-C ends"):
                 break
-        wait_for(lambda: "mlflow" in [word for each in family[0].children() for word in each.cmdline()])
-        time.sleep(0.1)  # until the parent minds signals again, which it does not while it starts MLflow
-        family += family[0].children()
-        os.killpg(process.pid, how)
+        begun = "uvicorn" if program == "ui" else "mlflow"  # uvicorn starts its workers next
+        wait_for(lambda: begun in commands_below(family[0]))
+        family += family[0].children(recursive=True)
+        for _ in range(times):
+            os.killpg(process.pid, how)
+            time.sleep(0.05)
         _, said = process.communicate(timeout=60)
-        assert (process.returncode, said) == (130, "")
-        assert psutil.wait_procs(family[1:], timeout=10)[1] == []
+        assert process.returncode == 130
+        assert "Traceback" not in said
+        assert [each for each in family[1:] if each.is_running() and each.status() != psutil.STATUS_ZOMBIE] == []
     finally:
         kill_group(process)
 

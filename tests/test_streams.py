@@ -57,9 +57,10 @@ def test_output_that_cannot_be_written_is_told_in_one_line(workspace, program):
     assert "Exception ignored" not in done.stderr
 
 
-def test_closed_streams_cost_no_work(workspace):
+@pytest.mark.parametrize("how", [">&- 2>&-", "1</dev/null"], ids=["closed", "as DVC hands on a closed one"])
+def test_closed_streams_cost_no_work(workspace, how):
     done = subprocess.run(
-        ["sh", "-c", 'exec "$0" -m stages.train >&- 2>&-', sys.executable],
+        ["sh", "-c", f'exec "$0" -m stages.train {how}', sys.executable],
         cwd=workspace.root,
         env=environment(MLFLOW_TRACKING_URI="sqlite:////proc/none.db"),
     )

@@ -257,8 +257,10 @@ def test_another_experiments_live_run_is_left_to_its_own_track(workspace, params
         lambda folder: shutil.rmtree(folder / "models"),
         lambda folder: [file.unlink() for file in folder.glob("*/artifacts/manifolds.png")],
         lambda folder: [file.write_bytes(b"") for file in folder.glob("*/artifacts/test.json")],
+        lambda folder: [os.truncate(file, 10) for file in folder.rglob("model.safetensors")],
+        lambda folder: [file.write_bytes(b"") for file in folder.rglob("MLmodel")],
     ],
-    ids=["all", "the model", "a picture", "cut short"],
+    ids=["all", "the model", "a picture", "cut short", "weights cut short", "an empty MLmodel"],
 )
 def test_a_run_whose_files_are_gone_is_completed_again(workspace, params, damage, capsys):
     train(params)
@@ -754,6 +756,33 @@ def test_a_moved_repository_is_told_in_one_line(workspace, params, tmp_path, mon
     assert "training goes on" in line
     assert str(tmp_path) not in line + str(told.value)
     assert len(Repository(moved).runs()) == 1
+
+
+def test_a_store_may_be_links_to_another_disk(workspace, params, tmp_path, empty_database):
+    (tmp_path / "disk").mkdir()
+    for name in ("mlartifacts", "mlflow.db"):
+        (workspace.root / name).unlink(missing_ok=True)
+        (workspace.root / name).symlink_to(tmp_path / "disk" / name)
+    (tmp_path / "disk/mlartifacts").mkdir()
+    for _ in range(2):
+        record(params)
+    (run,) = workspace.runs()
+    assert_whole(workspace.client, run)
+    assert sorted(path.name for path in (tmp_path / "disk").iterdir()) == ["mlartifacts", "mlflow.db"]
+    assert (workspace.root / "mlflow.db").is_symlink()
+
+
+def test_results_that_are_links_to_dvcs_cache_are_recorded(workspace, params, tmp_path):
+    """As `dvc config cache.type symlink` has them."""
+    (tmp_path / "cache").mkdir()
+    files = [*Path("data/model").iterdir(), *Path("plots/latents").iterdir()]
+    for number, file in enumerate(files):
+        kept = file.rename(tmp_path / "cache" / str(number))
+        file.symlink_to(kept)
+    for _ in range(2):
+        record(params)
+    (run,) = workspace.runs()
+    assert_whole(workspace.client, run)
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,18 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
+from cvae.errors import UserError, one_line
+
 
 def stages() -> dict[str, dict]:
-    """What dvc.yaml says of each stage."""
+    """What dvc.yaml says of each stage; raises `UserError` if it cannot be read."""
     import yaml
 
-    return yaml.safe_load(Path("dvc.yaml").read_text())["stages"]
+    try:
+        return yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    except (OSError, ValueError, TypeError, LookupError, yaml.YAMLError) as error:
+        reason = one_line(getattr(error, "problem_mark", None) or error).strip()
+        raise UserError(f"dvc.yaml: damaged ({reason}); `git checkout HEAD dvc.yaml` brings it back") from None
 
 
 def stage(name: str) -> dict:

@@ -51,7 +51,7 @@ def ensure_writable(*paths: str | Path) -> None:
     """
     for path in map(Path, paths):
         try:
-            folder = next(folder for folder in path.parents if folder.exists())
+            folder = next(folder for folder in path.parents if os.path.lexists(folder))  # a link to nothing too
             with tempfile.TemporaryFile(dir=folder) as file:
                 file.write(b"it fits")
         except OSError as error:

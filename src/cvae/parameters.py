@@ -135,10 +135,12 @@ def read_parameters(path: str | Path = "params.yaml") -> Parameters:
         with path.open(encoding="utf-8") as file:
             text = file.read(LARGEST + 1)
         if len(text) > LARGEST:
-            raise UserError(f"{path}: longer than {LARGEST:,} characters; `git checkout {path}` brings it back")
+            raise UserError(f"{path}: longer than {LARGEST:,} characters; `git checkout HEAD {path}` brings it back")
         content = load_yaml(text)
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); `git checkout {path}` brings it back") from None
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror}); `git checkout HEAD {path}` brings it back"
+        ) from None
     except yaml.YAMLError as error:
         raise UserError(f"{path}{_position(error)}: not YAML ({_reason(error)})") from None
     except (ValueError, RecursionError) as error:  # not UTF-8
@@ -154,7 +156,7 @@ def check_parameters(
     It must have all `keys` and no other; those that are not among them keep their defaults.
     """
     if content is None:
-        raise UserError(f"{name}: is empty; `git checkout {name}` brings it back")
+        raise UserError(f"{name}: is empty; `git checkout HEAD {name}` brings it back")
     if not isinstance(content, dict):
         raise UserError(f"{name}: must be lines of `key: value`, not {_short(content)}")
     for key in content:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ def read_lock() -> dict[str, Made]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError):
-        raise UserError(f"{LOCK}: damaged; `git checkout {LOCK}` brings it back") from None
+        raise UserError(f"{LOCK}: damaged; `git checkout HEAD {LOCK}` brings it back") from None
 
 
 def parse_lock(text: str) -> dict[str, Made]:
@@ -65,40 +66,92 @@ def require_current(results: Sequence[str]) -> None:
     """Refuse files that do not belong together: `results`, params.yaml, and all that `results` were made of.
 
     `dvc repro -s` runs a stage on whatever is there. That can be the results of parameters that were edited since, or
-    of two runs, if git brought back its files and nobody asked DVC for the others.
+    of two runs, if git brought back its files and nobody asked DVC for the others. Files among `results` that no stage
+    makes are taken as they are, and so is what dvc.yaml no longer says that a stage reads.
 
     Raises:
         UserError: one of `results` is not as its stage left it, or a stage would run again with what is here now.
     """
-    described = stages()
-    lock = {name: made for name, made in read_lock().items() if name.partition("@")[0] in described}  # DVC keeps others
-    present = load_yaml(Path("params.yaml").read_text(encoding="utf-8"))
-    makers = {out: name for name, made in lock.items() for out in made.outs}
+    lock, present = read_lock(), load_yaml(Path("params.yaml").read_text(encoding="utf-8"))
+    ran = [_Ran(name, entry, lock[name]) for name, entry in stages().items() if name in lock]
+    makers = {place: stage for stage in ran for place in stage.outs}
+    made_by_some = {place for entry in stages().values() for place in _places(entry, "outs", "metrics", "plots")}
     for place in results:
-        name = makers.get(place)
-        if name is None:
+        if place in makers:
+            if md5(place) != makers[place].outs[place]:
+                raise UserError(f"{place}: not as {makers[place].name} left it ({LOCK}); `dvc repro` puts that right")
+        elif place in made_by_some:
             raise UserError(f"{LOCK} does not say what made {place}; `dvc repro` makes it")
-        if md5(place) != lock[name].outs[place]:
-            raise UserError(f"{place}: not as {name} left it ({LOCK}); `dvc repro` puts that right")
 
-    above = list(dict.fromkeys(makers[place] for place in results))
-    for name in above:  # grows by what made their dependencies
-        made = lock[name]
-        for key, value in made.parameters.items():
-            if present.get(key) != value:
-                was, now = f"{value!r:.60}", f"{present.get(key)!r:.60}"
-                raise UserError(
-                    f"params.yaml: {key} is {now}, but {name} ran with {was} ({LOCK}); `dvc repro` runs it again"
-                )
-        command = described[name.partition("@")[0]].get("cmd")
-        if isinstance(command, str) and not _is_of(made.command, command, present):
-            raise UserError(f"{name} ran as `{made.command}` ({LOCK}), but is another now; `dvc repro` runs it again")
-        for place, digest in made.deps.items():
+    waiting = [makers[place] for place in results if place in makers]
+    seen = set()
+    while waiting:
+        if (stage := waiting.pop(0)).name in seen:
+            continue
+        seen.add(stage.name)
+        stage.require_same(present)
+        for place, digest in stage.deps.items():
             if place in makers:
-                if digest != lock[makers[place]].outs[place]:
-                    raise UserError(f"{place}: another than the one {name} read ({LOCK}); `dvc repro` runs it again")
-                if makers[place] not in above:
-                    above.append(makers[place])
+                waiting.append(makers[place])
+                if digest != makers[place].outs[place]:
+                    raise UserError(f"{place}: another than the one {stage.name} read ({LOCK}); {stage.again}")
+
+
+@dataclass(frozen=True)
+class _Ran:
+    """A stage that has run. `entry`: of dvc.yaml."""
+
+    name: str
+    entry: dict
+    made: Made
+
+    @property
+    def outs(self) -> dict[str, str]:
+        return {_from_root(self.entry, out): digest for out, digest in self.made.outs.items()}
+
+    @property
+    def deps(self) -> dict[str, str]:
+        """Those that dvc.yaml still has: dvc.lock keeps what was taken out, until the stage runs again."""
+        deps = {_from_root(self.entry, dep): digest for dep, digest in self.made.deps.items()}
+        return {place: deps[place] for place in _places(self.entry, "deps") if place in deps}
+
+    @property
+    def again(self) -> str:
+        if self.entry.get("frozen"):
+            return f"`dvc repro` runs it again once dvc.yaml has no `frozen: true` of {self.name}"
+        return "`dvc repro` runs it again"
+
+    def require_same(self, params: dict) -> None:
+        """Raise a `UserError` if the stage ran with other values than those in `params`, of what dvc.yaml still has."""
+        for key in self._keys():
+            if key in self.made.parameters and params.get(key) != (was := self.made.parameters[key]):
+                now = f"{params.get(key)!r:.60}"
+                raise UserError(
+                    f"params.yaml: {key} is {now}, but {self.name} ran with {was!r:.60} ({LOCK}); {self.again}"
+                )
+        template, command = self.entry.get("cmd"), self.made.command
+        if isinstance(template, str) and not _is_of(command, template, params):
+            raise UserError(f"{self.name} ran as `{command}` ({LOCK}), but is another now; {self.again}")
+
+    def _keys(self) -> list[str]:
+        keys = []
+        for each in self.entry.get("params", []):
+            if isinstance(each, str):
+                keys.append(each)
+            elif "params.yaml" in each:  # and which of them; all, if there are none
+                keys += each["params.yaml"] or self.made.parameters
+        return keys
+
+
+def _places(entry: dict, *groups: str) -> list[str]:
+    """The paths in these groups of a stage's entry in dvc.yaml, where each may have options."""
+    listed = [each for group in groups for each in entry.get(group, [])]
+    return [_from_root(entry, each if isinstance(each, str) else next(iter(each))) for each in listed]
+
+
+def _from_root(entry: dict, path: str) -> str:
+    """A path of a stage, which counts from the stage's `wdir`, as it is from the repository's root."""
+    return Path(os.path.normpath(Path(entry.get("wdir", "."), path))).as_posix()
 
 
 def _is_of(command: object, template: str, params: dict) -> bool:

@@ -1,6 +1,7 @@
 """Sharing the processor's cores with experiments, and processes of a training, that run at the same time."""
 
 import os
+import re
 from pathlib import Path
 
 from cvae.errors import UserError
@@ -28,7 +29,7 @@ def processes_of(variable: str) -> int:
         UserError: it is no number.
     """
     text = os.environ.get(variable, "1")
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
+    if not re.fullmatch("[1-9][0-9]{0,5}", text):
         raise UserError(f"{variable}: {text!r:.40} is no number of processes; torchrun sets it, else `unset` it")
     return int(text)
 

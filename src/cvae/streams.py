@@ -5,7 +5,8 @@ import io
 import os
 import sys
 
-UNREAD = (errno.EPIPE, errno.EIO)  # the reader has ended, as `head` does; the terminal is gone
+# The reader has ended, as `head` does; the terminal is gone; it was closed, and DVC has a file to read in its place
+UNREAD = (errno.EPIPE, errno.EIO, errno.EBADF)
 
 
 class Stream(io.FileIO):

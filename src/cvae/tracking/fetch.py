@@ -13,7 +13,6 @@ from cvae.errors import UserError
 from cvae.tracking.store import (
     import_mlflow,
     locate,
-    lost,
     newest_model,
     require_store,
     require_usable,
@@ -49,11 +48,14 @@ def fetch_model(uri: str, folder: str | Path) -> tuple[Path, dict[str, str]]:
             weights = root / described["flavors"]["python_function"]["artifacts"]["model"]["path"]
             weights.resolve().relative_to(root.resolve())  # else a ValueError: it leads out of what was downloaded
         except FileNotFoundError:
-            raise lost(uri, location) from None
+            raise UserError(f"{uri} in {location.shown}: the model's files are not there; {LOGGED_AGAIN}") from None
         except (KeyError, TypeError, ValueError, yaml.YAMLError):
             raise UserError(f"{uri} in {location.shown} is not a model that this project logged") from None
         run_id = described.get("run_id")
         return weights, client.get_run(run_id).data.params if run_id else {}
+
+
+LOGGED_AGAIN = "`dvc repro -sf track` logs those of the present result again"
 
 
 @contextmanager

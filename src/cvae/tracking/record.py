@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import re
+import tempfile
 import time
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from cvae.history import read_history
 from cvae.outputs import write_whole
 from cvae.provenance import read_lock
 from cvae.tracking import description, keys, registry
+from cvae.tracking.fetch import fetch_model
 from cvae.tracking.live import log_rows, logged_epochs
 from cvae.tracking.store import (
     PIPELINE_KEY,
@@ -24,7 +26,6 @@ from cvae.tracking.store import (
     experiment_name,
     find,
     is_abandoned,
-    is_kept,
     locate,
     locked,
     newest_model,
@@ -101,14 +102,16 @@ def record(params: dict) -> str:
 def _has_its_files(client, run) -> bool:
     """Whether the files that `_complete` logged to `run` are there, and those of its model."""
     try:
-        model = newest_model(client, run)
+        with tempfile.TemporaryDirectory() as folder:
+            model, _ = fetch_model(newest_model(client, run).model_uri, folder)
+            contents = [{file.name: file.read_bytes() for file in files_in(place)} for place in (model, keys.MODEL)]
     except UserError:
         return False
     places = _places()
     folders = {place.rpartition("/")[0] for place in places}
     kept = [file for folder in folders for file in client.list_artifacts(run.info.run_id, folder)]
     sizes = {file.path: file.file_size for file in kept}
-    return is_kept(client, model) and all(sizes.get(place) == file.stat().st_size for place, file in places.items())
+    return contents[0] == contents[1] and all(sizes.get(place) == file.stat().st_size for place, file in places.items())
 
 
 def _belongs_to_another(run) -> bool:

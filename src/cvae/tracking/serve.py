@@ -6,18 +6,19 @@ What it takes and gives: `cvae.tracking.served_model`.
 import argparse
 import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from cvae.arguments import Parser, run_command, whole
 from cvae.errors import UserError
+from cvae.sample import load_model
 from cvae.tracking import server
+from cvae.tracking.fetch import LOGGED_AGAIN, fetch_model
 from cvae.tracking.record import recorded_run
 from cvae.tracking.store import (
-    Location,
     how_to_record,
-    is_kept,
+    import_mlflow,
     locate,
     locked,
-    lost,
     newest_model,
     open_store,
     require_store,
@@ -42,14 +43,24 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 def main() -> None:
     options = parse_arguments()
     require_root()
-    if options.model and not options.model.startswith(("models:/", "runs:/")) and not Path(options.model).is_dir():
+    if (
+        options.model is not None
+        and not options.model.startswith(("models:/", "runs:/"))
+        and not (options.model and Path(options.model).is_dir())
+    ):
         raise UserError(f"--model {options.model}: no such folder, nor a models:/... or runs:/... of MLflow")
     address = server.address(options.port)
     location = locate()
     require_store(location)
+    mlflow = import_mlflow()
     with told_in_one_line(location), locked():
         client, experiment = open_store(location)
-        model = options.model or _model_of(client, _run(client, experiment, options.run), location)
+        if options.model:
+            model = options.model
+            mlflow.models.get_model_info(model)  # raises where there is none
+        else:
+            model = newest_model(client, _run(client, experiment, options.run)).model_uri
+    if not options.model:
         _check(model)
     print(f"Serving {model} at {address}/invocations")
     print("A picture's pixels, once the server says that it is running:")
@@ -60,25 +71,20 @@ def main() -> None:
 
 def _run(client, experiment: str, run_id: str | None):
     """The run `run_id`, or the one that records what the workspace holds."""
-    run = client.get_run(run_id) if run_id else recorded_run(client, experiment)
+    run = client.get_run(run_id) if run_id is not None else recorded_run(client, experiment)
     if run is None:
         raise UserError(f"no run records what the workspace holds; {how_to_record()} makes one, --run ID names another")
     return run
 
 
-def _model_of(client, run, location: Location) -> str:
-    """The address of the model that `run` logged; raises `UserError` if there is none, or its files are lost."""
-    model = newest_model(client, run)
-    if not is_kept(client, model):
-        raise lost(model.model_uri, location)
-    return model.model_uri
-
-
 def _check(model: str) -> None:
-    """Raise what MLflow raises where it has no such model, before its server would with a traceback."""
-    import mlflow
-
-    mlflow.models.get_model_info(model)
+    """Raise a `UserError` where the server could not load a model that this project logged: files are lost, say."""
+    with TemporaryDirectory() as folder:
+        weights, _ = fetch_model(model, folder)
+        try:
+            load_model(weights, model)
+        except UserError as error:
+            raise UserError(f"{error}; {LOGGED_AGAIN}") from None
 
 
 if __name__ == "__main__":

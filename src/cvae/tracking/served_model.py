@@ -148,10 +148,11 @@ def log(folder: str | Path) -> None:
     numbers = Array(DataType.double)
     with tempfile.TemporaryDirectory() as aside:
         code = shutil.copy(__file__, aside)  # MLflow keeps the whole path, which is not to tell of this machine
+        files = shutil.copytree(folder, Path(aside) / "model")  # MLflow takes no links, as DVC may have to its cache
         mlflow.pyfunc.log_model(
             name="model",
             python_model=code,
-            artifacts={"model": str(folder)},
+            artifacts={"model": str(files)},
             code_paths=[str(Path(__file__).resolve().parents[1])],
             signature=ModelSignature(
                 inputs=Schema(columns),

@@ -6,14 +6,15 @@ import socket
 import sys
 from contextlib import suppress
 from pathlib import Path
+from types import FrameType
 from typing import NoReturn
 
 import psutil
 
-import cvae
 from cvae.errors import UserError
 
 HOST = "127.0.0.1"
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl-C, `kill`, the end of the terminal
 PATIENCE = 5  # seconds for a server to end its connections
 
 
@@ -31,31 +32,41 @@ def address(port: int) -> str:
 def serve(*arguments: str, port: int) -> NoReturn:
     """Run `mlflow` with `arguments`, listening on `port` of this machine's own address, and end when it ends.
 
-    Ctrl-C and SIGTERM end it quietly at any moment: MLflow's processes do not get Ctrl-C before they are servers that
-    answer it, and until then they are ended from here.
+    Ctrl-C, SIGTERM and the end of the terminal end it quietly at any moment. They do not reach MLflow's processes,
+    which answer with tracebacks while they start, but end them from here.
     """
     programs = str(Path(sys.executable).parent)  # where mlflow looks for uvicorn
     os.environ["PATH"] = os.pathsep.join([programs, os.environ.get("PATH", os.defpath)])
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
     print("Ctrl-C ends the server.", flush=True)
     command = [sys.executable, "-m", "mlflow", *arguments, "--host", HOST, "--port", str(port)]
-    signal.signal(signal.SIGTERM, cvae.interrupt)
-    interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which the processes of `command` inherit
-    process = psutil.Popen(command)
+    process, asked = None, []
+
+    def interrupt(number: int, _: FrameType | None) -> None:
+        asked.append(number)
+        if process is not None:  # else it may be about to be one, and would be left alone
+            raise KeyboardInterrupt
+
+    for each in ENDINGS:
+        if signal.getsignal(each) is not signal.SIG_IGN:  # as behind nohup
+            signal.signal(each, interrupt)
     try:
-        signal.signal(signal.SIGINT, interrupt)
+        process = psutil.Popen(command, start_new_session=True)
+        if asked:
+            raise KeyboardInterrupt
         sys.exit(process.wait())
     except KeyboardInterrupt:
-        with suppress(psutil.NoSuchProcess):
-            _end(process)
+        for each in ENDINGS:
+            signal.signal(each, signal.SIG_IGN)  # it is being done
+        _end(process)
         sys.exit(130)
 
 
-def _end(process: psutil.Process) -> None:
-    """End `process` and all below it, by force if they take long."""
-    family = [process, *process.children(recursive=True)]
-    for ask in (psutil.Process.terminate, psutil.Process.kill):
-        for each in family:
-            with suppress(psutil.NoSuchProcess):
-                ask(each)
-        _, family = psutil.wait_procs(family, timeout=PATIENCE)
+def _end(leader: psutil.Popen) -> None:
+    """End `leader` and the rest of its process group, by force if they take long."""
+    with suppress(psutil.NoSuchProcess):
+        family = [leader, *leader.children(recursive=True)]
+        for how in (signal.SIGTERM, signal.SIGKILL):
+            os.killpg(leader.pid, how)
+            if not psutil.wait_procs(family, timeout=PATIENCE)[1]:
+                return

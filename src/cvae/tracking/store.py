@@ -86,7 +86,7 @@ def locate() -> Location:
         url = None
     if url is None or url.get_backend_name() != "sqlite" or url.database in (None, "", ":memory:"):
         return Location(uri, main_repository() / "mlartifacts")
-    database = (main_repository() / url.database).resolve()
+    database = Path(os.path.abspath(main_repository() / url.database))  # links stay: mlartifacts is beside this one
     return Location(_address(uri, database), database.parent / "mlartifacts", database)
 
 
@@ -204,7 +204,7 @@ def open_store(location: Location):
             f"`mlflow experiments restore -x {experiment.experiment_id}` brings it back"
         )
     kept = experiment.artifact_location.removeprefix("file://")
-    if location.artifacts and "://" not in kept and not Path(kept).resolve().is_relative_to(location.artifacts):
+    if location.artifacts and "://" not in kept and not _is_below(Path(kept), location.artifacts):
         raise UserError(
             f"{location.shown} keeps its files in {kept}, but the repository is now in {main_repository()}: "
             f"move it back, or delete mlflow.db and start a new record with `dvc repro -sf track`"
@@ -214,18 +214,27 @@ def open_store(location: Location):
     return client, experiment.experiment_id
 
 
+def _is_below(path: Path, folder: Path) -> bool:
+    """Whether `path` is `folder` or in it, by name or where links lead: it may be a link to another disk."""
+    return path.is_relative_to(folder) or path.resolve().is_relative_to(folder.resolve())
+
+
 def _make_database(location: Location) -> None:
     """Make a first SQLite database beside its place and rename it: one killed in its migrations, MLflow cannot use."""
     from mlflow.db import upgrade
 
-    aside = Path(f"{location.database}.new")
+    place = location.database.resolve()
+    aside = Path(f"{place}.new")
     aside.parent.mkdir(parents=True, exist_ok=True)
     for end in ("", "-journal", "-wal", "-shm"):  # what an attempt that was killed left
         Path(f"{aside}{end}").unlink(missing_ok=True)
     aside.touch()  # where that is refused, MLflow would try again and again
     # `mlflow db upgrade`: its engine is not among those that MLflow keeps by URI
-    upgrade.callback(_address(location.uri, aside))
-    aside.rename(location.database)
+    try:
+        upgrade.callback(_address(location.uri, aside))
+        aside.rename(place)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def require_store(location: Location) -> None:
@@ -251,17 +260,6 @@ def newest_model(client, run):
             f"run {run.info.run_name} ({run.info.run_id}) has no model; track logs it once the pipeline is through"
         )
     return max(models, key=lambda model: model.creation_timestamp)
-
-
-def is_kept(client, model) -> bool:
-    """Whether the files of a logged model are still there."""
-    return any(file.path == "MLmodel" for file in client.list_logged_model_artifacts(model.model_id))
-
-
-def lost(model_uri: str, location: Location) -> UserError:
-    """Of a model whose files are not there."""
-    advice = "if they were deleted, `dvc repro -sf track` logs those of the present result again"
-    return UserError(f"{model_uri} in {location.shown}: the model's files are not there; {advice}")
 
 
 def create_run(client, experiment: str, params: dict, tags: dict[str, str], start_time: int | None = None):
