@@ -274,13 +274,15 @@ def compared(repository, empty_database, tmp_path_factory) -> Repository:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _sigint_reaches_children():
-    """Started behind a shell's `&`, pytest ignores SIGINT, and what it starts would inherit that."""
-    before = signal.getsignal(signal.SIGINT)
-    if before is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+def _signals_reach_children():
+    """Behind a shell's `&` pytest ignores SIGINT, and behind nohup SIGHUP; what it starts would inherit that."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGHUP)}
+    for number, handler in before.items():
+        if handler is signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else lambda *_: None)
     yield
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

@@ -110,6 +110,19 @@ def test_results_from_the_cache_make_a_run_with_their_whole_history(workspace, p
     assert Path(run.info.artifact_uri).is_relative_to(workspace.root)
 
 
+def test_a_file_of_the_root_that_track_reads_is_recorded_too(workspace, params):
+    """As a person may add one to track's dependencies."""
+    text = Path("dvc.yaml").read_text()
+    Path("dvc.yaml").write_text(
+        text.replace("      - metrics/test.json\n", "      - metrics/test.json\n      - README.md\n")
+    )
+    for _ in range(2):
+        record(params)
+    (run,) = workspace.runs()
+    assert_whole(workspace.client, run)
+    assert Path(run.info.artifact_uri, "README.md").read_bytes() == Path("README.md").read_bytes()
+
+
 def test_the_run_that_train_left_is_completed(workspace, params):
     train(params)
     (left,) = workspace.runs()

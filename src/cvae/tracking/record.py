@@ -179,9 +179,12 @@ def _log_files(client, run_id: str) -> None:
 
 
 def _places() -> dict[str, Path]:
-    """The files of the results by their places among a run's; not the model's, logged in MLflow's own format."""
+    """The files of the results by their places among a run's, which has them without their first folder's name.
+
+    Not the model's, which is logged in MLflow's own format.
+    """
     files = [file for place in keys.results() if place != keys.MODEL for file in files_in(place)]
-    return {file.relative_to(file.parts[0]).as_posix(): file for file in files}
+    return {Path(*(file.parts[1:] or file.parts)).as_posix(): file for file in files}
 
 
 def _log_data(name: str, digest: str) -> None:
