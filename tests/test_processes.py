@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -36,14 +37,13 @@ def test_one_process_has_the_sum():
 
 @pytest.mark.parametrize("value", ["", "two", "0", "-1", "1.5", "9" * 5000])
 def test_a_number_of_processes_that_is_none_is_told(monkeypatch, value):
-    for variable, read in ("WORLD_SIZE", joined(torch.device("cpu")).__enter__), ("LOCAL_WORLD_SIZE", sharing):
+    for variable, read in (
+        ("WORLD_SIZE", joined(torch.device("cpu")).__enter__),
+        ("LOCAL_WORLD_SIZE", partial(share_cores, 1)),
+    ):
         monkeypatch.setenv(variable, value)
         with pytest.raises(UserError, match=f"^{variable}: '{value:.30}.* is no number of processes; torchrun sets it"):
             read()
-
-
-def sharing() -> None:
-    share_cores(1)
 
 
 @pytest.fixture(scope="module")

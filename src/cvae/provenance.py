@@ -72,10 +72,11 @@ def require_current(results: Sequence[str]) -> None:
     Raises:
         UserError: one of `results` is not as its stage left it, or a stage would run again with what is here now.
     """
-    lock, present = read_lock(), load_yaml(Path("params.yaml").read_text(encoding="utf-8"))
-    ran = [_Ran(name, entry, lock[name]) for name, entry in stages().items() if name in lock]
+    lock, described = read_lock(), stages()
+    present = load_yaml(Path("params.yaml").read_text(encoding="utf-8"))
+    ran = [_Ran(name, entry, lock[name]) for name, entry in described.items() if name in lock]
     makers = {place: stage for stage in ran for place in stage.outs}
-    made_by_some = {place for entry in stages().values() for place in _places(entry, "outs", "metrics", "plots")}
+    made_by_some = {place for entry in described.values() for place in _places(entry, "outs", "metrics", "plots")}
     for place in results:
         if place in makers:
             if md5(place) != makers[place].outs[place]:

@@ -153,17 +153,24 @@ def open_model(arguments: argparse.Namespace) -> "tuple[CVAE, Origin]":
     Raises:
         UserError: it is missing, damaged or out of reach.
     """
-    if arguments.run is not None or arguments.model.startswith(("models:", "runs:")):
+    if arguments.run is not None or (arguments.model != MODEL and is_of_mlflow(arguments.model)):
         with TemporaryDirectory() as folder:
             weights, params = fetch(arguments, folder)
             model = load_model(weights, name_source(arguments))
             return model, Origin(params.get("dataset"), params.get("binarize"))
     folder = Path(arguments.model)
-    if arguments.model != MODEL and not folder.is_dir():
-        raise UserError(f"--model {arguments.model}: no such folder, nor a models:/... or runs:/... of MLflow")
     if folder.resolve() != Path(MODEL).resolve():
         return load_model(folder, str(folder)), Origin()
     return load_model(folder), Origin(locked_parameter("download", "dataset"), locked_parameter("train", "binarize"))
+
+
+def is_of_mlflow(model: str) -> bool:
+    """Whether `--model` names one of MLflow's, not a folder; raises `UserError` if it is neither."""
+    if model.startswith(("models:", "runs:")):
+        return True
+    if not model or not Path(model).is_dir():
+        raise UserError(f"--model {model}: no such folder, nor a models:/... or runs:/... of MLflow")
+    return False
 
 
 def locked_parameter(stage: str, name: str) -> str | None:

@@ -5,12 +5,11 @@ What it takes and gives: `cvae.tracking.served_model`.
 
 import argparse
 import os
-from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from cvae.arguments import Parser, run_command, whole
 from cvae.errors import UserError
-from cvae.sample import load_model
+from cvae.sample import is_of_mlflow, load_model
 from cvae.tracking import server
 from cvae.tracking.fetch import LOGGED_AGAIN, fetch_model
 from cvae.tracking.record import recorded_run
@@ -43,25 +42,20 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 def main() -> None:
     options = parse_arguments()
     require_root()
-    if (
-        options.model is not None
-        and not options.model.startswith(("models:/", "runs:/"))
-        and not (options.model and Path(options.model).is_dir())
-    ):
-        raise UserError(f"--model {options.model}: no such folder, nor a models:/... or runs:/... of MLflow")
+    if options.model is not None:
+        is_of_mlflow(options.model)
     address = server.address(options.port)
     location = locate()
     require_store(location)
     mlflow = import_mlflow()
     with told_in_one_line(location), locked():
         client, experiment = open_store(location)
-        if options.model:
+        if options.model is None:
+            model = newest_model(client, _run(client, experiment, options.run)).model_uri
+            _check(model)
+        else:
             model = options.model
             mlflow.models.get_model_info(model)  # raises where there is none
-        else:
-            model = newest_model(client, _run(client, experiment, options.run)).model_uri
-    if not options.model:
-        _check(model)
     print(f"Serving {model} at {address}/invocations")
     print("A picture's pixels, once the server says that it is running:")
     print(REQUEST.format(address=address), end="")
