@@ -23,6 +23,8 @@ def main() -> None:
     params = read_parameters()
     share_cores(params.threads)
 
+    import torch
+
     from cvae import datasets
     from cvae.binarisation import binarised
     from cvae.devices import describe, open_device
@@ -37,6 +39,9 @@ def main() -> None:
         test_split = binarised(test_split, "test")
     if params.binarize == "static":
         train_split = binarised(train_split, "train")
+    torch.manual_seed(
+        generator(params.seed, "torch").initial_seed()
+    )  # layers of torch's own, and dropout, draw from it
     model = CVAE(params.latent_dims, params.hidden_dims, params.likelihood, params.prior_std, params.activation)
     model.initialise(generator(params.seed, "weights")).to(device)
     with joined(device) as processes:

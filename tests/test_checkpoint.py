@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import Repository, environment, kill_group, wait_for, write_checkpoints_after_every_epoch
+from edited import Buffers
 from safetensors.torch import load, save
 
 from cvae import checkpoint, datasets
@@ -23,15 +24,17 @@ from cvae.training import Training
 
 SETTINGS = {"epochs": 5, "batch_size": 100, "learning_rate": 1e-3, "beta": 1.0, "seed": 3}
 KINDS = {  # of training, each with a state of its own kind
-    "default": ({}, {}),
-    "drawn anew": ({"likelihood": "bernoulli"}, {"redraw": True, "schedule": "cosine"}),
-    "deep": ({"hidden_dims": (40, 30), "activation": "tanh", "latent_dims": 5}, {"beta": 2.0}),
+    "default": (CVAE, {}, {}),
+    "drawn anew": (CVAE, {"likelihood": "bernoulli"}, {"redraw": True, "schedule": "cosine"}),
+    "deep": (CVAE, {"hidden_dims": (40, 30), "activation": "tanh", "latent_dims": 5}, {"beta": 2.0}),
+    "edited": (Buffers, {}, {}),
 }
 
 
 def begin(splits, kind: str, weights_seed: int = 3) -> tuple[CVAE, Training]:
-    of_model, of_training = KINDS[kind]
-    model = CVAE(**{"hidden_dims": 32} | of_model).initialise(generator(weights_seed, "weights"))
+    model_kind, of_model, of_training = KINDS[kind]
+    torch.manual_seed(weights_seed)
+    model = model_kind(**{"hidden_dims": 32} | of_model).initialise(generator(weights_seed, "weights"))
     open_device("cpu", threads=1)
     return model, Training(model, *splits, **SETTINGS | of_training)
 

@@ -6,10 +6,11 @@ from torch.distributions import Bernoulli, Independent, Normal, kl_divergence
 
 from cvae.adam import Adam
 from cvae.datasets import LABELS, PIXELS
-from cvae.gradients import AutogradGradients, DerivedGradients
+from cvae.gradients import DerivedGradients
 from cvae.model import CVAE
 from cvae.objective import RECONSTRUCTION, SQUARED_ERROR
 from cvae.seeding import generator
+from cvae.training import AutogradGradients
 from cvae.weights import WeightVector
 
 BATCHES = (16, 16, 5, 0)  # the last but one is short; one of several processes may have none

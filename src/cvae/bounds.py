@@ -55,8 +55,8 @@ def bounds_of_labels(model: CVAE, images: Tensor, samples: int, seed: int) -> tu
 
 
 def rows_at_once(model: CVAE) -> int:
-    """How many images to encode, or z to decode, at once: as many as fit `CHUNK`, whatever the model's widths."""
-    return max(1, CHUNK // max(PIXELS, *model.hidden_dims, 2 * model.latent_dims))
+    """How many images to encode, or z to decode, at once: as many as fit `CHUNK` in the widest layer of the model."""
+    return max(1, CHUNK // max(PIXELS, *(size for weight in model.parameters() for size in weight.shape)))
 
 
 def _chunks(model: CVAE, images: Tensor, labels: Tensor, samples: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -79,14 +79,16 @@ def _sampled(
         noise = torch.randn(k, *mu.shape, generator=numbers).to(mu)
         z = mu + sigma * noise
         log_ratio = (noise.square() / 2 - z.square() / (2 * s**2) + log_sigma - math.log(s)).sum(2)
-        logits = model.logits(z.flatten(0, 1), y.repeat(k)).view(k, *x.shape)
-        yield _log_likelihood(model, x, logits), log_ratio, kl
+        yield _log_likelihood(model, x, z, y), log_ratio, kl
 
 
-def _log_likelihood(model: CVAE, x: Tensor, logits: Tensor) -> Tensor:
-    """ln p(x|z,y), (k, n), of `x` (n, 784) and the decoder's `logits` (k, n, 784), which it overwrites."""
+def _log_likelihood(model: CVAE, x: Tensor, z: Tensor, y: Tensor) -> Tensor:
+    """ln p(x|z,y), (k, n), of images `x` (n, 784) with labels `y` (n,), for k samples `z` (k, n, latent_dims)."""
+    k = len(z)
+    z, y = z.flatten(0, 1), y.repeat(k)
     if model.likelihood == "gaussian":
-        return -logits.sigmoid_().sub_(x).square_().sum(2)
+        return -(model.decode(z, y).view(k, *x.shape) - x).square_().sum(2)
+    logits = model.logits(z, y).view(k, *x.shape)
     return torch.einsum("knp,np->kn", logits, x) - F.softplus(logits).sum(2)
 
 

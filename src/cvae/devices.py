@@ -40,6 +40,7 @@ def open_device(name: str, threads: int, precision: str = "float32") -> torch.de
     if device.type == "cuda":
         torch.cuda.set_device(device)  # streams, graphs and pinned memory are the current device's
         torch.backends.cuda.matmul.fp32_precision = "ieee"  # whatever the environment allows
+        torch.backends.cudnn.conv.fp32_precision = "ieee"  # torch's own default is tf32
     if precision not in precisions(device):
         able = " and ".join(precisions(device))
         raise UserError(f"params.yaml: precision is {precision!r}, but {describe(device)} has {able} only")

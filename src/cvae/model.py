@@ -5,13 +5,13 @@ label y, and a prior N(0, prior_std² I) over z. More hidden layers, and other a
 """
 
 import hashlib
+import inspect
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -53,6 +53,10 @@ class ConditionalLinear(nn.Module):
 class Linear(nn.Linear):
     """A linear layer without weights of its own choice: `CVAE.initialise` draws them, or `CVAE.load` reads them."""
 
+    @property
+    def fan_in(self) -> int:
+        return self.in_features
+
     def reset_parameters(self) -> None:
         pass
 
@@ -87,24 +91,17 @@ class CVAE(nn.Module):
         self.decoder_hidden = nn.ModuleList(Linear(*pair) for pair in pairwise(reversed(widths)))
         self.pixel_logits = Linear(widths[0], PIXELS)
 
-    def encoder_layers(self) -> tuple[ConditionalLinear | Linear, ...]:
-        """The encoder's layers, in the order that data flows through them; all but the last are hidden."""
-        return self.encoder, *self.encoder_hidden, self.posterior
-
-    def decoder_layers(self) -> tuple[ConditionalLinear | Linear, ...]:
-        """The decoder's layers, in the order that data flows through them; all but the last are hidden."""
-        return self.decoder, *self.decoder_hidden, self.pixel_logits
-
-    def layers(self) -> tuple[ConditionalLinear | Linear, ...]:
-        """Every layer: the encoder's, then the decoder's."""
-        return self.encoder_layers() + self.decoder_layers()
-
     def initialise(self, generator: torch.Generator) -> "CVAE":
-        """Draw every weight from U(±1/√fan_in), `torch.nn.Linear`'s own distribution."""
-        for layer in self.layers():
-            bound = 1 / math.sqrt(getattr(layer, "fan_in", None) or layer.in_features)
-            for weight in layer.parameters():
-                nn.init.uniform_(weight, -bound, bound, generator)
+        """Draw the weights of these layers from U(±1/√fan_in), `torch.nn.Linear`'s own distribution.
+
+        Layers of torch's own kinds keep the weights that torch drew for them as they were made.
+        """
+        for layer in self.modules():
+            if isinstance(layer, ConditionalLinear | Linear):
+                bound = 1 / math.sqrt(layer.fan_in)
+                for name in ("weight", "label_weight", "bias"):
+                    if hasattr(layer, name):
+                        nn.init.uniform_(getattr(layer, name), -bound, bound, generator)
         return self
 
     def encode(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -141,7 +138,10 @@ class CVAE(nn.Module):
         from safetensors.torch import save
 
         folder = Path(folder)
-        weights = {name: weight.detach().cpu().contiguous() for name, weight in self.state_dict().items()}
+        weights = {  # copies: a tensor that has two names in the model is saved under both
+            name: weight.detach().cpu().clone(memory_format=torch.contiguous_format)
+            for name, weight in self.state_dict().items()
+        }
         content, configuration = save(weights), self.configuration()
         checksum = {"sha256": _checksum(configuration, content)}  # first: a file cut short does not lose it alone
         described = json.dumps(checksum | configuration, indent=2) + "\n"
@@ -156,7 +156,9 @@ class CVAE(nn.Module):
         """
         folder = Path(folder)
         try:
-            configuration, checksum = _read_configuration(_read(folder / "config.json", HEADER))
+            configuration, checksum = _read_configuration(
+                _read(folder / "config.json", HEADER), inspect.signature(cls).parameters
+            )
             with torch.device("meta"):  # takes no memory for weights, which the file may not have
                 expected = cls(**configuration).state_dict()
             most = sum(weight.nbytes for weight in expected.values()) + HEADER
@@ -186,8 +188,10 @@ def _checksum(configuration: dict, weights: bytes) -> str:
     return hashlib.sha256(json.dumps(configuration).encode() + weights).hexdigest()
 
 
-def _read_configuration(content: bytes) -> tuple[dict, object]:
+def _read_configuration(content: bytes, arguments: Collection[str]) -> tuple[dict, object]:
     """What config.json holds: what `CVAE.configuration` gives, and the checksum, None in older models.
+
+    `arguments`: of the model. Those that are not among `KEYS`, of a model that was edited, are taken as they are.
 
     Raises:
         ValueError: it is no such thing.
@@ -200,13 +204,14 @@ def _read_configuration(content: bytes) -> tuple[dict, object]:
         raise ValueError(f"config.json: {error}") from None
     if not isinstance(content, dict):
         raise ValueError("config.json is not an object of JSON")
-    content = {"activation": "article"} | content  # all that there was, to models older than the choice
+    content.setdefault("activation", "article")  # all that there was, to models older than the choice
     checksum = content.pop("sha256", None)
+    own = {key: value for key, value in content.items() if key in arguments and key not in KEYS}
     try:
-        checked = check_parameters(content, "config.json", KEYS)
+        checked = check_parameters({key: content[key] for key in content if key not in own}, "config.json", KEYS)
     except UserError as error:
         raise ValueError(error) from None
-    return {key: getattr(checked, key) for key in KEYS}, checksum
+    return {key: own[key] if key in own else getattr(checked, key) for key in content}, checksum
 
 
 def _without_repeats(pairs: list[tuple[str, object]]) -> dict:
@@ -239,6 +244,6 @@ def _read_weights(content: bytes, expected: dict[str, Tensor]) -> dict[str, Tens
             raise ValueError(
                 f"its weights are not of the model in its config.json: {name!r:.80} is {found}, not {wanted}"
             )
-        if not np.isfinite(weights[name].numpy()).all():
+        if not torch.isfinite(weights[name]).all():
             raise ValueError(f"its weights {name!r} are not all finite numbers")
     return weights

@@ -29,11 +29,12 @@ def objective_sums(model: CVAE, x: Tensor, y: Tensor, noise: Tensor) -> Tensor:
     """
     mu, log_sigma = model.encode(x, y)
     sigma = log_sigma.exp()
-    logits = model.logits(mu + sigma * noise, y)
-    squared_error = (logits.sigmoid() - x).square().sum()
+    z = mu + sigma * noise
     if model.likelihood == "gaussian":
-        reconstruction = squared_error
+        reconstruction = squared_error = (model.decode(z, y) - x).square().sum()
     else:
+        logits = model.logits(z, y)
+        squared_error = (torch.sigmoid(logits) - x).square().sum()
         reconstruction = F.binary_cross_entropy_with_logits(logits, x, reduction="sum")
     squares = (sigma.square() + mu.square()).sum()
     return torch.stack((reconstruction, squares, log_sigma.sum(), squared_error.detach()))
@@ -51,6 +52,12 @@ def kl(model: CVAE, sums: Tensor, count: int) -> Tensor:
 def article_loss(model: CVAE, sums: Tensor, count: int) -> Tensor:
     """The article's own loss, a sum over `count` images: Σ (x - x̂)² + Σ (σ² + μ² - ln σ - ½), a scalar."""
     return sums[SQUARED_ERROR] + sums[SQUARES] - sums[LOG_SIGMA] - 0.5 * model.latent_dims * count
+
+
+def training_loss(model: CVAE, x: Tensor, y: Tensor, noise: Tensor, beta: float) -> tuple[Tensor, Tensor]:
+    """What training minimises, reconstruction + beta · KL in nats summed over a batch, and its four sums: (), (4,)."""
+    sums = objective_sums(model, x, y, noise)
+    return sums[RECONSTRUCTION] + beta * kl(model, sums, len(x)), sums
 
 
 def means(model: CVAE, sums: Tensor, count: int, beta: float) -> dict[str, float]:
