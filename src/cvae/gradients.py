@@ -97,6 +97,10 @@ def misfit(
 class _Operations(TorchDispatchMode):
     """Records what torch does: each operation, with the shapes of its tensors and its other arguments."""
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # else torch imports its compiler, which takes a second
+
     def __init__(self):
         super().__init__()
         self._done: list[tuple] = []
