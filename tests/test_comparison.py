@@ -1,8 +1,10 @@
 """The comparison of runs: what is compared, in which order, and whether the picture shows it."""
 
 import csv
+import hashlib
 import itertools
 import json
+import os
 import re
 import sys
 
@@ -658,23 +660,57 @@ def test_each_task_has_axes_of_its_own_and_the_picture_repeats_to_the_byte(tmp_p
 # The command, on real experiments
 
 
+MADE = b'{"kl": 3.0}'
+DIGEST = hashlib.md5(MADE).hexdigest()
+LOCKED = f"""\
+stages:
+  train:
+    params: {{params.yaml: {{seed: 0, learning_rate: 0.00001, threads: 2}}}}
+    outs: [{{path: data/model, md5: aaaa.dir}}]
+  evaluate:
+    deps: [{{path: data/model, md5: aaaa.dir}}]
+    params: {{params.yaml: {{nll_samples: 50}}}}
+    outs: [{{path: metrics/test.json, md5: {DIGEST}}}]
+  render:
+    deps: [{{path: data/model, md5: bbbb.dir}}]
+    params: {{params.yaml: {{grid_size: 20}}}}
+"""
+PARAMS = "seed: 0\nlearning_rate: 1e-05\nnll_samples: 50\ngrid_size: 20\nthreads: 2\n"
+
+
 @pytest.mark.parametrize(
-    ("params", "expected"),
+    ("file", "old", "new", "expected"),
     [
-        ("seed: 0\nlearning_rate: 1e-05\ngrid_size: 9\n", True),  # a picture's parameter changes no figure
-        ("seed: 1\nlearning_rate: 1e-05\n", False),
-        ("seed: 0\n", False),
+        ("params.yaml", "", "", True),  # a small number as DVC writes it, which YAML 1.1 would take for text
+        ("params.yaml", "grid_size: 20", "grid_size: 9", True),  # a picture's parameter changes no figure
+        ("params.yaml", "threads: 2", "threads: 1", True),
+        ("params.yaml", "seed: 0", "seed: 1", False),
+        ("params.yaml", "learning_rate: 1e-05\n", "", False),
+        ("params.yaml", "nll_samples: 50", "nll_samples: 500", False),
+        ("dvc.lock", "outs: [{path: data/model, md5: aaaa", "outs: [{path: data/model, md5: cccc", False),
+        ("dvc.lock", f"md5: {DIGEST}", "md5: dddd", False),
+        ("dvc.lock", "stages:", "stages", False),
+        ("dvc.lock", LOCKED, "", False),
+        ("metrics/test.json", "3.0", "2.0", False),
     ],
-    ids=["as measured", "edited", "missing"],
+    ids=[
+        "as measured",
+        "picture",
+        "threads",
+        "edited",
+        "missing",
+        "another measure",
+        "trained again, not yet evaluated",
+        "another evaluation",
+        "no YAML",
+        "no lock",
+        "edited figures",
+    ],
 )
-def test_figures_are_of_the_parameters_that_dvc_locked(tmp_path, monkeypatch, params, expected):
-    """As DVC writes a small number, which YAML 1.1 would take for text."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "params.yaml").write_text(params)
-    locked = {"train": "{seed: 0, learning_rate: 0.00001}", "render": "{grid_size: 20}"}
-    stages = "".join(f"  {stage}: {{params: {{params.yaml: {values}}}}}\n" for stage, values in locked.items())
-    (tmp_path / "dvc.lock").write_text(f"stages:\n{stages}")
-    assert comparison.is_current("workspace") == expected
+def test_figures_are_of_the_parameters_that_dvc_locked(file, old, new, expected):
+    files = {"params.yaml": PARAMS.encode(), "dvc.lock": LOCKED.encode(), "metrics/test.json": MADE}
+    assert old.encode() in files[file]
+    assert comparison.is_current(files | {file: files[file].replace(old.encode(), new.encode())}) == expected
 
 
 def run_command(repository, *arguments: str, status: int = 0):
@@ -766,5 +802,32 @@ def test_a_commit_edited_since_its_figures_is_left_out(clone, branch):
         output = run_command(clone, "--num", "2").stdout
     finally:
         clone.git("reset", "--quiet", "--hard", "HEAD~1")
-    assert f"Left out, edited or damaged since the figures were measured: {branch}." in output
+    assert f"Left out, edited or damaged since the figures were measured: {branch}, workspace." in output
     assert not [line for line in output.splitlines() if line.split()[1:2] == ["7"]]
+
+
+def test_in_a_subdirectory_of_a_git_repository_a_row_is_of_its_own_parameters(repository, tmp_path):
+    """git counts paths in a commit from its own root, which is not the project's in a monorepo."""
+    project = Repository(tmp_path / "monorepo/projects/cvae")
+    repository.copy(project.root, ".git", "cache")
+    (project.root / "../../params.yaml").resolve().write_text("latent_dims: 2\n")  # another project's
+    project.git("-C", str(tmp_path / "monorepo"), "init", "--quiet")
+    project.git("config", "user.name", "Test")
+    project.git("config", "user.email", "test@example.org")
+    project.git("add", "--all")
+    project.git("commit", "--quiet", "--message", "Run")
+    project.set(latent_dims=9)
+    project.git("commit", "--quiet", "--all", "--message", "Edit, and run nothing")
+    done = run_command(project, "--num", "2", status=1)
+    branch = project.git("branch", "--show-current").strip()
+    assert done.stdout == f"Left out, edited or damaged since the figures were measured: {branch}, workspace.\n"
+    assert done.stderr.startswith("compare: there is one result")
+
+
+def test_a_repository_of_another_user_is_told_with_what_git_advises(repository, tmp_path):
+    clone = repository.copy(tmp_path / "cvae", "cache")
+    os.chown(clone.root, 4321, 4321)
+    os.chown(clone.root / ".git", 4321, 4321)
+    done = run_command(clone, status=1)
+    advice = f"`git config --global --add safe.directory {clone.root}` lets you use it"
+    assert done.stderr == f"compare: git: the repository belongs to another user; {advice}\n"

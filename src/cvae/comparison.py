@@ -25,9 +25,8 @@ seconds: .gitignore names them. `git add --force` keeps one.
 import argparse
 import math
 import re
-import subprocess
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,15 +37,17 @@ from tabulate import tabulate
 
 from cvae.arguments import Parser, run_command, whole
 from cvae.errors import UserError, one_line
+from cvae.git import files_at, require_git
 from cvae.outputs import csv_bytes, write_whole
 from cvae.parameters import Parameters, load_yaml
-from cvae.provenance import LOCK, measured_with, parse_lock
+from cvae.provenance import LOCK, md5_of, measured_with, parse_lock
 from cvae.workspace import require_root
 
 if TYPE_CHECKING:
     from cvae.rate_distortion import Panel
     from cvae.sweep import Sweep
 
+MEASURED = "metrics/test.json"
 TABLE, PICTURE = Path("plots/rate_distortion.csv"), Path("plots/rate_distortion.png")
 IMMATERIAL = ("device", "threads", "launcher", "grid_size", "grid_range", "registered_model")
 COMPARED = tuple(key for key in Parameters.model_fields if key not in (*IMMATERIAL, "nll_samples"))
@@ -114,7 +115,7 @@ def read_row(row: dict) -> Result | None:
         return row.get(f"{file}:{key}", row.get(key))
 
     measured = ("kl", "reconstruction", "nll", "label_accuracy", "sample_accuracy", "active_units")
-    cells = {figure: cell("metrics/test.json", figure) for figure in measured}
+    cells = {figure: cell(MEASURED, figure) for figure in measured}
     figures = {key: value for key, value in cells.items() if isinstance(value, float) and math.isfinite(value)}
     if not {"kl", "reconstruction"} <= figures.keys():
         return None
@@ -139,11 +140,14 @@ def _plain(value: Value) -> Value:
     return int(single[1]) if single else value
 
 
-def read_results(rows: Sequence[dict], names: Sequence[str] = ()) -> tuple[list[Result], list[str]]:
+def read_results(
+    rows: Sequence[dict], names: Sequence[str] = (), current: Collection[str] | None = None
+) -> tuple[list[Result], list[str]]:
     """The distinct results in `rows` of `dvc.api.exp_show()`, and a line for each thing that is left out.
 
     `names`: experiments, branches or commits to keep; all, if there are none. Of equal results the
     experiment's name is kept, or else the branch's: an experiment can be applied, and the workspace goes.
+    `current`: the revisions whose figures are of their parameters; all, if None.
 
     Raises:
         UserError: there is no run of some name.
@@ -154,13 +158,15 @@ def read_results(rows: Sequence[dict], names: Sequence[str] = ()) -> tuple[list[
         raise UserError(f"no run is called {unknown[0]}; there are {shown}; {EARLIER}")
     kept = [row for row in rows if not names or {row["Experiment"], row["rev"]} & set(names)]
 
-    states, incomplete, equal = Counter(), [], {}
+    states, incomplete, edited, equal = Counter(), [], [], {}
     kept.sort(key=lambda row: (not row["Experiment"], row["rev"] == "workspace", row["Experiment"] or ""))
     for row in kept:
         if row["State"] not in (None, "Success"):
             states[row["State"].lower()] += 1
         elif (result := read_row(row)) is None:
             incomplete.append(name_of(row))
+        elif current is not None and row["rev"] not in current:
+            edited.append(name_of(row))
         else:
             figures = (shown_figure(result, key) for key in FIGURES if key not in ("negative_elbo", "nll_samples"))
             same = (*result.parameters.items(), *figures)
@@ -172,6 +178,8 @@ def read_results(rows: Sequence[dict], names: Sequence[str] = ()) -> tuple[list[
         notes.append("; ".join([f"Left out: {counts}", *(ADVICE[state] for state in ADVICE if state in states)]) + ".")
     if incomplete:
         notes.append(f"Left out, for want of kl and reconstruction in metrics/test.json: {', '.join(incomplete)}.")
+    if edited:
+        notes.append(f"Left out, edited or damaged since the figures were measured: {', '.join(edited)}.")
     for first, *others in equal.values():
         if others := [result.name for result in others if result.name != "workspace"]:
             more = [f"{len(others) - 5} more"] if len(others) > 5 else []
@@ -410,42 +418,46 @@ def find_sweep(results: Sequence[Result]) -> "Sweep | None":
     return Sweep(along, values, curves, labels, ", ".join(others), shares, nats)
 
 
-def is_current(rev: str) -> bool:
-    """Whether the figures of a commit, or of the workspace, are of its params.yaml: dvc.lock has what they are of."""
+def is_current(files: Mapping[str, bytes]) -> bool:
+    """Whether metrics/test.json among `files` was measured with the params.yaml among them, by their dvc.lock."""
     try:
-        params = load_yaml(_read(rev, "params.yaml")) or {}
-        measured = measured_with(parse_lock(_read(rev, LOCK)))
+        params, lock = load_yaml(files["params.yaml"].decode()), parse_lock(files[LOCK].decode())
+        measured, digest = measured_with(lock, MEASURED), md5_of(files[MEASURED])
+        if measured is None or all(made.outs.get(MEASURED) != digest for made in lock.values()):
+            return False
         return all(params.get(key) == measured[key] for key in measured if key not in IMMATERIAL)
-    except (ValueError, AttributeError, RecursionError, yaml.YAMLError):  # one of the two is damaged
+    except (ValueError, AttributeError, RecursionError, yaml.YAMLError):  # one of the three is damaged or not there
         return False
-
-
-def _read(rev: str, file: str) -> str:
-    """A file as it is at `rev`; empty, if there is none."""
-    if rev == "workspace":
-        return Path(file).read_text() if Path(file).exists() else ""
-    return subprocess.run(["git", "show", f"{rev}:{file}"], capture_output=True, text=True).stdout
 
 
 def find_results(names: Sequence[str], revs: Sequence[str], num: int) -> tuple[list[Result], list[str]]:
     """`read_results` of what DVC knows of `num` commits back from each of `revs`, or from HEAD.
 
     Raises:
-        UserError: this is no DVC repository, it has no such revision, or no run of some name.
+        UserError: git or DVC refuses this repository, it has no such revision, or no run of some name.
     """
     from dvc.api import exp_show
     from dvc.exceptions import DvcException
+    from pygit2 import GitError
 
+    require_git()
     try:
         rows = exp_show(revs=list(revs) or None, num=num)
-    except (DvcException, UnicodeError) as error:  # the latter from git, of a --rev that is not text
+    except (DvcException, GitError, UnicodeError) as error:  # the last from git, of a --rev that is not text
         raise UserError(f"DVC cannot list the experiments: {one_line(error)}") from None
-    results, notes = read_results(rows, names)
-    baselines = {row["rev"] for row in rows if not row["Experiment"]}
-    if edited := [result.name for result in results if result.name in baselines and not is_current(result.name)]:
-        results = [result for result in results if result.name not in edited]
-        notes.append(f"Left out, edited or damaged since the figures were measured: {', '.join(edited)}.")
-    return results, notes
+    return read_results(rows, names, current_revisions(row["rev"] for row in rows))
+
+
+def current_revisions(revs: Iterable[str]) -> set[str]:
+    """Those of `revs`, commits or the workspace, whose figures are of their parameters.
+
+    DVC reads both as they stand in a commit, where one may have been edited without the other.
+    """
+    files = (MEASURED, "params.yaml", LOCK)
+    revs = set(revs)
+    contents = files_at(revs - {"workspace"}, files)
+    contents |= {("workspace", file): Path(file).read_bytes() for file in files if Path(file).is_file()}
+    return {rev for rev in revs if is_current({file: contents.get((rev, file), b"") for file in files})}
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:

@@ -57,9 +57,25 @@ def _made(entry: dict) -> Made:
     return Made(entry.get("cmd", ""), dict(entry.get("params", {}).get("params.yaml", {})), deps, outs)
 
 
-def measured_with(lock: dict[str, Made]) -> dict[str, Value]:
-    """The parameters that the stages of `lock` read."""
-    return {key: value for made in lock.values() for key, value in made.parameters.items()}
+def measured_with(lock: dict[str, Made], place: str) -> dict[str, Value] | None:
+    """The parameters that `place` was made with, by its stage and all those before it.
+
+    None if `lock` does not say so: no stage made it, or one has read another file than the stage before it left.
+    """
+    makers = {out: made for made in lock.values() for out in made.outs}
+    waiting, seen, parameters = [place], set(), {}
+    while waiting:
+        if (place := waiting.pop()) in seen:
+            continue
+        seen.add(place)
+        if (made := makers.get(place)) is None:
+            return None
+        parameters |= made.parameters
+        for dep in made.deps.keys() & makers.keys():
+            if made.deps[dep] != makers[dep].outs[dep]:
+                return None
+            waiting.append(dep)
+    return parameters
 
 
 def require_current(results: Sequence[str]) -> None:
@@ -167,12 +183,12 @@ def _is_of(command: object, template: str, params: dict) -> bool:
 def md5(place: str | Path) -> str:
     """As dvc.lock has it: of a file its MD5 sum, of a folder that of a list of its files' in JSON, and `.dir`."""
     if not Path(place).is_dir():
-        return _md5(Path(place).read_bytes()) if Path(place).exists() else ""
+        return md5_of(Path(place).read_bytes()) if Path(place).exists() else ""
     files = [
-        {"md5": _md5(file.read_bytes()), "relpath": file.relative_to(place).as_posix()} for file in files_in(place)
+        {"md5": md5_of(file.read_bytes()), "relpath": file.relative_to(place).as_posix()} for file in files_in(place)
     ]
-    return _md5(json.dumps(sorted(files, key=lambda file: file["relpath"]), sort_keys=True).encode()) + ".dir"
+    return md5_of(json.dumps(sorted(files, key=lambda file: file["relpath"]), sort_keys=True).encode()) + ".dir"
 
 
-def _md5(content: bytes) -> str:
+def md5_of(content: bytes) -> str:
     return hashlib.md5(content, usedforsecurity=False).hexdigest()

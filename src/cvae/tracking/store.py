@@ -5,7 +5,7 @@ import os
 import re
 import socket
 import sqlite3
-import subprocess
+import sys
 import textwrap
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import psutil
 from filelock import FileLock
 
+from cvae import git
 from cvae.errors import UserError, shown
 from cvae.faults import file_error
 from cvae.tracking import charts, description, keys
@@ -333,12 +334,17 @@ def is_abandoned(run) -> bool:
 
 
 def source_tags() -> dict[str, str]:
-    """Which code ran: the commit, whether src, stages or dvc.yaml differ from it, and DVC's name of the experiment."""
+    """Which code ran: the commit, whether src, stages or dvc.yaml differ from it, and DVC's name of the experiment.
+
+    Where git refuses to tell, one line says why, and the run has no commit.
+    """
     tags = {"mlflow.source.name": "dvc.yaml", "mlflow.source.type": "LOCAL"}
-    commit = _git("rev-parse", "HEAD")
-    if commit:
-        changes = _git("status", "--porcelain", "--", "src", "stages", "dvc.yaml")
-        tags |= {"mlflow.source.git.commit": commit, "git.commit": commit, "git.dirty": str(bool(changes)).lower()}
+    try:
+        if found := git.head():
+            commit, is_dirty = found
+            tags |= {"mlflow.source.git.commit": commit, "git.commit": commit, "git.dirty": str(is_dirty).lower()}
+    except UserError as error:
+        print(f"{error}; the run is recorded without its commit", file=sys.stderr, flush=True)
     if name := experiment_name():
         tags["dvc.experiment"] = name
     return tags
@@ -350,13 +356,6 @@ def experiment_name() -> str | None:
     if named and Path(named).resolve() != main_repository().resolve():
         return None
     return os.environ.get("DVC_EXP_NAME") or None
-
-
-def _git(*arguments: str) -> str:
-    try:
-        return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return ""
 
 
 def run_name(params: dict) -> str:
