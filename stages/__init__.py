@@ -5,9 +5,10 @@ copy of the repository, and must import the code of that copy, whatever is insta
 """
 
 import gc
+import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from types import FrameType
 
@@ -23,8 +24,11 @@ MEMORY = {  # the parameters that a stage's need of memory grows with, what weig
 }
 
 
-def run(stage: Callable[[], None]) -> None:
+def run(stage: Callable[[], None], options: Collection[str] = ()) -> None:
     """Run `stage`; an error that a person can put right ends it with one line and exit status 1.
+
+    `options`: what may stand on its command line. `--help` explains the stage; any other argument is refused, since
+    a stage takes its settings from params.yaml.
 
     SIGTERM, by which torchrun ends the processes of one that failed, interrupts it as Ctrl-C does.
 
@@ -36,6 +40,8 @@ def run(stage: Callable[[], None]) -> None:
     from cvae.streams import open_streams
 
     name = Path(sys.argv[0]).stem
+    _check_arguments(name, stage, options)
+    os.environ.pop("MPLBACKEND", None)  # a notebook's; matplotlib refuses to start with one that is not installed
     signal.signal(signal.SIGTERM, _interrupt)
     open_streams()
     try:
@@ -49,6 +55,20 @@ def run(stage: Callable[[], None]) -> None:
         sys.exit(f"{name}: {told}{_smaller(name) if memory_shortage(error) else ''}")
     finally:
         gc.freeze()  # the last pass, at exit, skips what is frozen
+
+
+def _check_arguments(name: str, stage: Callable[[], None], options: Collection[str]) -> None:
+    arguments = sys.argv[1:]
+    if {"-h", "--help"} & set(arguments):
+        about = (sys.modules[stage.__module__].__doc__ or "").strip()
+        usage = " ".join([f"python -m stages.{name}", *(f"[{option}]" for option in options)])
+        print(f"usage: {usage}\n\n{about}\n\nIts settings are in params.yaml; `dvc repro {name}` runs it when needed.")
+        sys.exit(0)
+    if unknown := [argument for argument in arguments if argument not in options]:
+        print(
+            f"{name}: {unknown[0]!r:.80} is not an option; a stage takes its settings from params.yaml", file=sys.stderr
+        )
+        sys.exit(2)
 
 
 def _smaller(stage: str) -> str:

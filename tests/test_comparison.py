@@ -8,7 +8,6 @@ import os
 import re
 import sys
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import yaml
@@ -38,12 +37,6 @@ from cvae.sweep import MOST_CURVES
 
 PARAMETERS = {key: value for key, value in Parameters().model_dump().items() if key in comparison.COMPARED}
 MEASURED = {"nll": 22.5, "nll_samples": 500, "label_accuracy": 0.97, "sample_accuracy": 0.9}
-
-
-@pytest.fixture(autouse=True)
-def _close_figures():
-    yield
-    plt.close("all")
 
 
 def row(name: str, kl: float | None = 3.0, reconstruction: float | None = 20.0, **others) -> dict:

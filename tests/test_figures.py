@@ -110,9 +110,8 @@ def make_view(dims: int) -> figures.LabelView:
 
 
 def drawn(draw, view):
-    figure, axes = figures.plt.subplots()
+    axes = figures.new_figure().subplots()
     draw(axes, view)
-    figures.plt.close(figure)
     return axes
 
 
@@ -147,7 +146,7 @@ def test_manifold_picture_is_upright_with_its_outer_tiles_at_the_ends_of_the_ran
 
 def test_reconstructions_are_of_the_images_above_them(monkeypatch, tmp_path, splits):
     model, test, shown = make_model(2), splits["test"], []
-    monkeypatch.setattr(figures, "draw_reconstructions", lambda *arrays: shown.extend(arrays) or figures.plt.figure())
+    monkeypatch.setattr(figures, "draw_reconstructions", lambda *arrays: shown.extend(arrays) or figures.new_figure())
     rendering.render_reconstructions(model, test, "digits", tmp_path / "picture.png")
     originals, reconstructions = shown[:2]
     for label in (0, 7):
@@ -159,7 +158,7 @@ def test_reconstructions_are_of_the_images_above_them(monkeypatch, tmp_path, spl
 
 def test_a_row_of_styles_is_one_z_through_all_labels(monkeypatch, tmp_path):
     model, shown = make_model(2), []
-    monkeypatch.setattr(figures, "draw_styles", lambda *arrays: shown.extend(arrays) or figures.plt.figure())
+    monkeypatch.setattr(figures, "draw_styles", lambda *arrays: shown.extend(arrays) or figures.new_figure())
     rendering.render_styles(model, "digits", 0, tmp_path / "picture.png")
     z = torch.randn(10, 2, generator=generator(0, "styles")).numpy() * model.prior_std
     for row, label in ((0, 0), (3, 8), (9, 9)):
@@ -243,7 +242,6 @@ def test_class_names_are_within_the_pictures_that_show_them(dataset):
             box = text.get_window_extent()
             assert figure.bbox.contains(box.x0, box.y0), text
             assert figure.bbox.contains(box.x1, box.y1), text
-        figures.plt.close(figure)
 
 
 def test_latents_hold_every_image_and_what_the_encoder_says_of_it(tmp_path, splits):

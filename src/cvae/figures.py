@@ -4,20 +4,18 @@ A picture of one label is 700×700 pixels, or 1400×240 for latents of one dimen
 is 1500×720. A table of any number of images has the size that it needs.
 """
 
+import functools
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import IdentityTransform
@@ -28,7 +26,26 @@ from cvae.outputs import write_whole
 INK = "gray_r"  # dark strokes on white, in steps that look even
 COLOURS = sns.color_palette("tab10")
 
-sns.set_theme(context="notebook", style="whitegrid", rc={"figure.dpi": 100, "savefig.dpi": 100})
+
+def styled(draw: Callable) -> Callable:
+    """Run `draw` with the project's own settings of matplotlib, whatever a matplotlibrc or a notebook has set."""
+
+    @functools.wraps(draw)
+    def run(*args, **kwargs):
+        with matplotlib.rc_context():
+            matplotlib.rcdefaults()
+            theme = {"figure.dpi": 100, "savefig.dpi": 100}
+            sns.set_theme(context="notebook", style="whitegrid", color_codes=False, rc=theme)
+            return draw(*args, **kwargs)
+
+    return run
+
+
+def new_figure(**settings) -> Figure:
+    """An empty figure to be saved; pyplot, which shows figures in windows and notebooks, does not know it."""
+    figure = Figure(**settings)
+    FigureCanvasAgg(figure)
+    return figure
 
 
 @dataclass(frozen=True)
@@ -96,9 +113,11 @@ def draw_manifold(axes: Axes, view: LabelView) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(5))
 
 
+@styled
 def draw_one(view: LabelView, draw: Draw, title: str) -> Figure:
     """One label's picture, with its axes named."""
-    figure, axes = plt.subplots(figsize=(14, 2.4) if view.is_line else (7, 7), layout="constrained")
+    figure = new_figure(figsize=(14, 2.4) if view.is_line else (7, 7), layout="constrained")
+    axes = figure.subplots()
     draw(axes, view)
     axes.set_title(title, fontsize=13, pad=10)
     axes.set_xlabel(view.axis_names[0])
@@ -109,11 +128,13 @@ def draw_one(view: LabelView, draw: Draw, title: str) -> Figure:
     return figure
 
 
+@styled
 def draw_overview(views: Sequence[LabelView], draw: Draw, title: str) -> Figure:
     """All ten labels' pictures on shared axes: two rows of five planes, or five rows of two lines."""
     is_line = views[0].is_line
     rows, columns = (5, 2) if is_line else (2, 5)
-    figure, grid = plt.subplots(rows, columns, figsize=(15, 7.2), sharex=True, sharey=True, layout="constrained")
+    figure = new_figure(figsize=(15, 7.2), layout="constrained")
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True)
     for axes, view in zip((grid.T if is_line else grid).flat, views, strict=True):
         draw(axes, view)
         axes.set_title(view.name, fontsize=13)
@@ -128,11 +149,13 @@ def draw_overview(views: Sequence[LabelView], draw: Draw, title: str) -> Figure:
     return figure
 
 
+@styled
 def draw_reconstructions(
     originals: np.ndarray, reconstructions: np.ndarray, names: Sequence[str], title: str
 ) -> Figure:
     """Two rows a label, originals above their reconstructions; both (10, n, 28, 28) in [0, 1]."""
-    figure, grid = plt.subplots(5, 2, figsize=(12, 7.2), layout="constrained")
+    figure = new_figure(figsize=(12, 7.2), layout="constrained")
+    grid = figure.subplots(5, 2)
     for label, axes in enumerate(grid.T.flat):
         rows = (np.concatenate(list(images[label]), axis=1) for images in (originals, reconstructions))
         axes.imshow(np.concatenate(list(rows)), cmap=INK, vmin=0, vmax=1)
@@ -143,10 +166,12 @@ def draw_reconstructions(
     return figure
 
 
+@styled
 def draw_styles(images: np.ndarray, row_names: Sequence[str], names: Sequence[str], title: str) -> Figure:
     """One z a row through all ten labels; `images`: (rows, 10, 28, 28) in [0, 1]."""
     rows = len(images)
-    figure, axes = plt.subplots(figsize=(8, 8), layout="constrained")
+    figure = new_figure(figsize=(8, 8), layout="constrained")
+    axes = figure.subplots()
     axes.imshow(images.swapaxes(1, 2).reshape(rows * 28, -1), cmap=INK, vmin=0, vmax=1)
     short = max(map(len, names)) <= 4
     axes.set_xticks(13.5 + 28 * np.arange(10), names, rotation=0 if short else 35, ha="center" if short else "right")
@@ -157,6 +182,7 @@ def draw_styles(images: np.ndarray, row_names: Sequence[str], names: Sequence[st
     return figure
 
 
+@styled
 def draw_table(
     images: np.ndarray, title: str, row_names: Sequence[str] = (), column_names: Sequence[str] = ()
 ) -> Figure:
@@ -172,7 +198,7 @@ def draw_table(
     height, width = sheet.shape
     step, margin, gap = side * scale, 20, 10
 
-    figure = plt.figure()
+    figure = new_figure()
     pixels = {"transform": IdentityTransform()}
     heading = figure.text(0, 0, title, fontsize=13, ha="center", va="center", **pixels)
     left = [figure.text(0, 0, name, fontsize=11, ha="right", va="center", **pixels) for name in row_names]
@@ -199,9 +225,11 @@ def draw_table(
     return figure
 
 
+@styled
 def draw_training(history: pd.DataFrame, title: str) -> Figure:
     """Loss, reconstruction and KL over the epochs, training and test overlaid; `history` is plots/training.csv."""
-    figure, grid = plt.subplots(1, 3, figsize=(15, 4.6), layout="constrained")
+    figure = new_figure(figsize=(15, 4.6), layout="constrained")
+    grid = figure.subplots(1, 3)
     for axes, part, name in zip(grid, ("loss", "reconstruction", "kl"), ("Loss", "Reconstruction", "KL"), strict=True):
         curves = history.rename(columns={f"train_{part}": "training", f"test_{part}": "test"})
         sns.lineplot(
@@ -218,11 +246,11 @@ def draw_training(history: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
+@styled
 def save(figure: Figure, path: str | Path) -> None:
-    """Write `figure` to `path` and free it; the same picture gives the same bytes."""
+    """Write `figure` to `path`; the same picture gives the same bytes."""
     figure.canvas.draw()
     pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3]
-    plt.close(figure)
     is_grey = (pixels == pixels[..., :1]).all()
     packed = io.BytesIO()
     Image.fromarray(pixels[..., 0] if is_grey else pixels).save(packed, "PNG")
