@@ -25,7 +25,6 @@ from conftest import FOREIGN, Repository, closed_port, environment, kill_group, 
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModelOutput
 
-from cvae.checkpoint import checkpoint_key
 from cvae.devices import open_device
 from cvae.errors import UserError
 from cvae.model import CVAE
@@ -654,15 +653,15 @@ def test_track_does_not_write_to_a_run_that_another_writes_to(workspace, params,
 # Interrupted, and then found in DVC's cache
 
 
-def interrupt_training(params: dict, key: str) -> None:
-    with suppress(KeyboardInterrupt), LiveRun(params, MEASURED | {store.CHECKPOINT: key}) as run:
+def interrupt_training(params: dict) -> None:
+    with suppress(KeyboardInterrupt), LiveRun(params, MEASURED | {store.CHECKPOINT: json.dumps(params)}) as run:
         run.log(rows()[0])
         raise KeyboardInterrupt
 
 
 def test_an_interrupted_run_of_the_training_that_made_the_results_goes_with_their_record(workspace, params):
-    interrupt_training(params, checkpoint_key(params, MEASURED["device"]))
-    interrupt_training(params | {"latent_dims": 9}, "of another training")
+    interrupt_training(params)
+    interrupt_training(params | {"latent_dims": 9})
     record(params)
     assert sorted(run.info.status for run in workspace.runs()) == ["FINISHED", "KILLED"]
     (other,) = [run for run in workspace.runs() if run.info.status == "KILLED"]
@@ -671,16 +670,19 @@ def test_an_interrupted_run_of_the_training_that_made_the_results_goes_with_thei
     assert len(workspace.runs()) == 2
 
 
-def test_an_interrupted_repeat_of_a_training_that_is_recorded_leaves_no_run(workspace, params):
-    key = checkpoint_key(params, MEASURED["device"])
-    with LiveRun(params, MEASURED | {store.CHECKPOINT: key}) as run:
-        for row in rows():
-            run.log(row)
-        run.complete({})
+@pytest.mark.parametrize("trained", [True, False], ids=["trained", "from the cache"])
+def test_an_interrupted_repeat_of_a_training_that_is_recorded_leaves_no_run(workspace, params, trained):
+    if trained:
+        train(params)
     record(params)
-    interrupt_training(params, key)
+    interrupt_training(params)
     (whole,) = workspace.runs()
     assert_whole(workspace.client, whole)
+
+    with open("src/cvae/model.py", "a") as code:
+        code.write("# another training\n")
+    interrupt_training(params)
+    assert [run.info.status for run in workspace.runs()] == ["FINISHED", "KILLED"]
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from types import TracebackType
 from cvae.errors import shown
 from cvae.tracking import keys
 from cvae.tracking.store import (
+    INPUTS,
     TRAINING_KEY,
     close_killed_runs,
     create_run,
@@ -83,7 +84,7 @@ class LiveRun:
                 with locked():
                     client, experiment = open_store(location)
                     close_killed_runs(client, experiment)
-                    tags = self._tags | {"dvc.stage": "train"}
+                    tags = self._tags | {"dvc.stage": "train", INPUTS: keys.inputs_key(self._params)}
                     former = reopen_run(client, experiment, self._params, tags, own)
                     run_id = former
                     if former is None:

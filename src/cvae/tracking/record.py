@@ -19,16 +19,16 @@ from cvae.tracking import description, keys, registry
 from cvae.tracking.fetch import fetch_model
 from cvae.tracking.live import log_rows, logged_epochs
 from cvae.tracking.store import (
-    CHECKPOINT,
+    INPUTS,
     PIPELINE_KEY,
     TRACKING,
     TRAINING_KEY,
     Location,
     close_killed_runs,
     create_run,
+    delete_superseded,
     experiment_name,
     find,
-    interrupted_runs,
     locate,
     locked,
     newest_model,
@@ -95,11 +95,10 @@ def record(params: dict) -> str:
                     own.leave(client, run_id)
                 raise
             own.leave(client, run_id)
-        superseded = [run for run in unfinished if not _is_anothers(run, key)]  # of a repeated training, say
-        superseded += _interrupted_before(client, experiment, params)
-        for run in superseded:
-            if run.info.run_id != run_id:
+        for run in unfinished:  # a repeated training's, say
+            if run.info.run_id != run_id and not _is_anothers(run, key):
                 own.delete(client, run.info.run_id)
+        delete_superseded(client, experiment)
         called = client.get_run(run_id).info.run_name
     print(f"These results {verb} MLflow run {called} ({run_id}) in {location.shown}")
     if name:
@@ -163,19 +162,6 @@ def _completable(unfinished: list, key: str) -> list:
     return sorted(fitting, key=lambda run: (TRACKING not in run.data.tags, _belongs_to_another(run)))
 
 
-def _interrupted_before(client, experiment: str, params: dict) -> list:
-    """The interrupted runs of the training that made these results: DVC's cache had them, or the store was away."""
-    trained = {name: str(params[name]) for name in keys.training_parameters()}
-    found = []
-    for run in interrupted_runs(client, experiment):
-        if all(run.data.params.get(name, value) == value for name, value in trained.items()):
-            from cvae.checkpoint import checkpoint_key  # imports torch, and is rarely needed
-
-            if run.data.tags[CHECKPOINT] == checkpoint_key(params, run.data.tags.get("device", "")):
-                found.append(run)
-    return found
-
-
 def _measured(runs: list) -> dict[str, str]:
     """What train measured, from the newest run of the same training that has it; else only what is known here."""
     for run in sorted(runs, key=lambda run: -run.info.start_time):
@@ -193,7 +179,7 @@ def _complete(
 
     from cvae.tracking import served_model
 
-    tags = source_tags() | hashes
+    tags = source_tags() | hashes | {INPUTS: keys.inputs_key(params)}
     client.log_batch(
         run_id,
         params=[Param(name, str(value)) for name, value in params.items()],

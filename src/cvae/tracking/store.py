@@ -18,7 +18,7 @@ from filelock import FileLock
 from cvae.errors import UserError, shown
 from cvae.faults import file_error
 from cvae.tracking import charts, description, keys
-from cvae.tracking.writers import Writer, is_abandoned, untag, writers_of
+from cvae.tracking.writers import Writer, bury, is_abandoned, untag, writers_of
 from cvae.workspace import main_repository
 
 EXPERIMENT = "cvae"
@@ -28,6 +28,7 @@ COLOURS = ["#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e
 LOCK_TIMEOUT = 300  # seconds; recording one pipeline takes less than ten
 
 CHECKPOINT = "checkpoint.key"  # of what is trained, whether it ends or not
+INPUTS = "training.inputs"  # the same, but for the device: another's result may come from DVC's cache
 TRAINING_KEY = "training.key"  # of what training made; set when it is done
 PIPELINE_KEY = "pipeline.key"  # of everything that track logs; set when all of it is there
 TRACKING = "pipeline.tracking"  # the pipeline key of what track writes to a run; set when it starts
@@ -414,17 +415,17 @@ def close_killed_runs(client, experiment: str) -> None:
     for run in client.search_runs([experiment], "attributes.status = 'RUNNING'", max_results=1000):
         if is_abandoned(folder, run):
             client.set_terminated(run.info.run_id, "KILLED")
-            untag(client, run.info.run_id, writers_of(run))
+            bury(client, folder, run.info.run_id, writers_of(run))
     delete_superseded(client, experiment)
 
 
 def delete_superseded(client, experiment: str) -> None:
-    """Delete interrupted runs of trainings that another run has whole: one result, one run."""
+    """Delete the interrupted runs of trainings whose results another run has: one result, one run."""
     for run in interrupted_runs(client, experiment):
-        same = find(client, experiment, CHECKPOINT, run.data.tags[CHECKPOINT])
+        same = find(client, experiment, INPUTS, run.data.tags.get(INPUTS, ""))
         if any(TRAINING_KEY in each.data.tags for each in same):
-            with writer() as claimant:
-                claimant.delete(client, run.info.run_id)
+            with writer() as own:
+                own.delete(client, run.info.run_id)
 
 
 def source_tags() -> dict[str, str]:

@@ -22,7 +22,7 @@ GONE = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")  # MLflow's answer
 
 
 class Writer:
-    """This process, as a writer of runs; use as a context manager.
+    """This process, as a writer of one run at a time; use as a context manager.
 
     `folder`: of the lock files. Where it takes none, nobody will be able to tell that this writer has died.
     """
@@ -32,15 +32,9 @@ class Writer:
         self._file = folder / uuid.uuid4().hex
         self._lock = _lock(self._file)
         self._runs: set[str] = set()
-        self.tags: dict[str, str] = {}
+        self._tags: dict[str, str] = {}
 
     def __enter__(self) -> "Writer":
-        mark = ""
-        with suppress(OSError):
-            self._folder.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire()
-            mark = " ".join(_mark(self._file))
-        self.tags = {f"{PREFIX}{self._file.name}": mark}
         return self
 
     def __exit__(self, *_) -> None:
@@ -48,6 +42,18 @@ class Writer:
             self._lock.release()
             if not self._runs:  # else the file is the proof that their writer has gone
                 self._file.unlink(missing_ok=True)
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """The tag for a run that this process is about to write to; the lock is held from now on."""
+        if not self._tags:
+            mark = ""
+            with suppress(OSError):
+                self._folder.mkdir(parents=True, exist_ok=True)
+                self._lock.acquire()
+                mark = " ".join(_mark(self._file))
+            self._tags = {f"{PREFIX}{self._file.name}": mark}
+        return self._tags
 
     def started(self, run):
         """Note a run that was created with `tags`; returns it."""
@@ -76,7 +82,7 @@ class Writer:
         if run.info.status == "RUNNING" or not all(_is_gone(self._folder, *each) for each in others.items()):
             self.leave(client, run_id)
             return None
-        untag(client, run_id, others)
+        bury(client, self._folder, run_id, others)
         return run
 
     def leave(self, client, run_id: str) -> None:
@@ -106,6 +112,13 @@ def untag(client, run_id: str, names) -> None:
         except MlflowException as error:
             if error.error_code not in GONE:
                 raise
+
+
+def bury(client, folder: Path, run_id: str, names) -> None:
+    """Remove the tags of writers that have gone, and the files that proved it."""
+    untag(client, run_id, names)
+    for name in names:
+        (folder / name.removeprefix(PREFIX)).unlink(missing_ok=True)
 
 
 def is_abandoned(folder: Path, run) -> bool:
