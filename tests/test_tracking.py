@@ -1,17 +1,21 @@
 """What MLflow holds after train and track, read back through its own client, whatever happened on the way."""
 
+import errno
 import http.server
 import json
 import os
 import re
 import shutil
+import signal
 import socket
+import sqlite3
 import statistics
 import subprocess
 import sys
 import threading
 import time
-from contextlib import ExitStack
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
 import pandas as pd
@@ -26,7 +30,7 @@ from cvae.errors import UserError
 from cvae.model import CVAE
 from cvae.parameters import read_parameters
 from cvae.seeding import generator
-from cvae.tracking import live, registry, store
+from cvae.tracking import live, registry, store, writers
 from cvae.tracking.description import NOTE
 from cvae.tracking.keys import recorded
 from cvae.tracking.live import LiveRun
@@ -94,9 +98,49 @@ def steps_of_all(workspace: Repository) -> int:
     return sum(len(history(workspace.client, run, "train/loss")) for run in workspace.runs())
 
 
-def set_process(client, run, process_id: int, started: float) -> None:
-    for name, value in (("process.id", process_id), ("process.started", f"{started:.2f}")):
-        client.set_tag(run.info.run_id, name, str(value))
+# What a process does with the store, which reads its parameters and rows from its arguments
+LIVE = """
+import json, sys, time
+from cvae.tracking.live import LiveRun
+params, tags, rows = json.loads(sys.argv[1])
+with LiveRun(params, tags) as live:
+    for row in rows:
+        live.log(row)
+    time.sleep(600)
+"""
+RECORD_AND_DIE = """
+import json, os, signal, sys
+import mlflow
+from cvae.tracking import record
+place, name = {
+    "create": (record, "_complete"),
+    "upload": (mlflow.MlflowClient, "log_model_artifacts"),
+    "describe": (record, "_tag"),
+}[sys.argv[2]]
+setattr(place, name, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+record.record(json.loads(sys.argv[1]))
+"""
+
+
+@contextmanager
+def live_training(params: dict, count: int = 1, launcher: tuple = (), folder: Path | None = None, **variables: str):
+    """A process that trains, for ever, after it has logged `count` epochs; killed at the end."""
+    work = json.dumps([params, {**MEASURED, store.CHECKPOINT: "of this training"}, rows()[:count]])
+    command = [*launcher, sys.executable, "-c", LIVE, work]
+    process = subprocess.Popen(command, cwd=folder, env=environment(PYTHONPATH="src", **variables))
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            for each in [*psutil.Process(process.pid).children(recursive=True), process]:
+                each.kill()
+            process.wait()
+
+
+def kill_in_track(params: dict, moment: str) -> None:
+    """Record the results in a process that is killed at that moment."""
+    command = [sys.executable, "-c", RECORD_AND_DIE, json.dumps(params), moment]
+    assert subprocess.run(command, env=environment(PYTHONPATH="src")).returncode == -signal.SIGKILL
 
 
 # One run for one result
@@ -319,22 +363,29 @@ def test_a_run_that_was_killed_while_it_was_completed_again_is_not_taken_for_who
 # Killed
 
 
-@pytest.mark.parametrize("name", ["", "interrupted"], ids=["in a repro", "in an experiment"])
-def test_killed_half_way_through_track_ends_as_one_whole_run(workspace, params, monkeypatch, name):
+@pytest.mark.parametrize(("name", "moment"), [("", "create"), ("interrupted", "upload")])
+def test_killed_half_way_through_track_ends_as_one_whole_run(workspace, params, monkeypatch, name, moment):
     monkeypatch.setenv("DVC_EXP_NAME", name)
     train(params)
-    client, (half,) = workspace.client, workspace.runs()
-    client.set_tag(half.info.run_id, store.TRACKING, "true")
-    client.log_param(half.info.run_id, "grid_size", params["grid_size"])
-    client.update_run(half.info.run_id, status="RUNNING")
-    set_process(client, half, *dead_process())
+    (left,) = workspace.runs()
+    kill_in_track(params, moment)
 
     monkeypatch.setenv("DVC_EXP_NAME", "")  # the next `dvc repro`
     record(params)
     (run,) = workspace.runs()
-    assert run.info.run_id != half.info.run_id
-    assert_whole(client, run)
+    assert run.info.run_id == left.info.run_id
+    assert_whole(workspace.client, run)
     assert run.data.tags["train.seconds"] == "1.0"
+    assert not [name for name in run.data.tags if name.startswith("writer.")]
+
+
+def test_killed_half_way_through_a_track_without_a_training_ends_as_one_whole_run(workspace, params):
+    kill_in_track(params, "describe")
+    (half,) = workspace.runs()
+    record(params)
+    (run,) = workspace.runs()
+    assert run.info.run_id == half.info.run_id
+    assert_whole(workspace.client, run)
 
 
 def interrupt(*_) -> None:
@@ -355,39 +406,133 @@ def test_ctrl_c_in_track_leaves_no_run_open(workspace, params, monkeypatch):
     assert_whole(workspace.client, run)
 
 
-def dead_process() -> tuple[int, float]:
-    with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE) as process:
-        return process.pid, psutil.Process(process.pid).create_time()
+@pytest.mark.parametrize(
+    ("place", "name", "trained"),
+    [
+        ("cvae.tracking.record", "_complete", True),
+        ("mlflow.MlflowClient", "log_batch", False),
+        ("mlflow.MlflowClient", "log_artifact", False),
+        ("cvae.tracking.served_model", "log", True),
+        ("mlflow.MlflowClient", "log_model_artifacts", False),
+        ("cvae.tracking.record", "_tag", True),
+    ],
+)
+def test_failed_tracks_leave_one_run_which_the_next_completes(workspace, params, monkeypatch, place, name, trained):
+    if trained:
+        train(params)
+    reasons = {
+        "a file: No space": OSError(errno.ENOSPC, "No space", "a file"),
+        "ended by SIGTERM": KeyboardInterrupt("ended by SIGTERM"),
+        "odd": RuntimeError("odd"),
+    }
+    for reason, error in reasons.items():
+        with monkeypatch.context() as patch:
+            patch.setattr(f"{place}.{name}", raising(error))
+            with pytest.raises((UserError, KeyboardInterrupt, RuntimeError)):
+                record(params)
+        (run,) = workspace.runs()
+        assert reason in run.data.tags["error"]
+        assert run.info.status == ("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+    record(params)
+    (whole,) = workspace.runs()
+    assert whole.info.run_id == run.info.run_id
+    assert_whole(workspace.client, whole)
+    assert "error" not in whole.data.tags
+    assert len(history(workspace.client, whole, "final_test/nll")) == 1
 
 
-TRAIN_FOR_EVER = """
-import json, sys, time
-from cvae.tracking.live import LiveRun
-params, row = json.loads(sys.argv[1])
-with LiveRun(params, {}) as live:
-    live.log(row)
-    time.sleep(600)
-"""
+def raising(error: BaseException):
+    def fail(*_, **__):
+        raise error
+
+    return fail
+
+
+def test_artifacts_that_cannot_be_written_leave_one_failed_run_that_says_why(workspace, params):
+    (workspace.root / "mlartifacts").symlink_to("/proc/nothing")
+    for _ in range(2):
+        with pytest.raises(
+            UserError, match=r"mlartifacts/.*: No such file or directory; it is a folder of this machine"
+        ):
+            record(params)
+        (run,) = workspace.runs()
+        assert run.info.status == "FAILED"
+        assert "No such file or directory" in run.data.tags["error"]
+    (workspace.root / "mlartifacts").unlink()
+    record(params)
+    (whole,) = workspace.runs()
+    assert whole.info.run_id == run.info.run_id
+    assert_whole(workspace.client, whole)
+
+
+def test_artifacts_that_a_server_cannot_write_are_said_to_be_the_servers(workspace, params, monkeypatch, tmp_path):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")
+    port, kept = closed_port(), tmp_path / "kept"
+    kept.symlink_to("/proc/nothing")
+    with mlflow_server(workspace.root, port, "--artifacts-destination", str(kept)):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+        for _ in range(2):
+            with pytest.raises(UserError, match="the server cannot use its own folder of artifacts"):
+                record(params)
+            (run,) = workspace.runs()
+            assert run.info.status == "FAILED"
+        kept.unlink()
+        record(params)
+        (whole,) = workspace.runs()
+        assert (whole.info.run_id, whole.info.status) == (run.info.run_id, "FINISHED")
+        assert "error" not in whole.data.tags
+
+        client = MlflowClient(f"http://127.0.0.1:{port}")  # with --default-artifact-root, experiments are such ones
+        client.create_experiment("elsewhere", artifact_location="/proc/nothing/kept")
+        monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "elsewhere")
+        with pytest.raises(
+            UserError, match=r"/proc/nothing.*; it is a folder of this machine, which the server leaves"
+        ):
+            record(params)
+
+
+def test_an_attempt_for_other_results_gives_way_to_them(workspace, params, monkeypatch):
+    """The parameters of a run are there for good."""
+    train(params)
+    with monkeypatch.context() as patch:
+        patch.setattr("cvae.tracking.record._log_files", raising(RuntimeError("odd")))
+        with pytest.raises(RuntimeError):
+            record(params)
+    Path("params.yaml").write_text(Path("params.yaml").read_text().replace("grid_size: 20", "grid_size: 5"))
+    record(params | {"grid_size": 5})
+    (run,) = workspace.runs()
+    assert_whole(workspace.client, run)
+    assert run.data.tags["train.seconds"] == "1.0"
+
+
+def test_another_experiments_failed_attempt_is_left_to_it(workspace, params, monkeypatch):
+    monkeypatch.setenv("DVC_EXP_NAME", "failed")
+    with monkeypatch.context() as patch:
+        patch.setattr("cvae.tracking.record._log_files", raising(RuntimeError("odd")))
+        with pytest.raises(RuntimeError):
+            record(params)
+    monkeypatch.setenv("DVC_EXP_NAME", "other")
+    record(params | {"grid_size": 5})
+    assert (status_of(workspace, "failed"), status_of(workspace, "other")) == ("FAILED", "FINISHED")
+    monkeypatch.setenv("DVC_EXP_NAME", "failed")
+    record(params)
+    assert [run.info.status for run in workspace.runs()] == ["FINISHED", "FINISHED"]
 
 
 def test_a_run_is_closed_when_its_process_is_dead_and_not_before(workspace, params):
-    command = [sys.executable, "-c", TRAIN_FOR_EVER, json.dumps([params, rows()[0]])]
-    variables = environment(PYTHONPATH="src", DVC_EXP_NAME="endless")
-    process = subprocess.Popen(command, env=variables)
-    try:
+    with live_training(params, DVC_EXP_NAME="endless") as process:
         wait_for(lambda: steps_of_all(workspace) == 1)
+        (endless,) = workspace.runs()
         record(params)
         assert status_of(workspace, "endless") == "RUNNING"
 
         process.kill()
         wait_for(lambda: psutil.Process(process.pid).status() == psutil.STATUS_ZOMBIE)  # dead, if nobody asked yet
         record(params)
-        assert status_of(workspace, "endless") == "KILLED"
-    finally:
-        process.kill()
-        process.wait()
-    (run,) = [run for run in workspace.runs() if run.info.run_name != "endless"]
+    (run,) = workspace.runs()
     assert_whole(workspace.client, run)
+    closed = workspace.client.get_run(endless.info.run_id).info
+    assert (closed.status, closed.lifecycle_stage) == ("KILLED", "deleted"), "its results are recorded"
 
 
 def status_of(workspace, name: str) -> str:
@@ -395,23 +540,148 @@ def status_of(workspace, name: str) -> str:
     return run.info.status
 
 
-def test_a_run_whose_process_number_went_to_another_process_is_closed(workspace, params):
-    train(params)
-    client, (run,) = workspace.client, workspace.runs()
-    client.update_run(run.info.run_id, status="RUNNING")
-    set_process(client, run, os.getpid(), started=0)
-    store.close_killed_runs(client, run.info.experiment_id)
-    assert workspace.runs()[0].info.status == "KILLED"
+def close(workspace: Repository) -> list[str]:
+    """What every stage and `make ui` begin with; returns the runs' statuses."""
+    with store.locked():
+        store.close_killed_runs(*store.open_store(store.locate()))
+    return [run.info.status for run in workspace.runs()]
 
 
-def test_a_run_of_another_host_is_left_alone(workspace, params):
+@pytest.fixture(scope="session")
+def namespace() -> tuple[str, ...]:
+    """The command that runs another one in a PID namespace of its own, as a container does."""
+    command = ["unshare", "--pid", "--fork", "--mount-proc"]
+    if os.geteuid() != 0:
+        command[1:1] = ["--user", "--map-root-user"]
+    if shutil.which("unshare") is None or subprocess.run([*command, "true"], capture_output=True).returncode:
+        outcome = pytest.fail if os.environ.get("CI") else pytest.skip
+        outcome("no PID namespace can be had here")
+    return tuple(command)
+
+
+def test_a_training_in_a_container_is_judged_by_its_lock(workspace, params, namespace):
+    """Process 1 is another one here, and was there before the run; the host's name is the same."""
+    with live_training(params, launcher=namespace) as process:
+        wait_for(lambda: steps_of_all(workspace) == 1)
+        assert close(workspace) == ["RUNNING"]
+        (inner,) = psutil.Process(process.pid).children()
+        inner.kill()
+        process.wait()
+        assert close(workspace) == ["KILLED"]
+
+
+def test_a_training_elsewhere_is_left_alone(workspace, params, tmp_path, monkeypatch):
+    """In a copy of its repository, which has the file that the training locks in the original; on another machine."""
+    with live_training(params):
+        wait_for(lambda: steps_of_all(workspace) == 1)
+        (name,) = [name for name in workspace.runs()[0].data.tags if name.startswith("writer.")]
+        shutil.copytree(workspace.root / ".dvc/tmp", tmp_path / "aside/.dvc/tmp")
+        folder = tmp_path / "aside/.dvc/tmp/writers"
+        assert (folder / name.removeprefix("writer.")).is_file()
+        assert not writers.is_abandoned(folder, workspace.runs()[0])
+    assert not writers.is_abandoned(folder, workspace.runs()[0])
+    folder = workspace.root / ".dvc/tmp/writers"
+    (tmp_path / "boot").write_text("another kernel, as after a reboot or of a virtual machine")
+    monkeypatch.setattr(writers, "BOOT", tmp_path / "boot")
+    if writers.MACHINE.exists():
+        assert writers.is_abandoned(folder, workspace.runs()[0])
+    monkeypatch.setattr(writers, "MACHINE", tmp_path / "none")
+    assert not writers.is_abandoned(folder, workspace.runs()[0])
+
+
+def test_a_run_that_names_no_writer_is_left_alone(workspace, params):
+    """As one of an earlier version of this project, or of another program."""
     train(params)
-    client, (run,) = workspace.client, workspace.runs()
-    client.update_run(run.info.run_id, status="RUNNING")
-    client.set_tag(run.info.run_id, "process.host", "another host")
-    set_process(client, run, *dead_process())
-    store.close_killed_runs(client, run.info.experiment_id)
-    assert workspace.runs()[0].info.status == "RUNNING"
+    (run,) = workspace.runs()
+    workspace.client.update_run(run.info.run_id, status="RUNNING")
+    assert close(workspace) == ["RUNNING"]
+    workspace.client.set_tag(run.info.run_id, "writer.of another kind", "1")
+    assert close(workspace) == ["RUNNING"]
+
+
+def test_two_clones_that_train_the_same_at_once_have_a_run_each(workspace, params, tmp_path, empty_database):
+    clone = workspace.copy(tmp_path / "clone")
+    database = tmp_path / "shared/mlflow.db"
+    variables = {"MLFLOW_TRACKING_URI": f"sqlite:///{database}"}
+    shared = Repository(database.parent)
+    with live_training(params, 1, **variables), live_training(params, 2, folder=clone.root, **variables):
+        wait_for(lambda: database.exists() and steps_of_all(shared) == 3)
+        assert [run.info.status for run in shared.runs()] == ["RUNNING", "RUNNING"]
+        for run in shared.runs():  # as MLflow's UI can, or a version of this project that judged by host and process
+            shared.client.set_terminated(run.info.run_id, "KILLED")
+        with live_training(params, 2, folder=clone.root, **variables):
+            wait_for(lambda: "RUNNING" in [run.info.status for run in shared.runs()])
+            assert sorted(run.info.status for run in shared.runs()) == ["KILLED", "KILLED", "RUNNING"]
+
+
+def test_of_many_that_take_a_run_at_once_one_has_it_at_most(workspace, params, tmp_path):
+    train(params)
+    (run,) = workspace.runs()
+
+    def claim(number: int) -> bool:
+        with writers.Writer(tmp_path / str(number)) as writer:
+            start.wait()
+            taken = writer.take(workspace.client, run.info.run_id)
+            end.wait()
+            if taken:
+                writer.leave(workspace.client, run.info.run_id)
+            return bool(taken)
+
+    for _ in range(5):
+        start, end = threading.Barrier(4), threading.Barrier(4)
+        with ThreadPoolExecutor(4) as pool:
+            assert sum(pool.map(claim, range(4))) <= 1
+    start, end = threading.Barrier(1), threading.Barrier(1)
+    assert claim(0), "nobody left anything behind"
+
+
+def test_track_does_not_write_to_a_run_that_another_writes_to(workspace, params, tmp_path):
+    train(params)
+    (run,) = workspace.runs()
+    with writers.Writer(tmp_path / "another clone's") as another:
+        assert another.take(workspace.client, run.info.run_id)
+        record(params)
+        assert len(workspace.runs()) == 2, "nor has it deleted it"
+        another.leave(workspace.client, run.info.run_id)
+    record(params)
+    (whole,) = workspace.runs()
+    assert whole.info.run_id != run.info.run_id
+    assert_whole(workspace.client, whole)
+
+
+# Interrupted, and then found in DVC's cache
+
+
+def interrupt_training(params: dict) -> None:
+    with suppress(KeyboardInterrupt), LiveRun(params, MEASURED | {store.CHECKPOINT: json.dumps(params)}) as run:
+        run.log(rows()[0])
+        raise KeyboardInterrupt
+
+
+def test_an_interrupted_run_of_the_training_that_made_the_results_goes_with_their_record(workspace, params):
+    interrupt_training(params)
+    interrupt_training(params | {"latent_dims": 9})
+    record(params)
+    assert sorted(run.info.status for run in workspace.runs()) == ["FINISHED", "KILLED"]
+    (other,) = [run for run in workspace.runs() if run.info.status == "KILLED"]
+    assert other.data.params["latent_dims"] == "9"
+    record(params)
+    assert len(workspace.runs()) == 2
+
+
+@pytest.mark.parametrize("trained", [True, False], ids=["trained", "from the cache"])
+def test_an_interrupted_repeat_of_a_training_that_is_recorded_leaves_no_run(workspace, params, trained):
+    if trained:
+        train(params)
+    record(params)
+    interrupt_training(params)
+    (whole,) = workspace.runs()
+    assert_whole(workspace.client, whole)
+
+    with open("src/cvae/model.py", "a") as code:
+        code.write("# another training\n")
+    interrupt_training(params)
+    assert [run.info.status for run in workspace.runs()] == ["FINISHED", "KILLED"]
 
 
 @pytest.mark.parametrize(
@@ -552,7 +822,7 @@ def test_a_server_that_goes_away_is_missed_and_not_waited_for(workspace, params,
     assert line.startswith(f"train: MLflow at {uri}: ")
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "")  # its database, which is ours, is back
-    set_process(workspace.client, workspace.runs()[0], *dead_process())
+    wait_for(lambda: "mlflow" not in [thread.name for thread in threading.enumerate()])
     record(params)
     assert sorted(run.info.status for run in workspace.runs()) == ["FINISHED", "KILLED"]
 
@@ -824,6 +1094,58 @@ def test_a_database_that_cannot_be_opened_is_told_at_once(workspace, params, mon
     assert line.startswith(f"train: {told}")
 
 
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        ("UPDATE alembic_version SET version_num = 'ffff00001111'", "made by a newer MLflow than 3."),
+        ("UPDATE alembic_version SET version_num = 'cc1f77228345'", "made by an older MLflow than 3."),
+        ("DELETE FROM alembic_version", "damaged (alembic_version has 0 rows, not 1); bring back a copy, or "),
+        ("DROP TABLE alembic_version", "damaged (alembic_version has 0 rows, not 1); bring back a copy, or "),
+        ("INSERT INTO alembic_version VALUES ('cc1f77228345')", "damaged (alembic_version has 2 rows, not 1); "),
+        ("DROP TABLE spans", "damaged (no table spans); bring back a copy, or move it away"),
+        ("DROP TABLE experiments", "damaged (no table experiments); bring back a copy, or move it away"),
+        ("; ".join(f"DROP TABLE {name}" for name in ("tags", "params", "metrics", "spans")), "and 1 more); bring back"),
+    ],
+)
+def test_a_database_of_another_mlflow_or_a_damaged_one_is_told_and_left_as_it_is(
+    workspace, params, capfd, damage, told
+):
+    with closing(sqlite3.connect("mlflow.db")) as database:
+        database.executescript(damage)
+    before = Path("mlflow.db").read_bytes()
+    train(params)
+    with pytest.raises(UserError) as refused:
+        record(params)
+    (line,) = capfd.readouterr().err.splitlines()
+    for printed in (line.removeprefix("train: "), str(refused.value)):
+        assert printed.startswith("MLflow at mlflow.db: ")
+        assert told in printed
+        assert "\n" not in printed
+    assert Path("mlflow.db").read_bytes() == before
+
+
+@pytest.mark.parametrize("version", [None, "0001_initial"])
+def test_another_programs_database_is_told_and_left_as_it_is(workspace, params, monkeypatch, version):
+    with closing(sqlite3.connect("site.db")) as database:
+        database.executescript("CREATE TABLE auth_user (id INTEGER); CREATE TABLE django_migrations (id INTEGER)")
+        if version:
+            database.executescript(
+                f"CREATE TABLE alembic_version (n); INSERT INTO alembic_version VALUES ('{version}')"
+            )
+    before = Path("site.db").read_bytes()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///site.db")
+    with pytest.raises(UserError, match=r"site.db: another program's database \(.*auth_user.*\); name another file"):
+        record(params)
+    assert Path("site.db").read_bytes() == before
+
+
+def test_an_empty_database_is_taken(workspace, params):
+    Path("mlflow.db").write_bytes(b"")
+    record(params)
+    (run,) = workspace.runs()
+    assert run.info.status == "FINISHED"
+
+
 def test_a_long_complaint_is_cut_between_words():
     location = store.Location("http://127.0.0.1:1", None)
     told = location.complaint(ValueError("word " * 200))
@@ -841,8 +1163,8 @@ def test_a_deleted_experiment_is_told_with_the_way_back(workspace, params):
 
 def test_a_first_ever_database_opened_by_four_at_once_works(workspace, params):
     (workspace.root / "mlflow.db").unlink()
-    code = TRAIN_FOR_EVER.replace("time.sleep(600)", "")
-    command = [sys.executable, "-c", code, json.dumps([params, rows()[0]])]
+    code = LIVE.replace("time.sleep(600)", "")
+    command = [sys.executable, "-c", code, json.dumps([params, {}, rows()[:1]])]
     variables = environment(PYTHONPATH="src")
     processes = [subprocess.Popen(command, env=variables, stderr=subprocess.PIPE, text=True) for _ in range(4)]
     assert [process.communicate()[1] for process in processes] == [""] * 4

@@ -19,6 +19,12 @@ def training_key(params: dict) -> str:
     return fingerprint({name: params[name] for name in training_parameters()}, [MODEL, HISTORY])
 
 
+def inputs_key(params: dict) -> str:
+    """Of all that DVC goes by to know a training again: the parameters, code and data that train reads."""
+    described = stage("train")
+    return fingerprint({name: params[name] for name in described["params"]}, described["deps"])
+
+
 def pipeline_key(params: dict) -> str:
     """Of the parameters that a run records, and of every result in the workspace that track records."""
     return fingerprint(recorded(params), results())

@@ -12,14 +12,17 @@ from types import TracebackType
 from cvae.errors import shown
 from cvae.tracking import keys
 from cvae.tracking.store import (
+    INPUTS,
     TRAINING_KEY,
     close_killed_runs,
     create_run,
+    delete_superseded,
     import_mlflow,
     locate,
     locked,
     open_store,
     reopen_run,
+    writer,
 )
 
 PATIENCE = 60.0  # seconds to wait at the end for a local store, which other stages may hold
@@ -34,8 +37,8 @@ class LiveRun:
     cannot be used, one line says so and the rest is dropped: track logs it all from plots/training.csv.
     The run ends FINISHED, FAILED on an error, KILLED on Ctrl-C.
 
-    `tags`: of the run. The run of an interrupted training with the same `CHECKPOINT` among them is gone on with, and
-    epochs that it has are not logged again.
+    `tags`: of the run. An interrupted run with the same `CHECKPOINT` tag is resumed, unless another process may still
+    write to it; epochs that it has are not logged again.
     """
 
     def __init__(self, params: dict, tags: dict[str, str]):
@@ -77,14 +80,22 @@ class LiveRun:
     def _write(self) -> None:
         location = self._location
         try:
-            with locked():
-                client, experiment = open_store(location)
-                close_killed_runs(client, experiment)
-                tags = self._tags | {"dvc.stage": "train"}
-                former = reopen_run(client, experiment, self._params, tags)
-                run_id = former or create_run(client, experiment, self._params, tags, self._started).info.run_id
-            with _system_metrics(run_id, location.uri, goes_on=bool(former)):
-                self._write_to(client, run_id, logged_epochs(client, run_id) if former else set())
+            with writer() as own:
+                with locked():
+                    client, experiment = open_store(location)
+                    close_killed_runs(client, experiment)
+                    tags = self._tags | {"dvc.stage": "train", INPUTS: keys.inputs_key(self._params)}
+                    former = reopen_run(client, experiment, self._params, tags, own)
+                    run_id = former
+                    if former is None:
+                        run = create_run(client, experiment, self._params, tags, self._started, own)
+                        run_id = run.info.run_id
+                with _system_metrics(run_id, location.uri, goes_on=bool(former)):
+                    self._write_to(client, run_id, logged_epochs(client, run_id) if former else set())
+                own.leave(client, run_id)
+            if self._status == "KILLED":
+                with suppress(Exception):  # else the next stage does it
+                    delete_superseded(client, experiment)
         except Exception as error:  # whatever ails a store must not end a training
             self._warn(location.complaint(error))
 

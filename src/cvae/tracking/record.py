@@ -5,11 +5,12 @@ import json
 import re
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
 
-from cvae.errors import UserError, one_line
+from cvae.errors import UserError, one_line, shown
 from cvae.fingerprint import files_in
 from cvae.history import read_history
 from cvae.outputs import write_whole
@@ -18,23 +19,26 @@ from cvae.tracking import description, keys, registry
 from cvae.tracking.fetch import fetch_model
 from cvae.tracking.live import log_rows, logged_epochs
 from cvae.tracking.store import (
+    INPUTS,
     PIPELINE_KEY,
     TRACKING,
     TRAINING_KEY,
+    Location,
     close_killed_runs,
     create_run,
+    delete_superseded,
     experiment_name,
     find,
-    is_abandoned,
     locate,
     locked,
     newest_model,
     open_store,
-    process_tags,
     run_name,
     source_tags,
     told_in_one_line,
+    writer,
 )
+from cvae.tracking.writers import untag
 
 MEASURED = ("device", "torch.version", "train.seconds", "train.images_per_second")  # tags that only train can set
 
@@ -42,10 +46,11 @@ MEASURED = ("device", "torch.version", "train.seconds", "train.images_per_second
 def record(params: dict) -> str:
     """Log the results in the workspace, made with `params`, as one MLflow run; returns their pipeline key.
 
-    A run that records exactly these results is reused, and completed again if its files are gone. Else the run that
-    train left for them is completed; else, where training came from DVC's cache, a new one is made. The pipeline
-    key is written last, so a run without it is not whole, and the next call replaces it.
-    `params["registered_model"]`, if not empty, is a name of MLflow's registry, under which the model of the whole
+    A run that records exactly these results is reused, and completed again if its files are gone. Else the run that an
+    earlier attempt or train left for them is completed; else, where training came from DVC's cache, a new one is made.
+    No run is taken that another process may still write to. The pipeline key is written last: a run without it is not
+    complete. It ends FAILED or KILLED, with the reason in its `error` tag, and the next attempt takes it up again.
+    `params["registered_model"]`, if not empty, is a name of MLflow's registry, under which the model of the complete
     run is entered.
 
     Raises:
@@ -55,7 +60,7 @@ def record(params: dict) -> str:
     params = keys.recorded(params)
     history, figures, hashes = read_history(keys.HISTORY), _test_figures(), _hash_tags()
     advice = "; run `dvc repro` again when it can be used"
-    with told_in_one_line(location, advice), locked():
+    with told_in_one_line(location, advice), locked(), writer() as own:
         client, experiment = open_store(location)
         close_killed_runs(client, experiment)
         key, training = keys.pipeline_key(params), keys.training_key(params)
@@ -71,25 +76,29 @@ def record(params: dict) -> str:
             edited = whole.data.tags.get(description.NOTE, ours) != ours
             _tag(client, run_id, params, measured, keep_description=edited)
         else:
-            if known:  # mlartifacts was deleted, say
-                left, verb = known[0], "are again"
-                client.delete_tag(left.info.run_id, PIPELINE_KEY)
-            else:
-                left = _choose_live(unfinished)
-                verb = "complete" if left else "are now"
-            tags = {"dvc.stage": "track", TRAINING_KEY: training, TRACKING: "true"}
-            run_id = (left or create_run(client, experiment, params, tags)).info.run_id
+            candidates = [*known, *_completable(unfinished, key)]
+            left = next((run for each in candidates if (run := own.take(client, each.info.run_id))), None)
+            verb = "are now" if left is None else "are again" if PIPELINE_KEY in left.data.tags else "complete"
+            tags = {"dvc.stage": "track", TRAINING_KEY: training, TRACKING: key}
+            run_id = (left or create_run(client, experiment, params, tags, writer=own)).info.run_id
             try:
+                client.set_tag(run_id, TRACKING, key)  # before any parameter, which nothing can change later
+                untag(client, run_id, {PIPELINE_KEY} & left.data.tags.keys() if left else [])
                 _complete(client, run_id, params, history, figures, hashes)
-            except KeyboardInterrupt:
-                client.set_terminated(run_id, "KILLED")
+                _tag(client, run_id, params, measured)
+                untag(client, run_id, {"error"} & client.get_run(run_id).data.tags.keys())
+                client.set_terminated(run_id, "FINISHED")
+                client.set_tag(run_id, PIPELINE_KEY, key)
+            except BaseException as error:
+                with suppress(Exception):  # the store may be what failed: then the next attempt closes it
+                    _close(client, run_id, location, error)
+                    own.leave(client, run_id)
                 raise
-            _tag(client, run_id, params, measured)
-            client.set_terminated(run_id, "FINISHED")
-            client.set_tag(run_id, PIPELINE_KEY, key)
-        for run in unfinished:  # a repeated training's, or one that track was killed over
-            if run.info.run_id != run_id and not _may_be_completed(run):
-                client.delete_run(run.info.run_id)
+            own.leave(client, run_id)
+        for run in unfinished:  # a repeated training's, say
+            if run.info.run_id != run_id and not _is_anothers(run, key):
+                own.delete(client, run.info.run_id)
+        delete_superseded(client, experiment)
         called = client.get_run(run_id).info.run_name
     print(f"These results {verb} MLflow run {called} ({run_id}) in {location.shown}")
     if name:
@@ -99,19 +108,39 @@ def record(params: dict) -> str:
     return key
 
 
+def _close(client, run_id: str, location: Location, error: BaseException) -> None:
+    """End a run that could not be completed, with the reason."""
+    killed = isinstance(error, KeyboardInterrupt)
+    reason = shown(str(error)) if killed else location.complaint(error)
+    if reason:
+        client.set_tag(run_id, "error", reason.splitlines()[0][:500])
+    untag(client, run_id, [PIPELINE_KEY])  # the answer to setting it may have been what was lost
+    client.set_terminated(run_id, "KILLED" if killed else "FAILED")
+
+
 def _has_its_files(client, run) -> bool:
     """Whether the files that `_complete` logged to `run` are there, and those of its model."""
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            model, _ = fetch_model(newest_model(client, run).model_uri, folder)
-            contents = [{file.name: file.read_bytes() for file in files_in(place)} for place in (model, keys.MODEL)]
+        if not _has_the_model(newest_model(client, run)):
+            return False
     except UserError:
         return False
     places = _places()
     folders = {place.rpartition("/")[0] for place in places}
     kept = [file for folder in folders for file in client.list_artifacts(run.info.run_id, folder)]
     sizes = {file.path: file.file_size for file in kept}
-    return contents[0] == contents[1] and all(sizes.get(place) == file.stat().st_size for place, file in places.items())
+    return all(sizes.get(place) == file.stat().st_size for place, file in places.items())
+
+
+def _has_the_model(model) -> bool:
+    """Whether MLflow's `model` has the files of the one in the workspace."""
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            fetched, _ = fetch_model(model.model_uri, folder)
+            contents = [{file.name: file.read_bytes() for file in files_in(place)} for place in (fetched, keys.MODEL)]
+    except UserError:
+        return False
+    return contents[0] == contents[1]
 
 
 def _belongs_to_another(run) -> bool:
@@ -119,15 +148,18 @@ def _belongs_to_another(run) -> bool:
     return run.data.tags.get("dvc.experiment") != experiment_name()
 
 
-def _may_be_completed(run) -> bool:
-    """Whether another experiment's track may be about to complete `run`; not if it began and was killed."""
-    return _belongs_to_another(run) and not (TRACKING in run.data.tags and is_abandoned(run))
+def _is_anothers(run, key: str) -> bool:
+    """Whether `run` is for another experiment's track to complete, be it that it failed before."""
+    return _belongs_to_another(run) and run.data.tags.get(TRACKING) != key
 
 
-def _choose_live(unfinished: list):
-    """The run that train left for these results, this experiment's own first; none that track began to write."""
-    live = [run for run in unfinished if TRACKING not in run.data.tags]
-    return min(live, key=_belongs_to_another, default=None)
+def _completable(unfinished: list, key: str) -> list:
+    """The runs that may become the record of these results: what an earlier attempt left, then what train did.
+
+    This experiment's own come first. One that was begun for other results has their parameters, for good.
+    """
+    fitting = [run for run in unfinished if run.data.tags.get(TRACKING, key) == key]
+    return sorted(fitting, key=lambda run: (TRACKING not in run.data.tags, _belongs_to_another(run)))
 
 
 def _measured(runs: list) -> dict[str, str]:
@@ -147,7 +179,7 @@ def _complete(
 
     from cvae.tracking import served_model
 
-    tags = source_tags() | process_tags() | hashes | {TRACKING: "true"}
+    tags = source_tags() | hashes | {INPUTS: keys.inputs_key(params)}
     client.log_batch(
         run_id,
         params=[Param(name, str(value)) for name, value in params.items()],
@@ -158,13 +190,18 @@ def _complete(
     logged = logged_epochs(client, run_id)
     rows = history.to_dict("records")
     log_rows(client, run_id, [row for row in rows if row["epoch"] not in logged])
-    now = int(time.time() * 1000)
-    client.log_batch(run_id, metrics=[Metric(f"final_test/{name}", value, now, 0) for name, value in figures.items()])
+    run, now = client.get_run(run_id), int(time.time() * 1000)
+    figures = {f"final_test/{name}": value for name, value in figures.items()}
+    added = [Metric(name, value, now, 0) for name, value in figures.items() if run.data.metrics.get(name) != value]
+    client.log_batch(run_id, metrics=added)
 
     _log_files(client, run_id)
     with mlflow.start_run(run_id=run_id):
         _log_data(params["dataset"], tags.get("dvc.data.raw", ""))
-        served_model.log(keys.MODEL)
+        if not (run.outputs and run.outputs.model_outputs):
+            served_model.log(keys.MODEL)
+        elif not _has_the_model(model := newest_model(client, run)):  # an earlier attempt failed, or files were lost
+            served_model.log(keys.MODEL, model)
 
 
 def _log_files(client, run_id: str) -> None:

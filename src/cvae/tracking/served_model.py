@@ -132,12 +132,13 @@ def _refusal(row: int, column: str, told: str) -> MlflowException:
     return MlflowException.invalid_parameter_value(f"row {row} (the first is 0), column {column}: {told}")
 
 
-def log(folder: str | Path) -> None:
+def log(folder: str | Path, model=None) -> None:
     """Log the model in `folder` to MLflow's active run, with its signature and all that loading it takes.
 
+    `model`: one of MLflow's that the run has, whose files are incomplete or lost, and are written again.
     MLflow tries the input example, each digit once, on what it wrote, and warns if that cannot be drawn.
     """
-    from mlflow.models import ModelSignature
+    from mlflow.models import Model, ModelSignature
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
     from mlflow.types.schema import AnyType, Array
 
@@ -149,20 +150,29 @@ def log(folder: str | Path) -> None:
     with tempfile.TemporaryDirectory() as aside:
         code = shutil.copy(__file__, aside)  # MLflow keeps the whole path, which is not to tell of this machine
         files = shutil.copytree(folder, Path(aside) / "model")  # MLflow takes no links, as DVC may have to its cache
-        mlflow.pyfunc.log_model(
-            name="model",
-            python_model=code,
-            artifacts={"model": str(files)},
-            code_paths=[str(Path(__file__).resolve().parents[1])],
-            signature=ModelSignature(
+        content = {
+            "python_model": code,
+            "artifacts": {"model": str(files)},
+            "code_paths": [str(Path(__file__).resolve().parents[1])],
+            "signature": ModelSignature(
                 inputs=Schema(columns),
                 outputs=Schema([ColSpec(Array(numbers), "image"), ColSpec(numbers, "z")]),
                 params=ParamSchema([ParamSpec("seed", DataType.long, 0)]),
             ),
-            input_example=pd.DataFrame({"digit": range(LABELS)}),
-            pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in REQUIREMENTS],
-            tags={description.NOTE: description.OF_MODEL, "mlflow.source.name": "dvc.yaml"},
-        )
+            "input_example": pd.DataFrame({"digit": range(LABELS)}),
+            "pip_requirements": [f"{name}=={importlib.metadata.version(name)}" for name in REQUIREMENTS],
+        }
+        if model is None:
+            tags = {description.NOTE: description.OF_MODEL, "mlflow.source.name": "dvc.yaml"}
+            mlflow.pyfunc.log_model(name="model", tags=tags, **content)
+            return
+        again, place, client = Path(aside) / "again", model.artifact_location, mlflow.MlflowClient()
+        about = Model(place, model.source_run_id, model_uuid=model.model_id, model_id=model.model_id)
+        mlflow.pyfunc.save_model(again, mlflow_model=about, **content)
+        for compiled in again.rglob("__pycache__"):
+            shutil.rmtree(compiled)
+        client.log_model_artifacts(model.model_id, str(again))
+        client.finalize_logged_model(model.model_id, "READY")
 
 
 if __name__ != "cvae.tracking.served_model":  # run by MLflow, as the file that makes the model

@@ -1,25 +1,25 @@
 """The one MLflow store of a repository, wherever a stage runs: found, opened, and locked while it is changed."""
 
+import errno
 import logging
 import os
 import re
-import socket
 import sqlite3
 import sys
 import textwrap
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import psutil
 from filelock import FileLock
 
 from cvae import git
 from cvae.errors import UserError, shown
 from cvae.faults import file_error
 from cvae.tracking import charts, description, keys
+from cvae.tracking.writers import Writer, bury, is_abandoned, untag, writers_of
 from cvae.workspace import main_repository
 
 EXPERIMENT = "cvae"
@@ -29,9 +29,10 @@ COLOURS = ["#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e
 LOCK_TIMEOUT = 300  # seconds; recording one pipeline takes less than ten
 
 CHECKPOINT = "checkpoint.key"  # of what is trained, whether it ends or not
+INPUTS = "training.inputs"  # the same, but for the device: another's result may come from DVC's cache
 TRAINING_KEY = "training.key"  # of what training made; set when it is done
 PIPELINE_KEY = "pipeline.key"  # of everything that track logs; set when all of it is there
-TRACKING = "pipeline.tracking"  # set when track starts to write to a run
+TRACKING = "pipeline.tracking"  # the pipeline key of what track writes to a run; set when it starts
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,16 @@ class Location:
         if isinstance(error, OSError) and error.strerror:
             place = error.filename2 or error.filename or self.artifacts  # pictures are written without naming a file
             text = f"{place}: {error.strerror}" if place else error.strerror
+            if place and (self.is_server or error.errno in UNWRITABLE):
+                text += "; it is a folder of this machine"
+                if self.is_server:
+                    text += (
+                        ", which the server leaves to its clients to write (one with --artifacts-destination does not)"
+                    )
+        if self.is_server and "/mlflow-artifacts/" in text and re.search(r"\b(500|507)\b", text):
+            text = "the server cannot use its own folder of artifacts; its log says why"
+        if (found := _OTHER_SCHEMA.match(text)) and _is_newer(found[1]):
+            text = _of_a_newer_mlflow(found[1])
         text = _AROUND_SQL.sub("", text)
         text = text.replace(f"{main_repository()}{os.sep}", "")
         if "(Caused by " in text:  # how requests and urllib3 end a long line, of which only this is news
@@ -71,6 +82,8 @@ class Location:
         return f"MLflow at {self.shown}: {textwrap.shorten(shown(text), 300, placeholder=' …')}"
 
 
+UNWRITABLE = {getattr(errno, name) for name in ("EACCES", "EPERM", "EROFS", "ENOENT", "ENOTDIR", "ELOOP", "EEXIST")}
+_OTHER_SCHEMA = re.compile(r"Detected out-of-date database schema \(found version (\w+)")  # of MLflow
 _AROUND_SQL = re.compile(r"^(\(raised as .*?\) )?\([\w.]+Error\) | \[SQL: .*| \(Background on .*")  # of SQLAlchemy
 
 
@@ -97,13 +110,29 @@ def _address(uri: str, database: Path) -> str:
     return f"{uri.partition(':')[0]}:///{database}{query and f'?{query}'}"
 
 
+def lock_folder() -> Path:
+    """The folder of lock files for all who use this store: beside a database that other repositories may use too."""
+    database, own = locate().database, main_repository() / ".dvc" / "tmp"
+    if database and not database.is_relative_to(main_repository()):
+        beside = database.resolve().with_name(f".{database.name}.locks")
+        with suppress(OSError):
+            beside.mkdir(parents=True, exist_ok=True)
+            if os.access(beside, os.W_OK):
+                return beside
+    own.mkdir(parents=True, exist_ok=True)
+    return own
+
+
 @contextmanager
 def locked() -> Iterator[None]:
-    """Keep every other stage of this repository, in whatever copy it runs, from changing the store meanwhile."""
-    path = main_repository() / ".dvc" / "tmp" / "mlflow.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path, timeout=LOCK_TIMEOUT):
+    """Keep every other stage that shares the lock folder, in whatever copy it runs, from changing the store."""
+    with FileLock(lock_folder() / "mlflow.lock", timeout=LOCK_TIMEOUT, mode=0o666):
         yield
+
+
+def writer() -> Writer:
+    """This process as a writer of runs; use as a context manager."""
+    return Writer(lock_folder() / "writers")
 
 
 @contextmanager
@@ -114,11 +143,13 @@ def told_in_one_line(location: Location, advice: str = "", if_unknown: str = "")
     """
     import_mlflow()
     import sqlalchemy
+    from alembic.util import CommandError
     from mlflow.exceptions import MlflowException
 
     try:
         yield
     except (
+        CommandError,
         MlflowException,
         ModuleNotFoundError,  # a database's driver
         OSError,  # requests' errors too
@@ -154,13 +185,65 @@ def require_usable(location: Location) -> None:
         try:
             location.database.open("rb").close()
             with closing(sqlite3.connect(f"{location.database.as_uri()}?mode=rw", uri=True)) as database:
-                database.execute("PRAGMA schema_version").fetchone()
+                tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+                versions = database.execute("SELECT * FROM alembic_version") if "alembic_version" in tables else []
+                _require_mlflows(location, tables, [str(version) for (version, *_) in versions])
         except OSError as error:
             raise file_error(error, location.shown) or error from None
         except sqlite3.OperationalError as error:  # it is locked, say
             raise UserError(f"MLflow at {location.shown}: {error}; try again when it can be used") from None
         except sqlite3.DatabaseError as error:
             raise UserError(f"MLflow at {location.shown}: {error}; move it away, or bring back a copy") from None
+
+
+def _require_mlflows(location: Location, tables: set[str], versions: list[str]) -> None:
+    """Refuse a SQLite database that this MLflow would spoil, or fail on with a traceback; an empty one is none.
+
+    `versions`: the rows of its table alembic_version, which MLflow keeps with one row.
+    """
+    if not tables:
+        return
+    if not tables & {"experiments", "runs"}:
+        some = ", ".join(sorted(tables)[:3])
+        raise UserError(f"MLflow at {location.shown}: another program's database ({some}); name another file")
+    again = "bring back a copy, or move it away and start a new record with `dvc repro -sf track`"
+    if len(versions) != 1:
+        raise UserError(
+            f"MLflow at {location.shown}: damaged (alembic_version has {len(versions)} rows, not 1); {again}"
+        )
+    if _is_newer(versions[0]):
+        raise UserError(f"MLflow at {location.shown}: {_of_a_newer_mlflow(versions[0])}")
+    import_mlflow()
+    from mlflow.store.db.utils import Base  # with all of MLflow's tables
+
+    missing = sorted(Base.metadata.tables.keys() - tables)
+    is_older = versions[0] != _migrations().get_current_head()
+    if is_older and not missing:
+        raise UserError(
+            f"MLflow at {location.shown}: made by an older MLflow than {import_mlflow().__version__}, which is "
+            f"installed; copy it, then run `mlflow db upgrade sqlite:///{location.shown}`"
+        )
+    if missing and not is_older:  # MLflow itself brings older ones up to date
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        raise UserError(f"MLflow at {location.shown}: damaged (no table {', '.join(missing[:3])}{more}); {again}")
+
+
+def _migrations():
+    from alembic.script import ScriptDirectory
+
+    return ScriptDirectory(str(Path(import_mlflow().__file__).parent / "store" / "db_migrations"))
+
+
+def _is_newer(version: str) -> bool:
+    """Whether the installed MLflow does not know this version of a database's schema."""
+    return version not in {each.revision for each in _migrations().walk_revisions()}
+
+
+def _of_a_newer_mlflow(version: str) -> str:
+    return (
+        f"made by a newer MLflow than {import_mlflow().__version__}, which is installed and does not know its schema "
+        f"{version:.40}; install that newer one, or name another database"
+    )
 
 
 def import_mlflow():
@@ -196,7 +279,12 @@ def open_store(location: Location):
     if experiment is None:
         tags = {description.NOTE: description.OF_EXPERIMENT, charts.TAG: charts.layout()}
         folder = None if location.artifacts is None else str(location.artifacts)
-        return client, client.create_experiment(name, artifact_location=folder, tags=tags)
+        try:
+            return client, client.create_experiment(name, artifact_location=folder, tags=tags)
+        except mlflow.exceptions.MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            experiment = client.get_experiment_by_name(name)  # another clone's, which shares no lock, was first
     if not experiment.experiment_id:  # an answer without content, which MLflow's client takes for one without names
         raise UserError(f"MLflow at {location.shown}: what answers there is not MLflow")
     if experiment.lifecycle_stage != "active":
@@ -263,35 +351,45 @@ def newest_model(client, run):
     return max(models, key=lambda model: model.creation_timestamp)
 
 
-def create_run(client, experiment: str, params: dict, tags: dict[str, str], start_time: int | None = None):
-    """A new run with its name, description, origin, and a colour that the latest ones do not have.
+def create_run(
+    client,
+    experiment: str,
+    params: dict,
+    tags: dict[str, str],
+    start_time: int | None = None,
+    writer: Writer | None = None,
+):
+    """A new run of `writer`, with its name, description, origin, and a colour that the latest ones do not have.
 
     Called under the lock. `start_time`: in milliseconds; now, if None. MLflow's own colours repeat by chance.
     """
     latest = client.search_runs([experiment], order_by=["attributes.start_time DESC"], max_results=len(COLOURS) - 1)
     taken = {run.data.tags.get(COLOUR) for run in latest}
     colour = next(colour for colour in COLOURS if colour not in taken)
-    tags = source_tags() | process_tags() | {COLOUR: colour} | tags
+    tags = source_tags() | {COLOUR: colour} | tags
     tags[description.NOTE] = description.of_run(params, tags)
-    return client.create_run(experiment, start_time=start_time, tags=tags, run_name=run_name(params))
+    tags |= writer.tags if writer else {}
+    run = client.create_run(experiment, start_time=start_time, tags=tags, run_name=run_name(params))
+    return writer.started(run) if writer else run
 
 
-def reopen_run(client, experiment: str, params: dict, tags: dict[str, str]) -> str | None:
-    """The id of the run of the same training, if it was interrupted, for this process to go on with; else None.
+def reopen_run(client, experiment: str, params: dict, tags: dict[str, str], writer: Writer) -> str | None:
+    """Resume the interrupted run of the same training, and return its id; None if there is none for `writer` to take.
 
     Called under the lock, after `close_killed_runs`. `tags`: as for `create_run`, with the training's `CHECKPOINT`.
     """
     from mlflow.entities import RunTag
 
-    key = tags.get(CHECKPOINT)
-    for run in find(client, experiment, CHECKPOINT, key) if key else []:
+    for run in interrupted_runs(client, experiment):
         run_id = run.info.run_id
-        if run.info.status == "RUNNING" or TRAINING_KEY in run.data.tags:  # by another process; or it is done
+        if run.data.tags[CHECKPOINT] != tags.get(CHECKPOINT) or not (run := writer.take(client, run_id)):
             continue
-        tags = source_tags() | process_tags() | tags
+        if TRAINING_KEY in run.data.tags:  # another process was first, and has completed it
+            writer.leave(client, run_id)
+            continue
+        tags = source_tags() | tags
         client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
-        if "error" in run.data.tags:  # how it was interrupted
-            client.delete_tag(run_id, "error")
+        untag(client, run_id, {"error"} & run.data.tags.keys())  # how it was interrupted
         client.update_run(run_id, status="RUNNING", name=run_name(params))
         return run_id
     return None
@@ -302,35 +400,33 @@ def find(client, experiment: str, tag: str, value: str) -> list:
     return list(client.search_runs([experiment], f"tags.`{tag}` = '{value}'", max_results=1000))
 
 
-def process_tags() -> dict[str, str]:
-    """Which process writes to a run, so that a later one can tell that it was killed."""
-    process = psutil.Process()
-    return {
-        "process.host": socket.gethostname(),
-        "process.id": str(process.pid),
-        "process.started": f"{process.create_time():.2f}",
-    }
+def interrupted_runs(client, experiment: str) -> list:
+    """The runs of trainings that ended before their results were there."""
+    ended = [
+        run
+        for status in ("KILLED", "FAILED")
+        for run in client.search_runs([experiment], f"attributes.status = '{status}'", max_results=1000)
+    ]
+    return [run for run in ended if CHECKPOINT in run.data.tags and TRAINING_KEY not in run.data.tags]
 
 
 def close_killed_runs(client, experiment: str) -> None:
-    """Mark runs as KILLED that are RUNNING still though the process that wrote them, on this host, is gone."""
+    """Mark runs as KILLED that are RUNNING though their writers are gone, and delete those that are of no more use."""
+    folder = lock_folder() / "writers"
     for run in client.search_runs([experiment], "attributes.status = 'RUNNING'", max_results=1000):
-        if is_abandoned(run):
+        if is_abandoned(folder, run):
             client.set_terminated(run.info.run_id, "KILLED")
+            bury(client, folder, run.info.run_id, writers_of(run))
+    delete_superseded(client, experiment)
 
 
-def is_abandoned(run) -> bool:
-    """Whether the process that wrote to `run` was on this host and is gone."""
-    tags = run.data.tags
-    if tags.get("process.host") != socket.gethostname():
-        return False
-    try:
-        process = psutil.Process(int(tags["process.id"]))
-        if process.status() == psutil.STATUS_ZOMBIE:  # in a container, perhaps for ever
-            return True
-        return f"{process.create_time():.2f}" != tags["process.started"]
-    except psutil.NoSuchProcess:
-        return True
+def delete_superseded(client, experiment: str) -> None:
+    """Delete the interrupted runs of trainings whose results another run has: one result, one run."""
+    for run in interrupted_runs(client, experiment):
+        same = find(client, experiment, INPUTS, run.data.tags.get(INPUTS, ""))
+        if any(TRAINING_KEY in each.data.tags for each in same):
+            with writer() as own:
+                own.delete(client, run.info.run_id)
 
 
 def source_tags() -> dict[str, str]:
