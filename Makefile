@@ -8,6 +8,29 @@ READY := $(VENV)/.ready-$(shell cat requirements.txt constraints.txt | cksum | c
 # Stages call `python`, which the shell looks up on PATH, so the environment's folder comes first.
 ENV := export PATH="$$(cd "$(VENV)" && pwd)/bin:$$PATH"
 
+# `dvc repro` without its closing hint at `dvc push`, since there is no remote. Only stdout goes through the filter, so
+# progress bars keep their terminal; the filter outlives Ctrl-C, so that a stage's last words arrive.
+HINT := Use `dvc push` to send your updates to remote storage.
+REPRO = exec 4>&1; status=$$({ { dvc repro 3>&-; echo $$? >&3; } | (trap "" INT; \
+	    grep --line-buffered -vxF '$(HINT)' || :) >&4 3>&-; } 3>&1); exec 4>&-; (exit $$status)
+
+# The last lines of `make run`.
+MORE := $(if $(filter command line,$(origin VENV)), VENV=$(VENV))
+define NEXT
+  echo; \
+  echo "Look at the pictures:"; \
+  echo "  plots/manifolds.png        what the decoder draws across the latents, for each label"; \
+  echo "  plots/latents.png          where the encoder puts the training images"; \
+  echo "  plots/reconstructions.png  test images and what comes back"; \
+  echo "  plots/styles.png           one z in each row, drawn as every label"; \
+  echo "  plots/training.png         the losses"; \
+  echo "Then, from this folder:"; \
+  echo "  make ui$(MORE)      the same and more in MLflow"; \
+  echo "  make plots$(MORE)   the same as a page, dvc_plots/index.html"; \
+  echo "Before dvc and python commands, activate the environment once in each terminal:"; \
+  echo "  source $(VENV)/bin/activate"
+endef
+
 .PHONY: help setup run test test-long audit ui serve plots compare page constraints
 
 help:  ## List the targets.
@@ -27,19 +50,19 @@ run: $(READY)  ## Run the pipeline; where its data cannot be had, run it on scik
 	@$(ENV); offline=; dataset=$$(sed -n 's/^dataset: *\([a-z-]*\).*/\1/p' params.yaml); \
 	dvc status -q download || python -m stages.download --check || case $$? in 3) offline=yes;; *) exit 1;; esac; \
 	if [ -z "$$offline" ] || dvc repro -q download 2>/dev/null; then \
-	  echo "Running the pipeline: dvc repro"; dvc repro; \
+	  echo "Running the pipeline: dvc repro"; $(REPRO) || exit; \
 	else \
 	  echo; \
 	  echo "The data set is neither in the cache nor within reach, so the pipeline now runs on 'digits':"; \
 	  echo "1,797 small handwritten digits that come with scikit-learn. Its figures are not the article's."; \
 	  echo "  dvc exp run -S dataset=digits"; \
 	  echo; \
-	  dvc exp run -S dataset=digits && { \
-	    echo; \
-	    echo "This ran on 'digits'. To come back, with a network or MNIST_MIRROR=<folder or URL of the four files>:"; \
-	    echo "  dvc exp run -S dataset=$$dataset"; \
-	  }; \
-	fi
+	  dvc exp run -S dataset=digits || exit; \
+	  echo; \
+	  echo "This ran on 'digits'. To come back, with a network or MNIST_MIRROR=<folder or URL of the four files>:"; \
+	  echo "  dvc exp run -S dataset=$$dataset"; \
+	fi; \
+	$(NEXT)
 
 test: $(READY)  ## Check the style and run the tests.
 	@$(ENV); set -ex; ruff check .; ruff format --check .; \

@@ -70,7 +70,8 @@ def lead(training: "Training", params: Parameters, device: str, images: int) -> 
     import torch
 
     from cvae.checkpoint import Checkpoint, Progress, checkpoint_key
-    from cvae.history import rounded, show_progress, write_history
+    from cvae.history import rounded, write_history
+    from cvae.progress import epoch_progress
     from cvae.tracking.live import LiveRun
     from cvae.tracking.store import CHECKPOINT
 
@@ -87,14 +88,16 @@ def lead(training: "Training", params: Parameters, device: str, images: int) -> 
     with checkpoint, LiveRun(params.model_dump(), tags) as live:
         for row in history:
             live.log(row)
-        for row in show_progress(map(rounded, training), params.epochs, len(history)):
-            history.append(row)
-            live.log(row)
-            if checkpoint.is_due():
-                checkpoint.write(Progress(training.state(), history, time.perf_counter() - started))
-            # `dvc queue stop --kill` leaves the stage running, in a folder that it deletes.
-            if dvc and has_ended(dvc):
-                raise KeyboardInterrupt("DVC was killed, so nobody would take up the results")
+        with epoch_progress(params.epochs, len(history)) as show:
+            for row in map(rounded, training):
+                show(row)
+                history.append(row)
+                live.log(row)
+                if checkpoint.is_due():
+                    checkpoint.write(Progress(training.state(), history, time.perf_counter() - started))
+                # `dvc queue stop --kill` leaves the stage running, in a folder that it deletes.
+                if dvc and has_ended(dvc):
+                    raise KeyboardInterrupt("DVC was killed, so nobody would take up the results")
         seconds = time.perf_counter() - started
 
         training.model.save(MODEL)

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm import tqdm
 
 from cvae.datasets import LABELS, PIXELS
 from cvae.model import CVAE
+from cvae.progress import progress
 from cvae.seeding import generator
 
 CHUNK = 2**20  # numbers in the widest layer at once: 4 MB, which caches hold; the noise drawn depends on it
@@ -28,11 +28,11 @@ def importance_weighted_nll(model: CVAE, images: Tensor, labels: Tensor, samples
     """
     numbers = generator(seed, "importance weights")
     parts = []
-    with tqdm(desc="nll", total=len(images), unit="image", disable=None, leave=False) as bar:
+    with progress("nll", len(images)) as advance:
         for x, y in _chunks(model, images, labels, samples):
             weights = [log_p_x + log_ratio for log_p_x, log_ratio, _ in _sampled(model, x, y, samples, numbers)]
             parts.append(_log_mean_exp(torch.cat(weights)))
-            bar.update(len(x))
+            advance(len(x))
     return -torch.cat(parts)
 
 
@@ -44,13 +44,15 @@ def bounds_of_labels(model: CVAE, images: Tensor, samples: int, seed: int) -> tu
     differ by what the model makes of them alone.
     """
     elbos, tighter = [], []
-    for label in range(LABELS):
-        numbers = generator(seed, "labels")
-        for x, y in _chunks(model, images, torch.full((len(images),), label, device=images.device), samples):
-            parts = list(_sampled(model, x, y, samples, numbers))
-            log_p_x, log_ratio = (torch.cat([part[i] for part in parts]) for i in (0, 1))
-            elbos.append(log_p_x.cpu().double().mean(0) - parts[0][2].cpu().double())
-            tighter.append(_log_mean_exp(log_p_x + log_ratio))
+    with progress("label_accuracy", LABELS * len(images)) as advance:
+        for label in range(LABELS):
+            numbers = generator(seed, "labels")
+            for x, y in _chunks(model, images, torch.full((len(images),), label, device=images.device), samples):
+                parts = list(_sampled(model, x, y, samples, numbers))
+                log_p_x, log_ratio = (torch.cat([part[i] for part in parts]) for i in (0, 1))
+                elbos.append(log_p_x.cpu().double().mean(0) - parts[0][2].cpu().double())
+                tighter.append(_log_mean_exp(log_p_x + log_ratio))
+                advance(len(x))
     return torch.cat(elbos).view(LABELS, -1).t(), torch.cat(tighter).view(LABELS, -1).t()
 
 

@@ -183,7 +183,8 @@ def _request(session: requests.Session, url: str, file: BinaryIO) -> str | None:
             if response.is_redirect:  # the code and a Location
                 return response.headers["Location"]
             response.raise_for_status()
-            bar = {"unit": "B", "unit_scale": True, "disable": None, "leave": False}
+            form = "{desc}|{bar}| {n_fmt}/{total_fmt} {rate_fmt}"  # fits 60 columns
+            bar = {"unit": "B", "unit_scale": True, "disable": None, "leave": False, "bar_format": form}
             with tqdm(desc=Path(file.name).stem, total=response.raw.length_remaining, **bar) as progress:
                 # read1 returns what has come, so that a trickle is seen; a larger read would wait for it.
                 while chunk := response.raw.read1(2**16, decode_content=False):

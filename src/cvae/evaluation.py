@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from tabulate import tabulate
 from torch import Tensor
 
 from cvae.binarisation import binarised
@@ -23,6 +24,24 @@ from cvae.sample_quality import draw_samples, mean_distance, nearest_labels, wil
 
 LABEL_SAMPLES = 10  # draws of z for an image and a label, of the bounds that images are classified by
 DRAWN = 300  # images of each label
+
+MEANINGS = {
+    "loss": "negative ELBO: reconstruction + beta * kl",
+    "reconstruction": "-ln p(image | z, label)",
+    "kl": "of the posterior of z from the prior",
+    "nll": "bound of -ln p(image | label)",
+    "bits_per_dim": "nll as a code: bits per pixel",
+    "likelihood_constant": "which loss and nll leave out",
+    "label_accuracy": "share whose label has the highest ELBO",
+    "label_accuracy_iw": "the same by the importance-weighted bound",
+    "label_gap": "rise of the loss if labels are shuffled",
+    "sample_accuracy": "share of samples that look like their label",
+    "sample_accuracy_low": "its 95 % interval, from",
+    "sample_accuracy_high": "to",
+    "sample_diversity": "1: samples differ as much as real images",
+    "active_units": "latents in use",
+    "prior_distance": "of the latents, in the prior's deviations",
+}
 
 Row = dict[str, float]
 
@@ -181,6 +200,13 @@ def _measure_latents(model: CVAE, mu: Tensor, sigma: Tensor) -> list[Row]:
     }
     rows = zip(*(column.tolist() for column in columns.values()), strict=True)
     return [{"latent": latent, **dict(zip(columns, row, strict=True))} for latent, row in enumerate(rows)]
+
+
+def format_figures(evaluation: Evaluation) -> str:
+    """The figures of all test images as a table for a terminal of 80 columns, with a few words on each."""
+    rows = [(name, f"{value:.6g}", MEANINGS.get(name, "")) for name, value in evaluation.figures.items()]
+    title = f"Test images, {evaluation.likelihood} likelihood of {evaluation.pixels} pixels, nats per image:"
+    return f"{title}\n{tabulate(rows, tablefmt='plain', disable_numparse=True, colalign=('left', 'right', 'left'))}"
 
 
 def write_evaluation(evaluation: Evaluation, metrics: str | Path, plots: str | Path) -> None:

@@ -1,12 +1,9 @@
-"""The rows that training yields: shown as they come, and written when all are there."""
+"""The rows that training yields, an epoch each: rounded, written and read."""
 
 import io
 import json
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from tqdm import tqdm
 
 from cvae.errors import UserError, one_line
 from cvae.outputs import csv_bytes, write_whole
@@ -22,23 +19,6 @@ SUMMARY = {
     "train_reconstruction": "reconstruction",
     "train_kl": "kl",
 }
-
-
-def show_progress(rows: Iterable[dict[str, float]], epochs: int, done: int = 0) -> Iterator[dict[str, float]]:
-    """Pass `rows` on, one an epoch, with a bar on a terminal and a plain line an epoch elsewhere.
-
-    Of `epochs`, `done` are over already.
-    """
-    with tqdm(total=epochs, initial=done, unit="epoch", disable=None) as bar:
-        for row in rows:
-            parts = {part: f"{row[f'train_{part}']:.2f}" for part in ("loss", "reconstruction", "kl")}
-            if bar.disable:
-                figures = ", ".join(f"{part} {value}" for part, value in parts.items())
-                print(f"epoch {row['epoch']}/{epochs}: {figures} nats per image", flush=True)
-            else:
-                bar.set_postfix(parts, refresh=False)
-                bar.update()
-            yield row
 
 
 def rounded(row: dict[str, float]) -> dict[str, float]:

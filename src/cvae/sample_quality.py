@@ -8,6 +8,7 @@ from torch import Tensor
 from cvae.bounds import rows_at_once
 from cvae.datasets import LABELS
 from cvae.model import CVAE
+from cvae.progress import progress
 from cvae.seeding import generator
 
 NEIGHBOURS = 5
@@ -31,12 +32,14 @@ def nearest_labels(samples: Tensor, images: Tensor, labels: Tensor) -> Tensor:
     Nearest by Euclidean distance, searched exactly; of labels with equally many neighbours, the nearest one's.
     """
     parts = []
-    for chunk in samples.split(CHUNK):
-        nearest = torch.cdist(chunk, images).topk(NEIGHBOURS, largest=False, sorted=True).indices
-        voters = labels[nearest]  # (c, 5), nearest first
-        votes = (voters[:, :, None] == voters[:, None, :]).sum(2)  # for the label of each of the five
-        order = votes * NEIGHBOURS - torch.arange(NEIGHBOURS, device=votes.device)
-        parts.append(voters.gather(1, order.argmax(1, keepdim=True))[:, 0])
+    with progress("sample_accuracy", len(samples)) as advance:
+        for chunk in samples.split(CHUNK):
+            nearest = torch.cdist(chunk, images).topk(NEIGHBOURS, largest=False, sorted=True).indices
+            voters = labels[nearest]  # (c, 5), nearest first
+            votes = (voters[:, :, None] == voters[:, None, :]).sum(2)  # for the label of each of the five
+            order = votes * NEIGHBOURS - torch.arange(NEIGHBOURS, device=votes.device)
+            parts.append(voters.gather(1, order.argmax(1, keepdim=True))[:, 0])
+            advance(len(chunk))
     return torch.cat(parts)
 
 

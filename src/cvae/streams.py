@@ -43,5 +43,6 @@ def open_streams() -> None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  for as long as the program runs
         elif stream is getattr(sys, f"__{name}__"):
             buffered = io.BufferedWriter(Stream(stream.fileno(), name))
-            options = {"encoding": stream.encoding, "line_buffering": stream.line_buffering}
+            by_line = stream.line_buffering or stream.write_through  # the latter with PYTHONUNBUFFERED
+            options = {"encoding": stream.encoding, "line_buffering": by_line}
             setattr(sys, name, io.TextIOWrapper(buffered, errors="backslashreplace", **options))

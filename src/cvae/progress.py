@@ -1,0 +1,124 @@
+"""How far long work is: a bar on a terminal, plain lines elsewhere. It enters no result."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from typing import TextIO
+
+from tqdm import tqdm
+
+LONG = 10  # seconds of work, below which no plain line is worth printing
+FIRST = 2  # seconds of work after which the rest can be estimated
+PARTS = ("loss", "reconstruction", "kl")
+
+
+@contextmanager
+def epoch_progress(epochs: int, done: int = 0) -> Iterator[Callable[[dict[str, float]], None]]:
+    """Yield the function that shows an epoch's row of figures; of `epochs`, `done` are over already.
+
+    While it lasts, lines that anything prints on a terminal appear above the bar.
+    """
+    form = "{n_fmt}/{total_fmt}|{bar}| {elapsed}<{remaining}{postfix}"
+    with tqdm(total=epochs, initial=done, disable=None, dynamic_ncols=True, bar_format=form) as bar, _lines_above(bar):
+        started = time.perf_counter()
+
+        def show(row: dict[str, float]) -> None:
+            figures = [row[f"train_{part}"] for part in PARTS]
+            if bar.disable:
+                shown = ", ".join(f"{part} {figure:.2f}" for part, figure in zip(PARTS, figures, strict=True))
+                print(f"epoch {row['epoch']}/{epochs}: {shown} nats per image", flush=True)
+                if row["epoch"] == done + 1 < epochs:
+                    left = (epochs - done - 1) * (time.perf_counter() - started)
+                    print(f"about {duration(left)} to go", flush=True)
+            else:
+                bar.set_postfix_str("loss {}, rec {}, kl {}".format(*map(_short, figures)), refresh=False)
+                bar.update()
+
+        yield show
+
+
+@contextmanager
+def progress(what: str, total: int) -> Iterator[Callable[[int], object]]:
+    """Yield the function that says that so many more of `total` steps are done.
+
+    Off a terminal, work that takes long gets a line after two seconds and one at each quarter.
+    """
+    form = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
+    bar = tqdm(desc=what, total=total, disable=None, leave=False, dynamic_ncols=True, bar_format=form)
+    with bar, _lines_above(bar):
+        yield _quarters(what, total) if bar.disable else bar.update
+
+
+def duration(seconds: float) -> str:
+    """`seconds`, rounded, in the unit that a person would use."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} minutes" if seconds < 6000 else f"{seconds / 3600:.1f} hours"
+
+
+def _short(figure: float) -> str:
+    """`figure` in few characters, so that three of them and a bar fit 60 columns."""
+    if figure < 1e5:
+        return f"{figure:.{2 if figure < 100 else 1 if figure < 1000 else 0}f}"
+    return f"{figure:.1e}"
+
+
+def _quarters(what: str, total: int) -> Callable[[int], None]:
+    started, done, shown = time.perf_counter(), 0, -1
+
+    def advance(count: int) -> None:
+        nonlocal done, shown
+        done += count
+        seconds, quarter = time.perf_counter() - started, 4 * done // total
+        left = seconds * (total - done) / done
+        if quarter > shown and done < total and seconds >= FIRST and seconds + left >= LONG:
+            shown = quarter
+            print(f"{what}: {100 * done // total} %, about {duration(left)} to go", flush=True)
+
+    return advance
+
+
+@contextmanager
+def _lines_above(bar: tqdm) -> Iterator[None]:
+    """Let what is printed appear in lines of its own above `bar`, from any thread and to both streams."""
+    if bar.disable:
+        yield
+        return
+    out, err = _LinesAbove(sys.stdout, bar), _LinesAbove(sys.stderr, bar)
+    with redirect_stdout(out), redirect_stderr(err):
+        try:
+            yield
+        finally:
+            out.end()
+            err.end()
+
+
+class _LinesAbove:
+    """`stream`, which takes the bar away for each line. tqdm's own DummyTqdmFile takes no bar of stderr from stdout."""
+
+    def __init__(self, stream: TextIO, bar: tqdm):
+        self._stream = stream
+        self._bar = bar
+        self._pending = ""
+
+    def __getattr__(self, name: str):
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        lines, newline, rest = (self._pending + text).rpartition("\n")
+        self._pending = rest
+        if newline:
+            self._print(lines + newline)
+        return len(text)
+
+    def end(self) -> None:
+        """Print what has no end of line yet."""
+        if self._pending:
+            self._print(self._pending + "\n")
+            self._pending = ""
+
+    def _print(self, text: str) -> None:
+        with tqdm.external_write_mode(file=self._bar.fp):
+            self._stream.write(text)
+            self._stream.flush()
