@@ -311,22 +311,6 @@ def test_a_model_is_asked_for_without_making_a_store(serve_with, bare, arguments
     assert sorted(path.name for path in bare.iterdir()) == ["data", "dvc.yaml"]
 
 
-def test_a_store_that_is_gone_is_told_with_the_command_that_makes_it_though_dvc_has_nothing_to_do(serve_with, bare):
-    (bare / "data/tracked.json").write_text('{"pipeline.key": "0"}')
-    with pytest.raises(UserError, match=r"^mlflow\.db: no MLflow store yet; `dvc repro -sf track` records a run"):
-        serve_with("--port", str(closed_port()))
-
-
-def test_a_workspace_that_is_not_recorded_is_told_what_to_do(serve_with, empty_database, bare, monkeypatch):
-    (bare / "mlflow.db").write_bytes(empty_database.read_bytes())
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{bare}/mlflow.db")
-    for receipt, command in (None, "dvc repro"), ('{"pipeline.key": "0"}', "dvc repro -sf track"):
-        if receipt:
-            (bare / "data/tracked.json").write_text(receipt)
-        with pytest.raises(UserError, match=f"no run records what the workspace holds; `{command}` makes one"):
-            serve_with("--port", str(closed_port()))
-
-
 def test_a_model_whose_files_are_gone_is_told_with_the_way_to_have_them_again(
     serve_with, compared, run, tmp_path, monkeypatch
 ):

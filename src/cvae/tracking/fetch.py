@@ -10,14 +10,8 @@ from pathlib import Path
 import yaml
 
 from cvae.errors import UserError
-from cvae.tracking.store import (
-    import_mlflow,
-    locate,
-    newest_model,
-    require_store,
-    require_usable,
-    told_in_one_line,
-)
+from cvae.tracking.present import require_store
+from cvae.tracking.store import import_mlflow, locate, newest_model, require_usable, told_in_one_line
 
 
 def fetch_run(run_id: str, folder: str | Path) -> tuple[Path, dict[str, str]]:

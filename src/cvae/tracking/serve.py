@@ -12,17 +12,8 @@ from cvae.errors import UserError
 from cvae.sample import is_of_mlflow, load_model
 from cvae.tracking import server
 from cvae.tracking.fetch import LOGGED_AGAIN, fetch_model
-from cvae.tracking.record import recorded_run
-from cvae.tracking.store import (
-    how_to_record,
-    import_mlflow,
-    locate,
-    locked,
-    newest_model,
-    open_store,
-    require_store,
-    told_in_one_line,
-)
+from cvae.tracking.present import present_run, require_store
+from cvae.tracking.store import import_mlflow, locate, locked, newest_model, open_store, told_in_one_line
 from cvae.workspace import require_root
 
 REQUEST = """\
@@ -51,7 +42,8 @@ def main() -> None:
     with told_in_one_line(location), locked():
         client, experiment = open_store(location)
         if options.model is None:
-            model = newest_model(client, _run(client, experiment, options.run)).model_uri
+            run = present_run(client, experiment) if options.run is None else client.get_run(options.run)
+            model = newest_model(client, run).model_uri
             _check(model)
         else:
             model = options.model
@@ -61,14 +53,6 @@ def main() -> None:
     print(REQUEST.format(address=address), end="")
     os.environ["MLFLOW_TRACKING_URI"] = location.uri
     server.serve("models", "serve", "--model-uri", model, "--env-manager", "local", port=options.port)
-
-
-def _run(client, experiment: str, run_id: str | None):
-    """The run `run_id`, or the one that records what the workspace holds."""
-    run = client.get_run(run_id) if run_id is not None else recorded_run(client, experiment)
-    if run is None:
-        raise UserError(f"no run records what the workspace holds; {how_to_record()} makes one, --run ID names another")
-    return run
 
 
 def _check(model: str) -> None:

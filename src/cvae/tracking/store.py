@@ -18,7 +18,7 @@ from filelock import FileLock
 
 from cvae.errors import UserError, shown
 from cvae.faults import file_error
-from cvae.tracking import charts, description, keys
+from cvae.tracking import charts, description
 from cvae.workspace import main_repository
 
 EXPERIMENT = "cvae"
@@ -235,17 +235,6 @@ def _make_database(location: Location) -> None:
         aside.rename(place)
     finally:
         aside.unlink(missing_ok=True)
-
-
-def require_store(location: Location) -> None:
-    """Raise a `UserError` where there is no store yet, before MLflow would make one."""
-    if location.database and not location.database.exists():
-        raise UserError(f"{location.shown}: no MLflow store yet; {how_to_record()} records a run and its model")
-
-
-def how_to_record() -> str:
-    """The command that records what the workspace holds: DVC runs track no second time by itself."""
-    return "`dvc repro -sf track`" if Path(keys.RECEIPT).exists() else "`dvc repro`"
 
 
 def newest_model(client, run):
