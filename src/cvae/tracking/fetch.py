@@ -11,7 +11,7 @@ import yaml
 
 from cvae.errors import UserError
 from cvae.tracking.present import require_store
-from cvae.tracking.store import import_mlflow, locate, newest_model, require_usable, told_in_one_line
+from cvae.tracking.store import connect, locate, newest_model, require_usable, told_in_one_line
 
 
 def fetch_run(run_id: str, folder: str | Path) -> tuple[Path, dict[str, str]]:
@@ -58,7 +58,5 @@ def _opened() -> Iterator[tuple]:
     location = locate()
     require_store(location)
     require_usable(location)
-    mlflow = import_mlflow()
-    mlflow.set_tracking_uri(location.uri)
     with told_in_one_line(location, if_unknown="; `make ui` shows what there is"):
-        yield mlflow.MlflowClient(location.uri), location
+        yield connect(location), location
