@@ -27,7 +27,7 @@ from cvae.errors import UserError
 from cvae.model import CVAE
 from cvae.parameters import read_parameters
 from cvae.seeding import generator
-from cvae.tracking import live, present, registry, store
+from cvae.tracking import fetch, live, present, registry, store
 from cvae.tracking.description import NOTE
 from cvae.tracking.keys import recorded
 from cvae.tracking.live import LiveRun
@@ -990,6 +990,51 @@ def test_best_does_not_move_to_another_task(workspace, task, difference, capsys)
 def test_best_compares_models_of_binary_pixels_however_they_were_drawn_for_training(workspace):
     assert (enter(workspace, 100.0, binarize="static"), best(workspace)) == ("1", "1")
     assert (enter(workspace, 99.0, binarize="dynamic"), best(workspace)) == ("2", "2")
+
+
+def forget_for_good(workspace: Repository, run_id: str) -> None:
+    """What `mlflow gc` does with a run that was deleted in the UI."""
+    command = [sys.executable, "-m", "mlflow", "gc", "--backend-store-uri", "sqlite:///mlflow.db", "--run-ids", run_id]
+    workspace.run(*command, MLFLOW_TRACKING_URI="sqlite:///mlflow.db")
+
+
+@pytest.mark.parametrize("for_good", [False, True])
+def test_best_is_never_a_version_whose_run_was_deleted(workspace, capsys, for_good):
+    client = workspace.client
+    for nll in (101.0, 100.0, 99.0):
+        enter(workspace, nll)
+    enter(workspace, 1.0, dataset="mnist")
+    held = client.get_model_version("cvae", "3")
+    client.delete_run(held.run_id)
+    if for_good:
+        forget_for_good(workspace, held.run_id)
+        store.open_store(store.locate())
+    assert best(workspace) == "3", "MLflow leaves it there"
+    capsys.readouterr()
+
+    assert registry.chosen(client, "models:/cvae@best") == "models:/cvae/2"
+    assert "the run of version 3, which is models:/cvae@best, was deleted; version 2 is best" in capsys.readouterr().out
+    assert registry.chosen(client, "models:/cvae/3") == "models:/cvae/3"
+    registry.move_aliases(client)
+    assert best(workspace) == "2"
+    for number in ("1", "2"):
+        client.delete_run(client.get_model_version("cvae", number).run_id)
+    with pytest.raises(UserError, match=r"run of version 2, which is models:/cvae@best, was deleted, and no other"):
+        registry.chosen(client, "models:/cvae@best")
+    assert (enter(workspace, 200.0, dataset="kmnist"), best(workspace)) == ("5", "5")
+
+
+def test_a_model_whose_run_is_gone_for_good_is_fetched_without_parameters(workspace, params, tmp_path):
+    record(params)
+    (run,) = workspace.runs()
+    (model,) = run.outputs.model_outputs
+    weights, known = fetch.fetch_model(f"models:/{model.model_id}", tmp_path / "a")
+    assert known["dataset"] == "digits"
+    workspace.client.delete_run(run.info.run_id)
+    forget_for_good(workspace, run.info.run_id)
+    again, known = fetch.fetch_model(f"models:/{model.model_id}", tmp_path / "b")
+    assert known == {}
+    assert (again / "config.json").read_bytes() == (weights / "config.json").read_bytes()
 
 
 def test_of_a_runs_models_the_newest_is_its_model(workspace):

@@ -5,7 +5,7 @@ import os
 
 from cvae.arguments import Parser, run_command, whole
 from cvae.errors import UserError
-from cvae.tracking import charts, server
+from cvae.tracking import charts, registry, server
 from cvae.tracking.present import present_run
 from cvae.tracking.store import close_killed_runs, locate, locked, open_store, told_in_one_line
 from cvae.workspace import require_root
@@ -25,6 +25,8 @@ def main() -> None:
     with told_in_one_line(location), locked():
         client, experiment = open_store(location)
         close_killed_runs(client, experiment)
+        if not location.is_server:
+            registry.move_aliases(client)
         try:
             run_id = present_run(client, experiment).info.run_id
             present = f"{address}/#/experiments/{experiment}/runs/{run_id}"
@@ -36,7 +38,7 @@ def main() -> None:
         return
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # nothing here uses jobs; they are chatty
     os.environ["MLFLOW_BACKEND_STORE_URI"] = location.uri  # among the arguments, every user could read it
-    server.serve("ui", port=port)
+    server.serve("-m", "mlflow", "ui", port=port)
 
 
 if __name__ == "__main__":
