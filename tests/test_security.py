@@ -1,6 +1,7 @@
 """What must not happen: that data is run as code, that a server is open to others, that a message tells a secret."""
 
 import ast
+import http.client
 import re
 import subprocess
 import sys
@@ -112,7 +113,11 @@ def test_the_ui_listens_on_this_machine_alone_and_its_arguments_have_no_address_
         process = subprocess.Popen(
             [sys.executable, "-m", "cvae.tracking.ui", "--port", str(port)],
             cwd=tmp_path,
-            env=environment(PYTHONPATH=str(PROJECT / "src")),
+            env=environment(
+                PYTHONPATH=str(PROJECT / "src"),
+                MLFLOW_SERVER_ALLOWED_HOSTS="lab.org,localhost:*",
+                MLFLOW_SERVER_CORS_ALLOWED_ORIGINS="https://lab.org",
+            ),
             stdout=log,
             stderr=log,
         )
@@ -129,6 +134,19 @@ def test_the_ui_listens_on_this_machine_alone_and_its_arguments_have_no_address_
         }
         assert listening == {("127.0.0.1", port)}
         assert not [each for each in family if "mlflow.db" in " ".join(each.cmdline())]
+
+        # Behind a proxy it answers to the names that README's variables give it, and to no others.
+        for host, page, status in (
+            ("lab.org", "https://lab.org", 200),
+            (f"localhost:{port}", f"http://localhost:{port}", 200),
+            ("elsewhere.org", "https://elsewhere.org", 403),
+            ("lab.org", "https://elsewhere.org", 403),
+        ):
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+            headers = {"Host": host, "Origin": page, "Content-Type": "application/json"}
+            connection.request("POST", "/ajax-api/2.0/mlflow/runs/search", b'{"experiment_ids": ["1"]}', headers)
+            assert connection.getresponse().status == status, (host, page)
+            connection.close()
     finally:
         end(process)
 

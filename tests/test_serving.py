@@ -226,6 +226,57 @@ def test_bad_input_is_refused_with_its_row_and_column(served, row, told):
     assert "stack_trace" not in content
 
 
+def answer_to_csv(address: str, content: bytes, kind: str = "text/csv") -> list[dict]:
+    request = urllib.request.Request(f"{address}/invocations", content, {"Content-Type": kind})
+    return json.load(urllib.request.urlopen(request, timeout=60))["predictions"]
+
+
+@pytest.mark.parametrize("kind", ["text/csv", "text/csv; charset=utf-8", "Text/CSV"])
+def test_a_table_in_csv_is_answered_as_in_json(served, kind):
+    _, address, _ = served
+    records = [{"digit": 3, "z_0": 0.1234567890123}, {"digit": 4, "z_1": -2}, {"digit": 5}]
+    content = "digit,z_0,z_1\n3,0.1234567890123,\n4,,-2\n5,,\n".encode("utf-8-sig")
+    assert answer_to_csv(address, content, kind) == answer(address, {"dataframe_records": records})
+    quoted = b'"z_1", "digit"\r\n,3\r\n-2,4\r\n'
+    assert [row["z"][1] for row in answer_to_csv(address, quoted, kind)][1] == -2
+    assert len(answer_to_csv(address, b"digit\n" + b"7\n" * 5000, kind)) == 5000
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "not a table in CSV"),
+        (b"\xff\xfe", "not a table in CSV"),
+        (b'digit\n"3', "not a table in CSV"),
+        (b"digit,z_0\n1,2\n3.5,2\n", "row 1 (the first is 0), column digit: 3.5 is not"),
+        (b"digit\nthree\n", "column digit: 'three' is not"),
+        (b'digit,image\n3,"[0.5, 0.5]"\n', "column image: not 28 by 28 or 784 numbers"),
+        (b"z_0\n1\n", "missing inputs ['digit']"),
+    ],
+)
+def test_bad_csv_is_refused_with_what_is_wrong(served, content, told):
+    _, address, _ = served
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        answer_to_csv(address, content)
+    assert refused.value.code == 400
+    assert told in json.load(refused.value)["message"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"inputs": [{"digit": 3}, {"digit": 8}]},
+        {"inputs": {"digit": [3, 8]}},
+        {"instances": [{"digit": 3}, {"digit": 8}]},
+        {"dataframe_split": {"columns": ["digit"], "data": [[3], [8]]}},
+    ],
+    ids=json.dumps,
+)
+def test_every_form_of_mlflows_json_is_the_same_table(served, content):
+    _, address, _ = served
+    assert answer(address, content) == answer(address, {"dataframe_records": [{"digit": 3}, {"digit": 8}]})
+
+
 def test_a_table_without_digits_is_refused(served):
     _, address, _ = served
     with pytest.raises(urllib.error.HTTPError) as refused:
@@ -309,22 +360,6 @@ def test_a_model_is_asked_for_without_making_a_store(serve_with, bare, arguments
     with pytest.raises(UserError, match=r"^mlflow\.db: no MLflow store yet; `dvc repro` records a run"):
         serve_with(*arguments, "--port", str(closed_port()))
     assert sorted(path.name for path in bare.iterdir()) == ["data", "dvc.yaml"]
-
-
-def test_a_store_that_is_gone_is_told_with_the_command_that_makes_it_though_dvc_has_nothing_to_do(serve_with, bare):
-    (bare / "data/tracked.json").write_text('{"pipeline.key": "0"}')
-    with pytest.raises(UserError, match=r"^mlflow\.db: no MLflow store yet; `dvc repro -sf track` records a run"):
-        serve_with("--port", str(closed_port()))
-
-
-def test_a_workspace_that_is_not_recorded_is_told_what_to_do(serve_with, empty_database, bare, monkeypatch):
-    (bare / "mlflow.db").write_bytes(empty_database.read_bytes())
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{bare}/mlflow.db")
-    for receipt, command in (None, "dvc repro"), ('{"pipeline.key": "0"}', "dvc repro -sf track"):
-        if receipt:
-            (bare / "data/tracked.json").write_text(receipt)
-        with pytest.raises(UserError, match=f"no run records what the workspace holds; `{command}` makes one"):
-            serve_with("--port", str(closed_port()))
 
 
 def test_a_model_whose_files_are_gone_is_told_with_the_way_to_have_them_again(

@@ -21,7 +21,7 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
-from conftest import FOREIGN, Repository, closed_port, environment, kill_group, mlflow_server, wait_for
+from conftest import FOREIGN, PROJECT, Repository, closed_port, environment, kill_group, mlflow_server, wait_for
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModelOutput
 
@@ -30,7 +30,7 @@ from cvae.errors import UserError
 from cvae.model import CVAE
 from cvae.parameters import read_parameters
 from cvae.seeding import generator
-from cvae.tracking import live, registry, store, writers
+from cvae.tracking import fetch, live, present, registry, store, writers
 from cvae.tracking.description import NOTE
 from cvae.tracking.keys import recorded
 from cvae.tracking.live import LiveRun
@@ -1313,6 +1313,51 @@ def test_best_compares_models_of_binary_pixels_however_they_were_drawn_for_train
     assert (enter(workspace, 99.0, binarize="dynamic"), best(workspace)) == ("2", "2")
 
 
+def forget_for_good(workspace: Repository, run_id: str) -> None:
+    """What `mlflow gc` does with a run that was deleted in the UI."""
+    command = [sys.executable, "-m", "mlflow", "gc", "--backend-store-uri", "sqlite:///mlflow.db", "--run-ids", run_id]
+    workspace.run(*command, MLFLOW_TRACKING_URI="sqlite:///mlflow.db")
+
+
+@pytest.mark.parametrize("for_good", [False, True])
+def test_best_is_never_a_version_whose_run_was_deleted(workspace, capsys, for_good):
+    client = workspace.client
+    for nll in (101.0, 100.0, 99.0):
+        enter(workspace, nll)
+    enter(workspace, 1.0, dataset="mnist")
+    held = client.get_model_version("cvae", "3")
+    client.delete_run(held.run_id)
+    if for_good:
+        forget_for_good(workspace, held.run_id)
+        store.open_store(store.locate())
+    assert best(workspace) == "3", "MLflow leaves it there"
+    capsys.readouterr()
+
+    assert registry.chosen(client, "models:/cvae@best") == "models:/cvae/2"
+    assert "the run of version 3, which is models:/cvae@best, was deleted; version 2 is best" in capsys.readouterr().out
+    assert registry.chosen(client, "models:/cvae/3") == "models:/cvae/3"
+    registry.move_aliases(client)
+    assert best(workspace) == "2"
+    for number in ("1", "2"):
+        client.delete_run(client.get_model_version("cvae", number).run_id)
+    with pytest.raises(UserError, match=r"run of version 2, which is models:/cvae@best, was deleted, and no other"):
+        registry.chosen(client, "models:/cvae@best")
+    assert (enter(workspace, 200.0, dataset="kmnist"), best(workspace)) == ("5", "5")
+
+
+def test_a_model_whose_run_is_gone_for_good_is_fetched_without_parameters(workspace, params, tmp_path):
+    record(params)
+    (run,) = workspace.runs()
+    (model,) = run.outputs.model_outputs
+    weights, known = fetch.fetch_model(f"models:/{model.model_id}", tmp_path / "a")
+    assert known["dataset"] == "digits"
+    workspace.client.delete_run(run.info.run_id)
+    forget_for_good(workspace, run.info.run_id)
+    again, known = fetch.fetch_model(f"models:/{model.model_id}", tmp_path / "b")
+    assert known == {}
+    assert (again / "config.json").read_bytes() == (weights / "config.json").read_bytes()
+
+
 def test_of_a_runs_models_the_newest_is_its_model(workspace):
     client = workspace.client
     _, experiment = store.open_store(store.locate())
@@ -1337,3 +1382,72 @@ def test_a_store_without_a_registry_is_told_in_one_line_and_has_the_run(workspac
 
     record(named)
     assert [version.run_id for version in registered(workspace)] == [run.info.run_id]
+
+
+# A folder as the store, which MLflow calls a file store
+
+
+@pytest.fixture
+def temporary(tmp_path, monkeypatch) -> Path:
+    """The repository whose experiment runs in a folder of its own, which is the working directory."""
+    workspace = tmp_path / "cvae/.dvc/tmp/exps/tmp1"
+    workspace.mkdir(parents=True)
+    monkeypatch.chdir(workspace)
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    return tmp_path / "cvae"
+
+
+@pytest.mark.parametrize(
+    "form", ["./mlruns", "mlruns", "file:mlruns", "file:./mlruns", "file://{}/mlruns", "{}/mlruns"]
+)
+def test_a_folder_as_the_store_is_the_main_repositorys(temporary, monkeypatch, form):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", form.format(temporary))
+    location = store.locate()
+    assert (location.folder, location.shown) == (temporary / "mlruns", "mlruns")
+    with pytest.raises(UserError, match=r"^mlruns: no MLflow store yet; "):
+        present.require_store(location)
+    with store.locked():
+        client, experiment = store.open_store(location)
+        run = store.create_run(client, experiment, read_parameters(PROJECT / "params.yaml").model_dump(), {})
+    present.require_store(location)
+    client.log_text(run.info.run_id, "kept", "kept.txt")
+    assert (temporary / "mlruns" / experiment / run.info.run_id / "meta.yaml").exists()
+    assert [path.read_text() for path in (temporary / "mlartifacts").rglob("kept.txt")] == ["kept"]
+    assert list(Path.cwd().iterdir()) == []
+
+
+@pytest.mark.parametrize("uri", ["C:\\mlruns", "~/mlruns", "a%20b", "sqlite:///./a.db", "sqlite:///../a.db"])
+def test_no_relative_store_is_in_an_experiments_own_folder(temporary, monkeypatch, uri):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", "./registry")
+    with store.locked():
+        client, experiment = store.open_store(store.locate())
+    client.create_registered_model("cvae")
+    place = client.get_experiment(experiment).artifact_location
+    assert Path(place.removeprefix("file://")).is_relative_to(temporary.parent)
+    assert not place.startswith(str(Path.cwd()))
+    assert (temporary / "registry/models/cvae").is_dir()
+    assert list(Path.cwd().iterdir()) == []
+
+
+@pytest.mark.parametrize("allowed", [None, "", "false", "please"])
+def test_a_folder_that_mlflow_does_not_take_is_told_with_its_variable(workspace, params, monkeypatch, capsys, allowed):
+    if allowed is not None:
+        monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", allowed)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "./mlruns")
+    told = "MLflow at mlruns: a folder as the store needs MLFLOW_ALLOW_FILE_STORE=true; "
+    with pytest.raises(UserError, match=f"^{told}"):
+        record(params)
+    train(params)
+    assert told in capsys.readouterr().err
+    assert not Path("mlruns").exists()
+
+
+def test_an_experiment_that_keeps_its_files_wherever_one_is_is_refused(workspace, params):
+    experiment = workspace.client.create_experiment("cvae", artifact_location="mlartifacts")
+    with sqlite3.connect("mlflow.db") as database:
+        database.execute(
+            "UPDATE experiments SET artifact_location = './mlruns/1' WHERE experiment_id = ?", [experiment]
+        )
+    with pytest.raises(UserError, match=r"keeps its files in \./mlruns/1, wherever a stage happens to run"):
+        record(params)

@@ -161,7 +161,7 @@ def open_model(arguments: argparse.Namespace) -> "tuple[CVAE, Origin]":
     folder = Path(arguments.model)
     if folder.resolve() != Path(MODEL).resolve():
         return load_model(folder, str(folder)), Origin()
-    return load_model(folder), Origin(locked_parameter("download", "dataset"), locked_parameter("train", "binarize"))
+    return load_model(folder), locked_origin()
 
 
 def is_of_mlflow(model: str) -> bool:
@@ -173,15 +173,27 @@ def is_of_mlflow(model: str) -> bool:
     return False
 
 
-def locked_parameter(stage: str, name: str) -> str | None:
-    """The parameter by which `stage` made what is here, None if unknown; params.yaml may have been edited since."""
+def locked_origin() -> Origin:
+    """The origin of the pipeline's model by dvc.lock, which git may have changed without the model; then unknown."""
     from cvae.provenance import read_lock
 
     try:
-        value = read_lock()[stage].parameters[name]
+        lock = read_lock()
+        download, train = lock["download"], lock["train"]
     except (UserError, LookupError):
-        return None
-    return value if isinstance(value, str) else None
+        return Origin()
+    if not is_as_left(MODEL, train.outs):
+        return Origin()
+    dataset = download.parameters.get("dataset") if train.deps.get(DATA) == download.outs.get(DATA) else None
+    binarize = train.parameters.get("binarize")
+    return Origin(*(value if isinstance(value, str) else None for value in (dataset, binarize)))
+
+
+def is_as_left(place: str, outs: dict[str, str]) -> bool:
+    """Whether the file or folder `place` has the MD5 sum that dvc.lock gives among `outs`; true if it gives none."""
+    from cvae.provenance import md5
+
+    return place not in outs or outs[place] == md5(place)
 
 
 def name_source(arguments: argparse.Namespace) -> str:
@@ -224,16 +236,15 @@ def open_data(folder: str | None, origin: Origin) -> "tuple[Split, Split]":
     """The training and the test images as a model of this origin takes them: from `folder`, or the pipeline's if None.
 
     Raises:
-        UserError: images are missing, or those of another data set than the model's.
+        UserError: images are missing, or those of another data set than the model's, as far as dvc.lock tells.
     """
     from cvae import datasets
     from cvae.binarisation import binarised
 
     if folder is not None and not Path(folder).is_dir():
         raise UserError(f"--data {folder}: no such folder")
-    present = locked_parameter("download", "dataset") if folder is None else None
-    if present and origin.dataset and present != origin.dataset:
-        raise UserError(f"{DATA} is of {present} by dvc.lock, the model of {origin.dataset}; --data names its images")
+    if folder is None and origin.dataset:
+        require_data_of(origin.dataset)
     try:
         train, test = datasets.load(DATA if folder is None else folder)
     except UserError as error:
@@ -241,6 +252,21 @@ def open_data(folder: str | None, origin: Origin) -> "tuple[Split, Split]":
     if origin.binarize in (None, "none"):
         return train, test
     return binarised(train, "train"), binarised(test, "test")
+
+
+def require_data_of(dataset: str) -> None:
+    """Raise a `UserError` where the pipeline's images are not those of `dataset`, as far as dvc.lock tells."""
+    from cvae.provenance import read_lock
+
+    try:
+        download = read_lock()["download"]
+    except (UserError, LookupError):
+        return
+    present = download.parameters.get("dataset")
+    if isinstance(present, str) and present != dataset:
+        raise UserError(f"{DATA} is of {present} by dvc.lock, the model of {dataset}; --data names its images")
+    if Path(DATA).exists() and not is_as_left(DATA, download.outs):
+        raise UserError(f"{DATA} is not the {dataset} of dvc.lock; `dvc checkout {DATA}` brings it back")
 
 
 def label_names(dataset: str | None) -> tuple[str, ...]:

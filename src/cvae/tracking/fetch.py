@@ -10,14 +10,9 @@ from pathlib import Path
 import yaml
 
 from cvae.errors import UserError
-from cvae.tracking.store import (
-    import_mlflow,
-    locate,
-    newest_model,
-    require_store,
-    require_usable,
-    told_in_one_line,
-)
+from cvae.tracking import registry
+from cvae.tracking.present import require_store
+from cvae.tracking.store import connect, locate, newest_model, require_usable, told_in_one_line
 
 
 def fetch_run(run_id: str, folder: str | Path) -> tuple[Path, dict[str, str]]:
@@ -34,7 +29,7 @@ def fetch_run(run_id: str, folder: str | Path) -> tuple[Path, dict[str, str]]:
 def fetch_model(uri: str, folder: str | Path) -> tuple[Path, dict[str, str]]:
     """Download the model at `uri` (models:/… or runs:/…) to `folder`.
 
-    Returns the folder within that `CVAE.load` reads, and the parameters of the model's run; none, if it has no run.
+    Returns the folder within that `CVAE.load` reads, and the parameters of the model's run; none, if that is gone.
 
     Raises:
         UserError: there is no such model or no store, the store cannot be used, or the model is another project's.
@@ -42,6 +37,7 @@ def fetch_model(uri: str, folder: str | Path) -> tuple[Path, dict[str, str]]:
     with _opened() as (client, location):
         import mlflow
 
+        uri = registry.chosen(client, uri)
         root = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder), tracking_uri=location.uri))
         try:
             described = yaml.safe_load((root / "MLmodel").read_text())
@@ -51,8 +47,8 @@ def fetch_model(uri: str, folder: str | Path) -> tuple[Path, dict[str, str]]:
             raise UserError(f"{uri} in {location.shown}: the model's files are not there; {LOGGED_AGAIN}") from None
         except (KeyError, TypeError, ValueError, yaml.YAMLError):
             raise UserError(f"{uri} in {location.shown} is not a model that this project logged") from None
-        run_id = described.get("run_id")
-        return weights, client.get_run(run_id).data.params if run_id else {}
+        run = registry.find_run(client, described.get("run_id"))
+        return weights, run.data.params if run else {}
 
 
 LOGGED_AGAIN = "`dvc repro -sf track` logs those of the present result again"
@@ -64,7 +60,5 @@ def _opened() -> Iterator[tuple]:
     location = locate()
     require_store(location)
     require_usable(location)
-    mlflow = import_mlflow()
-    mlflow.set_tracking_uri(location.uri)
     with told_in_one_line(location, if_unknown="; `make ui` shows what there is"):
-        yield mlflow.MlflowClient(location.uri), location
+        yield connect(location), location

@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import json
-import re
 import tempfile
 import time
 from contextlib import suppress
@@ -275,16 +274,3 @@ def _tag(client, run_id: str, params: dict, measured: dict[str, str], keep_descr
 def write_receipt(key: str) -> None:
     """Write the file by which DVC knows that these results are recorded."""
     write_whole({keys.RECEIPT: (json.dumps({PIPELINE_KEY: key}) + "\n").encode()})
-
-
-def recorded_run(client, experiment: str):
-    """The run that records what the workspace holds, by the receipt that track left; None if there is none.
-
-    A damaged receipt is none: DVC sees that it has changed, and the next `dvc repro` makes it anew.
-    """
-    try:
-        key = json.loads(Path(keys.RECEIPT).read_text())[PIPELINE_KEY]
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        return None
-    is_key = isinstance(key, str) and re.fullmatch("[0-9a-f]+", key)
-    return next(iter(find(client, experiment, PIPELINE_KEY, key)), None) if is_key else None

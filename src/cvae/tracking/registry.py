@@ -1,6 +1,7 @@
 """MLflow's registry: a version for each run's model, and the alias `best` on the one with the lowest test NLL."""
 
 import math
+import re
 
 from cvae.errors import UserError
 from cvae.tracking import description
@@ -57,20 +58,51 @@ def _version_of(client, run, name: str):
     return client.create_model_version(name, model.model_uri, run.info.run_id, tags=task, model_id=model.model_id)
 
 
+def chosen(client, uri: str) -> str:
+    """`uri`; where that is an alias `best` whose run was deleted since, the version that is best of those left.
+
+    The alias itself moves when track next runs, or `make ui`.
+
+    Raises:
+        UserError: there is no other version of the same task.
+    """
+    match = re.fullmatch(f"models:/+([^/@]+)@{ALIAS}", uri)
+    if not match:
+        return uri
+    version = client.get_model_version_by_alias(match[1], ALIAS)
+    if _has_run(client, version):
+        return uri
+    gone = f"the run of version {version.version}, which is {uri}, was deleted"
+    ranked = _ranked(client, version.name, _task(version))
+    if not ranked:
+        again = "`dvc repro -sf track` enters the present result's model, if registered_model in params.yaml names it"
+        raise UserError(f"{gone}, and no other version compares; {again}")
+    print(f"{gone}; version {ranked[0][1]} is best of those left", flush=True)
+    return f"models:/{version.name}/{ranked[0][1]}"
+
+
+def move_aliases(client) -> None:
+    """Put each alias `best` whose run was deleted on the best version that is left; called under the lock."""
+    for model in client.search_registered_models():
+        if holder := model.aliases.get(ALIAS):
+            version = client.get_model_version(model.name, holder)
+            if not _has_run(client, version):
+                _place_alias(client, version)
+
+
 def _place_alias(client, version) -> str:
     """Put the alias on the best version of the task of `version`, unless one of another task has it; says where it is.
 
-    Versions without an NLL take no part, and of one run's only the last; of equal ones the oldest is best.
+    An alias on a version whose run was deleted may go to any task.
     """
     name, task = version.name, _task(version)
     versions = {str(each.version): each for each in _versions(client, name)}
     holder = client.get_registered_model(name).aliases.get(ALIAS)
-    if holder is not None and (other := _task(versions[str(holder)])) != task:
+    held = versions.get(str(holder))
+    if held and (other := _task(held)) != task and _has_run(client, held):
         differences = ", ".join(f"{key} {other[key]}, not {task[key]}" for key in TASK if other[key] != task[key])
         return f"`{ALIAS}` stays on version {holder}, whose NLL does not compare ({differences})"
-    last = {each.run_id: each for each in sorted(versions.values(), key=lambda each: int(each.version))}
-    nlls = {int(each.version): _nll(client, each) for each in last.values() if _task(each) == task}
-    ranked = sorted((nll, number) for number, nll in nlls.items() if nll is not None)
+    ranked = _ranked(client, name, task)
     if not ranked:
         return f"`{ALIAS}` takes a test NLL, which no version like it has"
     nll, best = ranked[0]
@@ -78,6 +110,16 @@ def _place_alias(client, version) -> str:
         return f"`{ALIAS}` stays on version {best}, of test NLL {nll:.4f}"
     client.set_registered_model_alias(name, ALIAS, str(best))
     return f"`{ALIAS}` is now version {best}, of test NLL {nll:.4f}"
+
+
+def _ranked(client, name: str, task: dict[str, str | None]) -> list[tuple[float, int]]:
+    """The NLLs and numbers of the versions of this task, the best first.
+
+    Only the newest version of each run counts, and none without an NLL; ties go to the oldest.
+    """
+    last = {each.run_id: each for each in sorted(_versions(client, name), key=lambda each: int(each.version))}
+    nlls = {int(each.version): _nll(client, each) for each in last.values() if _task(each) == task}
+    return sorted((nll, number) for number, nll in nlls.items() if nll is not None)
 
 
 def _versions(client, name: str) -> list:
@@ -89,13 +131,25 @@ def _task(version) -> dict[str, str | None]:
 
 
 def _nll(client, version) -> float | None:
-    """The test NLL of the version's run, in nats per image; None where it has none, or there is no such run."""
+    """The test NLL of the version's run, in nats per image; None where it has none, or the run was deleted."""
+    run = find_run(client, version.run_id)
+    nll = run.data.metrics.get(NLL, math.nan) if run else math.nan
+    return nll if math.isfinite(nll) else None
+
+
+def _has_run(client, version) -> bool:
+    """Whether the version's run is still there; true of one that never had any, which a person has entered."""
+    return not version.run_id or find_run(client, version.run_id) is not None
+
+
+def find_run(client, run_id: str | None):
+    """The run `run_id`; None if there is none, or if it was deleted, in the UI or for good by `mlflow gc`."""
     from mlflow.exceptions import MlflowException
 
     try:
-        nll = client.get_run(version.run_id).data.metrics.get(NLL, math.nan)
+        run = client.get_run(run_id) if run_id else None
     except MlflowException as error:
         if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             raise
         return None
-    return nll if math.isfinite(nll) else None
+    return run if run and run.info.lifecycle_stage == "active" else None

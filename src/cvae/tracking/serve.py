@@ -1,28 +1,20 @@
-"""`python -m cvae.tracking.serve`: a run's model behind HTTP, on this machine only, by MLflow's own server.
+"""`python -m cvae.tracking.serve`: a run's model behind HTTP, on this machine only, by MLflow's server.
 
 What it takes and gives: `cvae.tracking.served_model`.
 """
 
 import argparse
 import os
+from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from cvae.arguments import Parser, run_command, whole
 from cvae.errors import UserError
 from cvae.sample import is_of_mlflow, load_model
-from cvae.tracking import server
+from cvae.tracking import registry, server
 from cvae.tracking.fetch import LOGGED_AGAIN, fetch_model
-from cvae.tracking.record import recorded_run
-from cvae.tracking.store import (
-    how_to_record,
-    import_mlflow,
-    locate,
-    locked,
-    newest_model,
-    open_store,
-    require_store,
-    told_in_one_line,
-)
+from cvae.tracking.present import present_run, require_store
+from cvae.tracking.store import import_mlflow, locate, locked, newest_model, open_store, told_in_one_line
 from cvae.workspace import require_root
 
 REQUEST = """\
@@ -51,24 +43,18 @@ def main() -> None:
     with told_in_one_line(location), locked():
         client, experiment = open_store(location)
         if options.model is None:
-            model = newest_model(client, _run(client, experiment, options.run)).model_uri
+            run = present_run(client, experiment) if options.run is None else client.get_run(options.run)
+            model = newest_model(client, run).model_uri
             _check(model)
         else:
-            model = options.model
+            model = registry.chosen(client, options.model)
             mlflow.models.get_model_info(model)  # raises where there is none
     print(f"Serving {model} at {address}/invocations")
     print("A picture's pixels, once the server says that it is running:")
     print(REQUEST.format(address=address), end="")
     os.environ["MLFLOW_TRACKING_URI"] = location.uri
-    server.serve("models", "serve", "--model-uri", model, "--env-manager", "local", port=options.port)
-
-
-def _run(client, experiment: str, run_id: str | None):
-    """The run `run_id`, or the one that records what the workspace holds."""
-    run = client.get_run(run_id) if run_id is not None else recorded_run(client, experiment)
-    if run is None:
-        raise UserError(f"no run records what the workspace holds; {how_to_record()} makes one, --run ID names another")
-    return run
+    # -P: the folder of the file is no place to import from
+    server.serve("-P", str(Path(__file__).with_name("mlflow_server.py")), "--model-uri", model, port=options.port)
 
 
 def _check(model: str) -> None:

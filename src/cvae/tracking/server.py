@@ -30,7 +30,7 @@ def address(port: int) -> str:
 
 
 def serve(*arguments: str, port: int) -> NoReturn:
-    """Run `mlflow` with `arguments`, listening on `port` of this machine's own address, and end when it ends.
+    """Run a server of MLflow's, Python with `arguments`, on `port` of this machine's own address; end when it ends.
 
     Ctrl-C, SIGTERM and the end of the terminal end it quietly at any moment. They do not reach MLflow's processes,
     which answer with tracebacks while they start, but end them from here.
@@ -39,7 +39,7 @@ def serve(*arguments: str, port: int) -> NoReturn:
     os.environ["PATH"] = os.pathsep.join([programs, os.environ.get("PATH", os.defpath)])
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
     print("Ctrl-C ends the server.", flush=True)
-    command = [sys.executable, "-m", "mlflow", *arguments, "--host", HOST, "--port", str(port)]
+    command = [sys.executable, *arguments, "--host", HOST, "--port", str(port)]
     process, asked = None, []
 
     def interrupt(number: int, _: FrameType | None) -> None:

@@ -12,13 +12,14 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from filelock import FileLock
 
 from cvae import git
 from cvae.errors import UserError, shown
 from cvae.faults import file_error
-from cvae.tracking import charts, description, keys
+from cvae.tracking import charts, description
 from cvae.tracking.writers import Writer, bury, is_abandoned, untag, writers_of
 from cvae.workspace import main_repository
 
@@ -39,12 +40,13 @@ TRACKING = "pipeline.tracking"  # the pipeline key of what track writes to a run
 class Location:
     """`uri`: of MLflow's tracking store. `artifacts`: folder of a new experiment's, None where a server decides.
 
-    `database`: the file, if it is SQLite's.
+    `database`: the file, if it is SQLite's. `folder`: if the store is one (`mlruns`).
     """
 
     uri: str
     artifacts: Path | None
     database: Path | None = None
+    folder: Path | None = None
 
     @property
     def is_server(self) -> bool:
@@ -53,9 +55,10 @@ class Location:
     @property
     def shown(self) -> str:
         """`uri` as a message may hold it: without its secrets, a file of the repository from its root."""
-        if self.database and self.database.is_relative_to(main_repository()):
-            return str(self.database.relative_to(main_repository()))
-        return shown(str(self.database or self.uri))
+        place = self.database or self.folder
+        if place and place.is_relative_to(main_repository()):
+            return str(place.relative_to(main_repository()))
+        return shown(str(place or self.uri))
 
     def complaint(self, error: Exception) -> str:
         """What went wrong here, in one line of at most 300 characters, without what `shown` keeps back."""
@@ -88,15 +91,24 @@ _AROUND_SQL = re.compile(r"^(\(raised as .*?\) )?\([\w.]+Error\) | \[SQL: .*| \(
 
 
 def locate() -> Location:
-    """MLFLOW_TRACKING_URI if set, its relative SQLite path taken from the main repository; else mlflow.db there."""
+    """The store at MLFLOW_TRACKING_URI if set, else mlflow.db of the main repository."""
+    return _resolve(os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db")
+
+
+def _resolve(uri: str) -> Location:
+    """The store at `uri`, its relative path taken from the main repository: DVC deletes an experiment's own folder."""
     from sqlalchemy import exc, make_url
 
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
-    if urlsplit(uri).scheme in ("http", "https", "databricks"):
+    scheme = urlsplit(uri).scheme
+    if scheme in ("http", "https", "databricks"):
         return Location(uri, None)
+    if scheme == "file" or len(scheme) < 2:  # `C:` is none
+        path = url2pathname(urlsplit(uri).path if scheme == "file" else uri)  # as MLflow reads it
+        folder = Path(os.path.abspath(main_repository() / path))
+        return Location(folder.as_uri(), main_repository() / "mlartifacts", folder=folder)
     try:
         url = make_url(uri)
-    except (exc.ArgumentError, ValueError):  # a folder, or what will be complained of
+    except (exc.ArgumentError, ValueError):  # MLflow will complain of it
         url = None
     if url is None or url.get_backend_name() != "sqlite" or url.database in (None, "", ":memory:"):
         return Location(uri, main_repository() / "mlartifacts")
@@ -164,13 +176,20 @@ def require_usable(location: Location) -> None:
     """Refuse what MLflow would try for minutes, or tell with a traceback.
 
     Raises:
-        UserError: the address is none, or the database cannot be opened.
+        UserError: the address is none, the database cannot be opened, or MLflow wants to be asked for a folder.
     """
+    if location.folder:
+        if os.environ.get("MLFLOW_ALLOW_FILE_STORE", "").lower() not in ("true", "1"):
+            raise UserError(
+                f"MLflow at {location.shown}: a folder as the store needs MLFLOW_ALLOW_FILE_STORE=true; "
+                "a database needs nothing: sqlite:///mlflow.db"
+            )
+        return
     from sqlalchemy import exc, make_url
 
     try:
         url = urlsplit(location.uri).port if location.is_server else make_url(location.uri)
-    except exc.ArgumentError:  # a folder, or what MLflow will complain of
+    except exc.ArgumentError:  # MLflow will complain of it
         return
     except ValueError:  # which may quote a password
         raise UserError(
@@ -262,18 +281,26 @@ def import_mlflow():
     return mlflow
 
 
+def connect(location: Location):
+    """MLflow's client of the store and its registry, which become MLflow's own defaults."""
+    mlflow = import_mlflow()
+    mlflow.set_tracking_uri(location.uri)
+    if registry := os.environ.get("MLFLOW_REGISTRY_URI"):
+        os.environ["MLFLOW_REGISTRY_URI"] = _resolve(registry).uri
+    return mlflow.MlflowClient(location.uri)
+
+
 def open_store(location: Location):
     """MLflow's client and the experiment's id; made under the lock, which the caller holds.
 
     Raises:
         UserError: the store is of a repository that has moved, its experiment was deleted, or it is no store.
     """
-    mlflow = import_mlflow()
+    import_mlflow()
     require_usable(location)
-    mlflow.set_tracking_uri(location.uri)
     if location.database and not location.database.exists():
         _make_database(location)
-    client = mlflow.MlflowClient(location.uri)
+    client = connect(location)
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
@@ -293,6 +320,11 @@ def open_store(location: Location):
             f"`mlflow experiments restore -x {experiment.experiment_id}` brings it back"
         )
     kept = experiment.artifact_location.removeprefix("file://")
+    if not urlsplit(kept).scheme and not Path(kept).is_absolute():
+        raise UserError(
+            f"the MLflow experiment {name!r} keeps its files in {kept}, wherever a stage happens to run; "
+            "MLFLOW_EXPERIMENT_NAME names another experiment"
+        )
     if location.artifacts and "://" not in kept and not _is_below(Path(kept), location.artifacts):
         raise UserError(
             f"{location.shown} keeps its files in {kept}, but the repository is now in {main_repository()}: "
@@ -324,17 +356,6 @@ def _make_database(location: Location) -> None:
         aside.rename(place)
     finally:
         aside.unlink(missing_ok=True)
-
-
-def require_store(location: Location) -> None:
-    """Raise a `UserError` where there is no store yet, before MLflow would make one."""
-    if location.database and not location.database.exists():
-        raise UserError(f"{location.shown}: no MLflow store yet; {how_to_record()} records a run and its model")
-
-
-def how_to_record() -> str:
-    """The command that records what the workspace holds: DVC runs track no second time by itself."""
-    return "`dvc repro -sf track`" if Path(keys.RECEIPT).exists() else "`dvc repro`"
 
 
 def newest_model(client, run):

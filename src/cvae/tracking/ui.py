@@ -4,8 +4,9 @@ import argparse
 import os
 
 from cvae.arguments import Parser, run_command, whole
-from cvae.tracking import charts, server
-from cvae.tracking.record import recorded_run
+from cvae.errors import UserError
+from cvae.tracking import charts, registry, server
+from cvae.tracking.present import present_run
 from cvae.tracking.store import close_killed_runs, locate, locked, open_store, told_in_one_line
 from cvae.workspace import require_root
 
@@ -24,15 +25,20 @@ def main() -> None:
     with told_in_one_line(location), locked():
         client, experiment = open_store(location)
         close_killed_runs(client, experiment)
-        run = recorded_run(client, experiment)
+        if not location.is_server:
+            registry.move_aliases(client)
+        try:
+            run_id = present_run(client, experiment).info.run_id
+            present = f"{address}/#/experiments/{experiment}/runs/{run_id}"
+        except UserError as error:
+            present = str(error)
     print(f"Charts of all runs: {address}/{charts.page(experiment)}")
-    if run:
-        print(f"The present result: {address}/#/experiments/{experiment}/runs/{run.info.run_id}")
+    print(f"The present result: {present}")
     if location.is_server:
         return
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # nothing here uses jobs; they are chatty
     os.environ["MLFLOW_BACKEND_STORE_URI"] = location.uri  # among the arguments, every user could read it
-    server.serve("ui", port=port)
+    server.serve("-m", "mlflow", "ui", port=port)
 
 
 if __name__ == "__main__":
