@@ -296,7 +296,7 @@ def open_store(location: Location):
     Raises:
         UserError: the store is of a repository that has moved, its experiment was deleted, or it is no store.
     """
-    import_mlflow()
+    mlflow = import_mlflow()
     require_usable(location)
     if location.database and not location.database.exists():
         _make_database(location)
