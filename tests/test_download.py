@@ -27,6 +27,7 @@ from cvae.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 CONTENT = {name: gzip.compress(random.Random(name).randbytes(300), mtime=0) for name in FILES}
+FILES_NAMED = ("MNIST_MIRROR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NETRC", "SSLKEYLOGFILE")
 PAGE = b"\n<!DOCTYPE html><html>Sign in to the network</html>"
 
 
@@ -225,7 +226,7 @@ def closed():
 def surroundings(monkeypatch):
     """No proxy, and an MNIST that is small and listed at no mirror."""
     for name in os.environ:
-        if name.lower().endswith("_proxy") or name in ("MNIST_MIRROR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        if name.lower().endswith("_proxy") or name in FILES_NAMED:
             monkeypatch.delenv(name)
     listed(monkeypatch)
     resources = [(name, hashlib.md5(content).hexdigest()) for name, content in CONTENT.items()]
@@ -339,6 +340,80 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(secure, certificate, t
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))  # now somebody does
     download("mnist", tmp_path, secure.url("good"))
     assert contents(tmp_path) == CONTENT
+
+
+UNUSABLE = {  # certificates, and what is reported of them
+    "missing": "No such file or directory",
+    "a folder without any": "no certificates in it",
+    "empty": "no certificates in it",
+    "garbage": "no certificates in it",
+    "a page": "no certificates in it",
+}
+
+
+@pytest.fixture
+def unusable(tmp_path) -> Path:
+    folder = tmp_path / "certificates"
+    (folder / "a folder without any").mkdir(parents=True)
+    (folder / "empty").touch()
+    (folder / "garbage").write_text("-----BEGIN CERTIFICATE-----\n????\n-----END CERTIFICATE-----\n")
+    (folder / "a page").write_bytes(PAGE)
+    return folder
+
+
+@pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+@pytest.mark.parametrize("kind", UNUSABLE)
+def test_certificates_that_cannot_be_used_are_named_and_the_next_source_is_asked(
+    variable, kind, unusable, secure, server, tmp_path, monkeypatch
+):
+    monkeypatch.setenv(variable, str(unusable / kind))
+    told = f": {variable}={unusable / kind}: {UNUSABLE[kind]}; put that right, or unset the variable"
+    assert failure(tmp_path / "raw", secure.url("good"))[1] == f"  {secure.url('good')}{told}"
+    assert not reachable("mnist", secure.url("good"))
+
+    listed(monkeypatch, server.url("good"))  # of HTTP, which needs none
+    download("mnist", tmp_path / "raw", secure.url("good"))
+    assert contents(tmp_path / "raw") == CONTENT
+    assert secure.asked == []
+
+
+def test_certificates_may_be_a_folder_as_openssl_wants_it(secure, certificate, tmp_path, monkeypatch):
+    (tmp_path / "certificates").mkdir()
+    command = ["openssl", "x509", "-hash", "-noout", "-in", str(certificate)]
+    name = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    shutil.copy(certificate, tmp_path / "certificates" / f"{name}.0")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "certificates"))
+    download("mnist", tmp_path / "raw", secure.url("good"))
+    assert contents(tmp_path / "raw") == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("variable", "told"),
+    [
+        ("NETRC", "{}: not a text file; put that right, or move it away"),
+        ("SSLKEYLOGFILE", "SSLKEYLOGFILE={}: Not a directory"),
+    ],
+)
+def test_another_file_of_the_environment_that_cannot_be_used_is_named(variable, told, secure, tmp_path, monkeypatch):
+    file = tmp_path / "file"
+    file.write_bytes(b"\xff\xfe\x00")
+    path = str(file if variable == "NETRC" else file / "keys")
+    monkeypatch.setenv(variable, path)
+    assert failure(tmp_path / "raw", secure.url("good"))[1] == f"  {secure.url('good')}: {told.format(path)}"
+    assert not reachable("mnist", secure.url("good"))
+
+
+def test_requests_own_certificates_missing_is_the_sources_failure(secure, tmp_path, monkeypatch):
+    monkeypatch.setattr("requests.adapters.DEFAULT_CA_BUNDLE_PATH", str(tmp_path / "cacert.pem"))
+    told = f"Could not find a suitable TLS CA certificate bundle, invalid path: {tmp_path}/cacert.pem"
+    assert failure(tmp_path / "raw", secure.url("good"))[1] == f"  {secure.url('good')}: {told}"
+
+
+@pytest.mark.parametrize("content", ["garbage", None])
+def test_a_netrc_that_says_nothing_is_skipped(content, server, tmp_path, monkeypatch):
+    (tmp_path / "netrc").write_text(content) if content else (tmp_path / "netrc").mkdir()
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    download("mnist", tmp_path / "raw", server.url("good"))
 
 
 def test_a_redirect_from_https_to_http_is_refused(secure, server, certificate, tmp_path, monkeypatch):
@@ -572,6 +647,37 @@ def test_a_mirror_that_is_no_folder_with_the_files_is_told(at_hand, tmp_path):
     assert contents(tmp_path / "raw") == {}
 
 
+@pytest.mark.parametrize("dataset", ["fashion-mnist", "kmnist"])
+def test_a_source_of_another_data_set_is_named_as_such(dataset, at_hand, server, tmp_path, monkeypatch, capsys):
+    for name in ("FashionMNIST", "KMNIST"):
+        monkeypatch.setattr(f"torchvision.datasets.{name}.mirrors", [])
+    for mirror in (str(at_hand), server.url("good")):
+        with pytest.raises(UserError) as raised:
+            download(dataset, tmp_path / "raw", mirror)
+        assert str(raised.value).splitlines()[1] == f"  {mirror}: holds mnist, not {dataset}"
+        assert not reachable(dataset, mirror)
+        assert capsys.readouterr().err == f"  {mirror}: holds mnist, not {dataset}\n"
+    assert contents(tmp_path / "raw") == {}
+
+
+def test_files_that_changed_names_or_were_unpacked_are_told(at_hand, tmp_path):
+    def told():
+        return failure(tmp_path / "raw", str(at_hand))[1].removeprefix(f"  {at_hand}: ")
+
+    images, labels = at_hand / FILES[0], at_hand / FILES[1]
+    images.write_bytes(CONTENT[FILES[1]])
+    labels.write_bytes(CONTENT[FILES[0]])
+    assert told() == f"{FILES[0]} there is {FILES[1]} under a wrong name"
+
+    needed = "the .gz file as published is needed, for its checksum"
+    images.write_bytes(b"\0\0\x08\3" + bytes(12))
+    assert told() == f"wrong checksum for {FILES[0]} (16 bytes): it is unpacked already; {needed}"
+    for name in ("train-images-idx3-ubyte", "train-images.idx3-ubyte"):
+        images = images.rename(at_hand / name)
+        assert told() == f"no {FILES[0]} there, only {name}, unpacked; {needed}"
+    assert contents(tmp_path / "raw") == {}
+
+
 @pytest.mark.parametrize("dataset", ["mnist", "digits"])
 def test_a_folder_that_cannot_be_written_is_told_as_such(dataset, at_hand, tmp_path):
     (tmp_path / "raw").write_text("a file where the folder should be")
@@ -697,4 +803,8 @@ def test_the_stage_asked_whether_the_data_can_be_had_answers_by_its_exit_status(
     assert done.returncode == 3
     assert done.stderr.startswith("  http://127.0.0.1:1/?…: Connection refused")
     assert not re.search("Traceback|someone|pa%24s|pa\\$s|hush", done.stdout + done.stderr)
+    done = stage("--check", MNIST_MIRROR="https://127.0.0.1:1", CURL_CA_BUNDLE="/nowhere/ca.pem")
+    assert done.returncode == 3
+    assert done.stderr.startswith("  https://127.0.0.1:1: CURL_CA_BUNDLE=/nowhere/ca.pem: No such file or directory; ")
+    assert "Traceback" not in done.stderr
     assert not (tmp_path / "data").exists()

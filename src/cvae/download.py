@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+import ssl
 import sys
 import tempfile
 import time
@@ -23,6 +24,8 @@ READ_TIMEOUT = 15  # seconds without a byte
 MINIMUM_RATE = 2048  # bytes per second, on average after the first READ_TIMEOUT
 MAXIMUM_SIZE = 2**28  # bytes
 MAXIMUM_REDIRECTS = 10
+AS_PUBLISHED = "the .gz file as published is needed, for its checksum"
+CERTIFICATES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")  # the variables that requests reads, in its order
 
 
 class SourceError(Exception):
@@ -34,11 +37,16 @@ def sources(dataset: str, mirror: str | None) -> tuple[list[str], dict[str, str]
 
     `mirror`, a URL or a directory, comes before the mirrors that torchvision lists, and HTTPS before HTTP.
     """
-    from torchvision.datasets import KMNIST, MNIST, FashionMNIST
-
-    listed = {"mnist": MNIST, "fashion-mnist": FashionMNIST, "kmnist": KMNIST}[dataset]
+    listed = _listed()[dataset]
     urls = sorted(listed.mirrors, key=lambda url: not url.startswith("https://"))
     return ([mirror] if mirror else []) + urls, dict(listed.resources)
+
+
+def _listed() -> dict[str, type]:
+    """torchvision's class of each data set, with its `mirrors` and `resources`."""
+    from torchvision.datasets import KMNIST, MNIST, FashionMNIST
+
+    return {"mnist": MNIST, "fashion-mnist": FashionMNIST, "kmnist": KMNIST}
 
 
 def download(dataset: str, folder: str | Path, mirror: str | None = None) -> None:
@@ -105,19 +113,37 @@ def fetch(place: str, target: Path, checksum: str) -> None:
                 raise SourceError("neither a folder nor an address with file://, http:// or https://")
         content = aside.read_bytes()
         if hashlib.md5(content).hexdigest() != checksum:
-            is_page = content[:512].removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<")
-            page = ": a web page came instead; this network may want a login, in a browser" if is_page else ""
-            raise SourceError(f"wrong checksum for {target.name} ({len(content):,} bytes){page}")
+            raise SourceError(_other_content(content, target.name, checksum))
         os.replace(aside, target)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def _other_content(content: bytes, name: str, checksum: str) -> str:
+    """Say what came instead of the file `name` of MD5 sum `checksum`."""
+    known = {md5: (dataset, file) for dataset, listed in _listed().items() for file, md5 in listed.resources}
+    dataset, _ = known.get(checksum, ("", ""))
+    came_dataset, came_file = known.get(hashlib.md5(content).hexdigest(), ("", ""))
+    if came_dataset not in ("", dataset):
+        return f"holds {came_dataset}, not {dataset}"
+    if came_file:
+        return f"{name} there is {came_file} under a wrong name"
+    reason = ""
+    if content[:512].removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<"):
+        reason = ": a web page came instead; this network may want a login, in a browser"
+    elif content.startswith(b"\0\0\x08"):  # an IDX file of bytes
+        reason = f": it is unpacked already; {AS_PUBLISHED}"
+    return f"wrong checksum for {name} ({len(content):,} bytes){reason}"
 
 
 def _copy(path: Path, file: BinaryIO) -> None:
     try:
         source = path.open("rb")
     except FileNotFoundError:
-        raise SourceError(f"no {path.name} there") from None
+        names = (path.stem, path.stem.replace("-idx", ".idx"))  # the second is how some archives spell it
+        unpacked = next((name for name in names if path.with_name(name).exists()), None)
+        there = f", only {unpacked}, unpacked; {AS_PUBLISHED}" if unpacked else ""
+        raise SourceError(f"no {path.name} there{there}") from None
     except OSError as error:
         raise SourceError(error.strerror) from None
     except ValueError as error:  # a path with a NUL in it
@@ -174,12 +200,7 @@ def _request(session: requests.Session, url: str, file: BinaryIO) -> str | None:
     """Write the body at `url` to `file`; if it is elsewhere, return the address of that, as it was given, instead."""
     try:
         started = time.monotonic()
-        with session.get(
-            url,
-            stream=True,
-            timeout=(CONNECT_TIMEOUT, READ_TIMEOUT),
-            headers={"Accept-Encoding": "identity"},
-        ) as response:
+        with _get(session, url) as response:
             if response.is_redirect:  # the code and a Location
                 return response.headers["Location"]
             response.raise_for_status()
@@ -211,6 +232,46 @@ def _request(session: requests.Session, url: str, file: BinaryIO) -> str | None:
     raise SourceError(one_line(shown(reason))[:200] + _through(url))
 
 
+def _get(session: requests.Session, url: str) -> requests.Response:
+    """Ask for `url`; a file of this machine that is needed for that and cannot be used is the source's failure."""
+    variable = next((name for name in CERTIFICATES if os.environ.get(name)), None)
+    if variable and url.startswith("https:"):
+        _require_certificates(variable, os.environ[variable])
+    try:
+        return session.get(
+            url,
+            stream=True,
+            timeout=(CONNECT_TIMEOUT, READ_TIMEOUT),
+            headers={"Accept-Encoding": "identity"},
+        )
+    except requests.RequestException:
+        raise
+    except UnicodeDecodeError:  # requests skips a .netrc that is unreadable or of bad grammar, but not one of bad bytes
+        netrc = os.environ.get("NETRC") or "~/.netrc"
+        raise SourceError(f"{shown(netrc)}: not a text file; put that right, or move it away") from None
+    except OSError as error:  # requests' own list of certificates is missing, say
+        raise SourceError(one_line(shown(_innermost(error)))[:200]) from None
+
+
+def _require_certificates(variable: str, path: str) -> None:
+    """Raise a `SourceError` where `path`, which `variable` names, holds no certificates: requests' own errors are
+    vague about it, and one of a missing file is not even of a network.
+    """
+    reason = "no certificates in it"
+    try:
+        if os.path.isdir(path):
+            if any(Path(path).glob("*.[0-9]")):  # a folder's files are named by `openssl rehash`
+                return
+        else:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+            return
+    except ssl.SSLError:
+        pass
+    except OSError as error:
+        reason = error.strerror
+    raise SourceError(one_line(f"{variable}={shown(path)}: {reason}; put that right, or unset the variable"))
+
+
 def _through(url: str) -> str:
     """By which proxy `url` is asked, if any, for the end of a message."""
     proxy = requests.utils.select_proxy(url, requests.utils.get_environ_proxies(url))
@@ -220,9 +281,15 @@ def _through(url: str) -> str:
 
 
 def _innermost(error: BaseException) -> str:
-    """The plain reason at the bottom of a chain of network errors: `Connection refused`."""
+    """The plain reason at the bottom of a chain of network errors: `Connection refused`.
+
+    If it is a file of this machine, it is named, and so is the variable of the environment that names it.
+    """
     while (inner := error.__cause__ or error.__context__) is not None:
         error = inner
+    if path := getattr(error, "filename", None):
+        variable = next((f"{name}=" for name, value in os.environ.items() if value == path), "")
+        return f"{variable}{path}: {error.strerror}"
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
