@@ -2,22 +2,42 @@
 
 A picture of one label is 700×700 pixels, or 1400×240 for latents of one dimension; an overview of all ten
 is 1500×720. A table of any number of images has the size that it needs.
+
+Pictures depend on this code alone: they are drawn in `STYLE`, which sets everything that a matplotlibrc can change,
+and without pyplot, whose backend and settings stay the caller's.
 """
+# ruff: noqa: E402  an environment variable is put aside before matplotlib is imported
 
 import io
+import locale
+import os
+import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib
+from cvae.errors import UserError
 
-matplotlib.use("Agg")
+# Notebooks set MPLBACKEND, and matplotlib cannot be imported where the backend it names is not installed.
+_backend = None if "matplotlib" in sys.modules else os.environ.pop("MPLBACKEND", None)
+try:
+    import matplotlib
+except (UnicodeError, locale.Error) as error:
+    raise UserError(
+        f"your matplotlibrc, or your locale, keeps matplotlib from starting ({error}); correct it"
+    ) from None
+if _backend is not None:
+    os.environ["MPLBACKEND"] = _backend
+    with suppress(ValueError):
+        matplotlib.rcParams["backend"] = _backend
 
-import matplotlib.pyplot as plt
+import matplotlib.style
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import IdentityTransform
@@ -28,7 +48,19 @@ from cvae.outputs import write_whole
 INK = "gray_r"  # dark strokes on white, in steps that look even
 COLOURS = sns.color_palette("tab10")
 
-sns.set_theme(context="notebook", style="whitegrid", rc={"figure.dpi": 100, "savefig.dpi": 100})
+with matplotlib.style.context("default"):
+    fonts = {"font.sans-serif": ["DejaVu Sans"]}  # matplotlib's own; seaborn prefers Arial where that is installed
+    sns.set_theme("notebook", "whitegrid", color_codes=False, rc={"figure.dpi": 100, "savefig.dpi": 100, **fonts})
+    STYLE = {key: matplotlib.rcParams[key] for key in matplotlib.rcParams if "backend" not in key}
+
+in_style = matplotlib.rc_context(STYLE)  # a decorator: some settings count as a figure is made, others as it is saved
+
+
+def new_figure(**options: object) -> Figure:
+    """An empty figure that is drawn by Agg, whatever pyplot's backend is."""
+    figure = Figure(**options)
+    FigureCanvasAgg(figure)
+    return figure
 
 
 @dataclass(frozen=True)
@@ -57,6 +89,7 @@ class LabelView:
 Draw = Callable[[Axes, LabelView], None]
 
 
+@in_style
 def draw_latents(axes: Axes, view: LabelView) -> None:
     """Scatter the label's latents in its colour, and outline two standard deviations of the prior.
 
@@ -82,6 +115,7 @@ def draw_latents(axes: Axes, view: LabelView) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], prune="both"))
 
 
+@in_style
 def draw_manifold(axes: Axes, view: LabelView) -> None:
     """Show what the decoder makes of the label across its latents, with the latents as axes."""
     height, width = view.manifold.shape
@@ -96,9 +130,11 @@ def draw_manifold(axes: Axes, view: LabelView) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(5))
 
 
+@in_style
 def draw_one(view: LabelView, draw: Draw, title: str) -> Figure:
     """One label's picture, with its axes named."""
-    figure, axes = plt.subplots(figsize=(14, 2.4) if view.is_line else (7, 7), layout="constrained")
+    figure = new_figure(figsize=(14, 2.4) if view.is_line else (7, 7), layout="constrained")
+    axes = figure.subplots()
     draw(axes, view)
     axes.set_title(title, fontsize=13, pad=10)
     axes.set_xlabel(view.axis_names[0])
@@ -109,11 +145,13 @@ def draw_one(view: LabelView, draw: Draw, title: str) -> Figure:
     return figure
 
 
+@in_style
 def draw_overview(views: Sequence[LabelView], draw: Draw, title: str) -> Figure:
     """All ten labels' pictures on shared axes: two rows of five planes, or five rows of two lines."""
     is_line = views[0].is_line
     rows, columns = (5, 2) if is_line else (2, 5)
-    figure, grid = plt.subplots(rows, columns, figsize=(15, 7.2), sharex=True, sharey=True, layout="constrained")
+    figure = new_figure(figsize=(15, 7.2), layout="constrained")
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True)
     for axes, view in zip((grid.T if is_line else grid).flat, views, strict=True):
         draw(axes, view)
         axes.set_title(view.name, fontsize=13)
@@ -128,11 +166,13 @@ def draw_overview(views: Sequence[LabelView], draw: Draw, title: str) -> Figure:
     return figure
 
 
+@in_style
 def draw_reconstructions(
     originals: np.ndarray, reconstructions: np.ndarray, names: Sequence[str], title: str
 ) -> Figure:
     """Two rows a label, originals above their reconstructions; both (10, n, 28, 28) in [0, 1]."""
-    figure, grid = plt.subplots(5, 2, figsize=(12, 7.2), layout="constrained")
+    figure = new_figure(figsize=(12, 7.2), layout="constrained")
+    grid = figure.subplots(5, 2)
     for label, axes in enumerate(grid.T.flat):
         rows = (np.concatenate(list(images[label]), axis=1) for images in (originals, reconstructions))
         axes.imshow(np.concatenate(list(rows)), cmap=INK, vmin=0, vmax=1)
@@ -143,10 +183,12 @@ def draw_reconstructions(
     return figure
 
 
+@in_style
 def draw_styles(images: np.ndarray, row_names: Sequence[str], names: Sequence[str], title: str) -> Figure:
     """One z a row through all ten labels; `images`: (rows, 10, 28, 28) in [0, 1]."""
     rows = len(images)
-    figure, axes = plt.subplots(figsize=(8, 8), layout="constrained")
+    figure = new_figure(figsize=(8, 8), layout="constrained")
+    axes = figure.subplots()
     axes.imshow(images.swapaxes(1, 2).reshape(rows * 28, -1), cmap=INK, vmin=0, vmax=1)
     short = max(map(len, names)) <= 4
     axes.set_xticks(13.5 + 28 * np.arange(10), names, rotation=0 if short else 35, ha="center" if short else "right")
@@ -157,6 +199,7 @@ def draw_styles(images: np.ndarray, row_names: Sequence[str], names: Sequence[st
     return figure
 
 
+@in_style
 def draw_table(
     images: np.ndarray, title: str, row_names: Sequence[str] = (), column_names: Sequence[str] = ()
 ) -> Figure:
@@ -172,7 +215,7 @@ def draw_table(
     height, width = sheet.shape
     step, margin, gap = side * scale, 20, 10
 
-    figure = plt.figure()
+    figure = new_figure()
     pixels = {"transform": IdentityTransform()}
     heading = figure.text(0, 0, title, fontsize=13, ha="center", va="center", **pixels)
     left = [figure.text(0, 0, name, fontsize=11, ha="right", va="center", **pixels) for name in row_names]
@@ -199,9 +242,11 @@ def draw_table(
     return figure
 
 
+@in_style
 def draw_training(history: pd.DataFrame, title: str) -> Figure:
     """Loss, reconstruction and KL over the epochs, training and test overlaid; `history` is plots/training.csv."""
-    figure, grid = plt.subplots(1, 3, figsize=(15, 4.6), layout="constrained")
+    figure = new_figure(figsize=(15, 4.6), layout="constrained")
+    grid = figure.subplots(1, 3)
     for axes, part, name in zip(grid, ("loss", "reconstruction", "kl"), ("Loss", "Reconstruction", "KL"), strict=True):
         curves = history.rename(columns={f"train_{part}": "training", f"test_{part}": "test"})
         sns.lineplot(
@@ -218,11 +263,11 @@ def draw_training(history: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
+@in_style
 def save(figure: Figure, path: str | Path) -> None:
-    """Write `figure` to `path` and free it; the same picture gives the same bytes."""
+    """Write `figure` to `path`; the same picture gives the same bytes."""
     figure.canvas.draw()
     pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3]
-    plt.close(figure)
     is_grey = (pixels == pixels[..., :1]).all()
     packed = io.BytesIO()
     Image.fromarray(pixels[..., 0] if is_grey else pixels).save(packed, "PNG")

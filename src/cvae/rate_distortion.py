@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain, pairwise, product
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -16,7 +15,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import IdentityTransform
 
-from cvae.figures import COLOURS
+from cvae.figures import COLOURS, in_style, new_figure
 from cvae.sweep import Sweep, draw_sweep
 
 # In pixels: the radius of a point, and what a label keeps clear around it; from where on a label has a line.
@@ -43,6 +42,7 @@ class Panel:
     sweep: Sweep | None = None
 
 
+@in_style
 def draw_rate_distortion(panels: Sequence[Panel]) -> Figure:
     """Rate to the right and distortion upwards, so that less of both is better; 1000×720 pixels a panel.
 
@@ -52,7 +52,7 @@ def draw_rate_distortion(panels: Sequence[Panel]) -> Figure:
     columns = 1 if has_sweep else math.ceil(math.sqrt(len(panels)))
     rows = math.ceil(len(panels) / columns)
     widths = [10, 8] if has_sweep else [10] * columns
-    figure = plt.figure(figsize=(sum(widths), 7.2 * rows), layout="constrained")
+    figure = new_figure(figsize=(sum(widths), 7.2 * rows), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)
     grid = figure.add_gridspec(rows, len(widths), width_ratios=widths)
     places = [grid[divmod(number, columns)] for number in range(len(panels))]
