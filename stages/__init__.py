@@ -7,7 +7,7 @@ copy of the repository, and must import the code of that copy, whatever is insta
 import gc
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -23,8 +23,10 @@ MEMORY = {  # the parameters that a stage's need of memory grows with, what weig
 }
 
 
-def run(stage: Callable[[], None]) -> None:
+def run(stage: Callable[[], None], *options: str) -> None:
     """Run `stage`; an error that a person can put right ends it with one line and exit status 1.
+
+    An argument other than one of `options` starts nothing: it gets one line and exit status 2; --help, what it does.
 
     SIGTERM, by which torchrun ends the processes of one that failed, interrupts it as Ctrl-C does.
 
@@ -39,6 +41,7 @@ def run(stage: Callable[[], None]) -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     open_streams()
     try:
+        _check_arguments(name, options)
         stage()
         print(end="", flush=True)
     except KeyboardInterrupt:
@@ -49,6 +52,17 @@ def run(stage: Callable[[], None]) -> None:
         sys.exit(f"{name}: {told}{_smaller(name) if memory_shortage(error) else ''}")
     finally:
         gc.freeze()  # the last pass, at exit, skips what is frozen
+
+
+def _check_arguments(name: str, options: Sequence[str]) -> None:
+    usage = " ".join([f"usage: python -m stages.{name}", *(f"[{option}]" for option in options)])
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(f"{usage}\n\n{sys.modules['__main__'].__doc__}\nIts parameters are in params.yaml.", flush=True)
+        sys.exit(0)
+    if unknown := [argument for argument in sys.argv[1:] if argument not in options]:
+        told = ascii(unknown[0])[1:-1]
+        print(f"{name}: unknown argument {told}; parameters are set in params.yaml ({usage})", file=sys.stderr)
+        sys.exit(2)
 
 
 def _smaller(stage: str) -> str:
