@@ -5,10 +5,9 @@ copy of the repository, and must import the code of that copy, whatever is insta
 """
 
 import gc
-import os
 import signal
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -24,11 +23,10 @@ MEMORY = {  # the parameters that a stage's need of memory grows with, what weig
 }
 
 
-def run(stage: Callable[[], None], options: Collection[str] = ()) -> None:
+def run(stage: Callable[[], None], *options: str) -> None:
     """Run `stage`; an error that a person can put right ends it with one line and exit status 1.
 
-    `options`: what may stand on its command line. `--help` explains the stage; any other argument is refused, since
-    a stage takes its settings from params.yaml.
+    An argument other than one of `options` starts nothing: it gets one line and exit status 2; --help, what it does.
 
     SIGTERM, by which torchrun ends the processes of one that failed, interrupts it as Ctrl-C does.
 
@@ -40,11 +38,10 @@ def run(stage: Callable[[], None], options: Collection[str] = ()) -> None:
     from cvae.streams import open_streams
 
     name = Path(sys.argv[0]).stem
-    _check_arguments(name, stage, options)
-    os.environ.pop("MPLBACKEND", None)  # a notebook's; matplotlib refuses to start with one that is not installed
     signal.signal(signal.SIGTERM, _interrupt)
     open_streams()
     try:
+        _check_arguments(name, options)
         stage()
         print(end="", flush=True)
     except KeyboardInterrupt:
@@ -57,17 +54,14 @@ def run(stage: Callable[[], None], options: Collection[str] = ()) -> None:
         gc.freeze()  # the last pass, at exit, skips what is frozen
 
 
-def _check_arguments(name: str, stage: Callable[[], None], options: Collection[str]) -> None:
-    arguments = sys.argv[1:]
-    if {"-h", "--help"} & set(arguments):
-        about = (sys.modules[stage.__module__].__doc__ or "").strip()
-        usage = " ".join([f"python -m stages.{name}", *(f"[{option}]" for option in options)])
-        print(f"usage: {usage}\n\n{about}\n\nIts settings are in params.yaml; `dvc repro {name}` runs it when needed.")
+def _check_arguments(name: str, options: Sequence[str]) -> None:
+    usage = " ".join([f"usage: python -m stages.{name}", *(f"[{option}]" for option in options)])
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(f"{usage}\n\n{sys.modules['__main__'].__doc__}\nIts parameters are in params.yaml.", flush=True)
         sys.exit(0)
-    if unknown := [argument for argument in arguments if argument not in options]:
-        print(
-            f"{name}: {unknown[0]!r:.80} is not an option; a stage takes its settings from params.yaml", file=sys.stderr
-        )
+    if unknown := [argument for argument in sys.argv[1:] if argument not in options]:
+        told = ascii(unknown[0])[1:-1]
+        print(f"{name}: unknown argument {told}; parameters are set in params.yaml ({usage})", file=sys.stderr)
         sys.exit(2)
 
 

@@ -1,9 +1,13 @@
 """The pictures that render makes, for latents on a line, on a plane, and in more dimensions."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import PROJECT, environment
 from PIL import Image
 
 from cvae import datasets, figures, rendering
@@ -73,6 +77,81 @@ def test_pictures_of_a_plane_are_all_there_and_repeat_to_the_byte(tmp_path, spli
     assert len(pictures) == 25  # latents.parquet too
     for picture in pictures:
         assert (tmp_path / "a" / picture).read_bytes() == (tmp_path / "b" / picture).read_bytes(), picture
+
+
+# Draws one of each kind of picture, the compared runs' too, and prints what the caller's pyplot is set to afterwards.
+DRAW_ALL = """
+import os
+import numpy as np, pandas as pd
+from cvae import figures
+from matplotlib import font_manager
+from cvae.comparison import write_picture
+from test_comparison import measured
+
+if "ARIAL" in os.environ:
+    serif = font_manager.findfont("DejaVu Serif")
+    font_manager.fontManager.ttflist.insert(0, font_manager.FontEntry(serif, name="Arial", weight=400))
+
+view = figures.LabelView(3, "3", ("a", "b"), np.full((5, 2), -1.0), np.zeros(2), 1.0, 4.0, np.eye(140), 2.0)
+images = np.linspace(0, 1, 10 * 10 * 784).reshape(10, 10, 28, 28)
+history = pd.DataFrame({f"{a}_{b}": [-1.0, 2.0] for a in ("train", "test") for b in ("loss", "reconstruction", "kl")})
+names = list("0123456789")
+pictures = {
+    "one": figures.draw_one(view, figures.draw_latents, "title"),
+    "overview": figures.draw_overview([view] * 10, figures.draw_manifold, "title"),
+    "pairs": figures.draw_reconstructions(images, images[::-1], names, "title"),
+    "styles": figures.draw_styles(images, ["-1.0"] * 10, names, "title"),
+    "table": figures.draw_table(images, "title", names, names),
+    "training": figures.draw_training(history.assign(epoch=[1, 2]), "title"),
+}
+for name, figure in pictures.items():
+    figures.save(figure, f"{name}.png")
+write_picture([[measured(beta=0.5), measured(beta=2.0), measured(seed=1, beta=2.0)]], "compared.png")
+
+import matplotlib.pyplot as plt
+print(plt.rcParams["image.origin"], plt.rcParams["font.size"], plt.rcParams._get_backend_or_none())
+"""
+MATPLOTLIBRC = """
+image.origin: lower
+image.interpolation: bilinear
+axes.unicode_minus: False
+axes.titleweight: bold
+axes.formatter.use_locale: True
+axes.prop_cycle: cycler(color=["red", "black"])
+font.family: serif
+font.size: 20
+mathtext.fontset: cm
+text.usetex: True
+figure.constrained_layout.h_pad: 0.5
+figure.dpi: 40
+savefig.facecolor: blue
+path.simplify: False
+lines.antialiased: False
+backend: SVG
+nonsense
+"""
+
+
+def test_a_matplotlibrc_a_notebooks_backend_and_installed_fonts_change_no_picture_and_stay_the_callers(tmp_path):
+    def draw(name: str, settings: str = "", **variables: str) -> tuple[dict[str, bytes], str]:
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "matplotlibrc").write_text(settings)
+        variables["PYTHONPATH"] = f"{PROJECT}/src:{PROJECT}/tests"
+        command = [sys.executable, "-c", DRAW_ALL]
+        done = subprocess.run(command, cwd=folder, env=environment(**variables), capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return {path.name: path.read_bytes() for path in folder.glob("*.png")}, done.stdout.strip()
+
+    expected, _ = draw("plain")
+    assert len(expected) == 7
+    drawn, settings = draw("matplotlibrc", MATPLOTLIBRC)
+    assert drawn == expected
+    assert settings == "lower 20.0 SVG"
+    drawn, settings = draw("notebook", MPLBACKEND="module://matplotlib_inline.backend_inline")
+    assert drawn == expected
+    assert settings.startswith("upper 10.0")
+    assert draw("another", MPLBACKEND="SVG", ARIAL="installed") == (expected, "upper 10.0 SVG")
 
 
 @pytest.mark.parametrize("epochs", [1, 100])

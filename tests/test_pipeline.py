@@ -3,11 +3,13 @@
 import ast
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
-from conftest import PICTURES, PROJECT, Repository, stages_run
+from conftest import PICTURES, PROJECT, Repository, environment, stages_run
 
 from cvae.tracking.keys import recorded
 
@@ -278,3 +280,23 @@ def test_an_experiment_in_a_temporary_folder_lands_in_the_repositorys_store(clon
     assert sorted(path.name for path in Path(run.info.artifact_uri).glob("latents/*")) == [
         f"{d}.png" for d in range(10)
     ]
+
+
+@pytest.mark.parametrize("stage", [*STAGES, "download --check"])
+def test_an_argument_starts_no_stage(tmp_path, stage):
+    """In an empty folder, where the stage itself would complain of params.yaml."""
+    name, *options = stage.split()
+
+    def run(*arguments: str) -> subprocess.CompletedProcess:
+        command = [sys.executable, "-m", f"stages.{name}", *options, *arguments]
+        variables = environment(PYTHONPATH=str(PROJECT))
+        return subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True)
+
+    refused = run("--epochs", "3")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.startswith(f"{name}: unknown argument --epochs; ")
+    assert refused.stderr.count("\n") == 1
+    helped = run("--help")
+    assert (helped.returncode, helped.stderr) == (0, "")
+    assert helped.stdout.startswith(f"usage: python -m stages.{name}")
+    assert not list(tmp_path.iterdir())

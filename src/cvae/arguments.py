@@ -1,7 +1,6 @@
 """Commands: their arguments and their ends, each mistake told in one line."""
 
 import argparse
-import os
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -13,7 +12,6 @@ from cvae.streams import open_streams
 
 def run_command(name: str, main: Callable[[], None]) -> None:
     """Run `main`; what a person can put right ends it with one line, which `name` begins, and exit status 1."""
-    os.environ.pop("MPLBACKEND", None)  # a notebook's; matplotlib refuses to start with one that is not installed
     open_streams()
     try:
         main()

@@ -2,15 +2,37 @@
 
 A picture of one label is 700×700 pixels, or 1400×240 for latents of one dimension; an overview of all ten
 is 1500×720. A table of any number of images has the size that it needs.
-"""
 
-import functools
+Pictures depend on this code alone: they are drawn in `STYLE`, which sets everything that a matplotlibrc can change,
+and without pyplot, whose backend and settings stay the caller's.
+"""
+# ruff: noqa: E402  an environment variable is put aside before matplotlib is imported
+
 import io
+import locale
+import os
+import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib
+from cvae.errors import UserError
+
+# Notebooks set MPLBACKEND, and matplotlib cannot be imported where the backend it names is not installed.
+_backend = None if "matplotlib" in sys.modules else os.environ.pop("MPLBACKEND", None)
+try:
+    import matplotlib
+except (UnicodeError, locale.Error) as error:
+    raise UserError(
+        f"your matplotlibrc, or your locale, keeps matplotlib from starting ({error}); correct it"
+    ) from None
+if _backend is not None:
+    os.environ["MPLBACKEND"] = _backend
+    with suppress(ValueError):
+        matplotlib.rcParams["backend"] = _backend
+
+import matplotlib.style
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -26,24 +48,17 @@ from cvae.outputs import write_whole
 INK = "gray_r"  # dark strokes on white, in steps that look even
 COLOURS = sns.color_palette("tab10")
 
+with matplotlib.style.context("default"):
+    fonts = {"font.sans-serif": ["DejaVu Sans"]}  # matplotlib's own; seaborn prefers Arial where that is installed
+    sns.set_theme("notebook", "whitegrid", color_codes=False, rc={"figure.dpi": 100, "savefig.dpi": 100, **fonts})
+    STYLE = {key: matplotlib.rcParams[key] for key in matplotlib.rcParams if "backend" not in key}
 
-def styled(draw: Callable) -> Callable:
-    """Run `draw` with the project's own settings of matplotlib, whatever a matplotlibrc or a notebook has set."""
-
-    @functools.wraps(draw)
-    def run(*args, **kwargs):
-        with matplotlib.rc_context():
-            matplotlib.rcdefaults()
-            theme = {"figure.dpi": 100, "savefig.dpi": 100}
-            sns.set_theme(context="notebook", style="whitegrid", color_codes=False, rc=theme)
-            return draw(*args, **kwargs)
-
-    return run
+in_style = matplotlib.rc_context(STYLE)  # a decorator: some settings count as a figure is made, others as it is saved
 
 
-def new_figure(**settings) -> Figure:
-    """An empty figure to be saved; pyplot, which shows figures in windows and notebooks, does not know it."""
-    figure = Figure(**settings)
+def new_figure(**options: object) -> Figure:
+    """An empty figure that is drawn by Agg, whatever pyplot's backend is."""
+    figure = Figure(**options)
     FigureCanvasAgg(figure)
     return figure
 
@@ -74,6 +89,7 @@ class LabelView:
 Draw = Callable[[Axes, LabelView], None]
 
 
+@in_style
 def draw_latents(axes: Axes, view: LabelView) -> None:
     """Scatter the label's latents in its colour, and outline two standard deviations of the prior.
 
@@ -99,6 +115,7 @@ def draw_latents(axes: Axes, view: LabelView) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], prune="both"))
 
 
+@in_style
 def draw_manifold(axes: Axes, view: LabelView) -> None:
     """Show what the decoder makes of the label across its latents, with the latents as axes."""
     height, width = view.manifold.shape
@@ -113,7 +130,7 @@ def draw_manifold(axes: Axes, view: LabelView) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(5))
 
 
-@styled
+@in_style
 def draw_one(view: LabelView, draw: Draw, title: str) -> Figure:
     """One label's picture, with its axes named."""
     figure = new_figure(figsize=(14, 2.4) if view.is_line else (7, 7), layout="constrained")
@@ -128,7 +145,7 @@ def draw_one(view: LabelView, draw: Draw, title: str) -> Figure:
     return figure
 
 
-@styled
+@in_style
 def draw_overview(views: Sequence[LabelView], draw: Draw, title: str) -> Figure:
     """All ten labels' pictures on shared axes: two rows of five planes, or five rows of two lines."""
     is_line = views[0].is_line
@@ -149,7 +166,7 @@ def draw_overview(views: Sequence[LabelView], draw: Draw, title: str) -> Figure:
     return figure
 
 
-@styled
+@in_style
 def draw_reconstructions(
     originals: np.ndarray, reconstructions: np.ndarray, names: Sequence[str], title: str
 ) -> Figure:
@@ -166,7 +183,7 @@ def draw_reconstructions(
     return figure
 
 
-@styled
+@in_style
 def draw_styles(images: np.ndarray, row_names: Sequence[str], names: Sequence[str], title: str) -> Figure:
     """One z a row through all ten labels; `images`: (rows, 10, 28, 28) in [0, 1]."""
     rows = len(images)
@@ -182,7 +199,7 @@ def draw_styles(images: np.ndarray, row_names: Sequence[str], names: Sequence[st
     return figure
 
 
-@styled
+@in_style
 def draw_table(
     images: np.ndarray, title: str, row_names: Sequence[str] = (), column_names: Sequence[str] = ()
 ) -> Figure:
@@ -225,7 +242,7 @@ def draw_table(
     return figure
 
 
-@styled
+@in_style
 def draw_training(history: pd.DataFrame, title: str) -> Figure:
     """Loss, reconstruction and KL over the epochs, training and test overlaid; `history` is plots/training.csv."""
     figure = new_figure(figsize=(15, 4.6), layout="constrained")
@@ -246,7 +263,7 @@ def draw_training(history: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
-@styled
+@in_style
 def save(figure: Figure, path: str | Path) -> None:
     """Write `figure` to `path`; the same picture gives the same bytes."""
     figure.canvas.draw()

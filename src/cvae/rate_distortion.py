@@ -15,7 +15,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import IdentityTransform
 
-from cvae.figures import COLOURS, new_figure, styled
+from cvae.figures import COLOURS, in_style, new_figure
 from cvae.sweep import Sweep, draw_sweep
 
 # In pixels: the radius of a point, and what a label keeps clear around it; from where on a label has a line.
@@ -42,7 +42,7 @@ class Panel:
     sweep: Sweep | None = None
 
 
-@styled
+@in_style
 def draw_rate_distortion(panels: Sequence[Panel]) -> Figure:
     """Rate to the right and distortion upwards, so that less of both is better; 1000×720 pixels a panel.
 
