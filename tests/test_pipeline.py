@@ -300,3 +300,14 @@ def test_an_argument_starts_no_stage(tmp_path, stage):
     assert (helped.returncode, helped.stderr) == (0, "")
     assert helped.stdout.startswith(f"usage: python -m stages.{name}")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_clone_that_asks_git_for_windows_line_endings_has_the_same_bytes(repository, tmp_path):
+    """As Git for Windows does by default; to DVC, code of other bytes is other code, and trains again."""
+    repository.git("clone", "--quiet", "--config", "core.autocrlf=true", str(repository.root), str(tmp_path / "clone"))
+    files = [name for name in repository.git("ls-files", "-z").split("\0") if name]
+    assert {"dvc.lock", "src/cvae/model.py", "plots/manifolds.png"} <= set(files)
+    differing = (
+        name for name in files if (tmp_path / "clone" / name).read_bytes() != (repository.root / name).read_bytes()
+    )
+    assert list(differing) == []
