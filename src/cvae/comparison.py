@@ -40,7 +40,7 @@ from cvae.errors import UserError, one_line
 from cvae.git import files_at, require_git
 from cvae.outputs import csv_bytes, write_whole
 from cvae.parameters import Parameters, load_yaml
-from cvae.provenance import LOCK, md5_of, measured_with, parse_lock
+from cvae.provenance import LOCK, md5_of, parameters_behind, parse_lock
 from cvae.workspace import require_root
 
 if TYPE_CHECKING:
@@ -422,7 +422,7 @@ def is_current(files: Mapping[str, bytes]) -> bool:
     """Whether metrics/test.json among `files` was measured with the params.yaml among them, by their dvc.lock."""
     try:
         params, lock = load_yaml(files["params.yaml"].decode()), parse_lock(files[LOCK].decode())
-        measured, digest = measured_with(lock, MEASURED), md5_of(files[MEASURED])
+        measured, digest = parameters_behind(lock, MEASURED), md5_of(files[MEASURED])
         if measured is None or all(made.outs.get(MEASURED) != digest for made in lock.values()):
             return False
         return all(params.get(key) == measured[key] for key in measured if key not in IMMATERIAL)

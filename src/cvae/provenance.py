@@ -57,7 +57,12 @@ def _made(entry: dict) -> Made:
     return Made(entry.get("cmd", ""), dict(entry.get("params", {}).get("params.yaml", {})), deps, outs)
 
 
-def measured_with(lock: dict[str, Made], place: str) -> dict[str, Value] | None:
+def measured_with(lock: dict[str, Made]) -> dict[str, Value]:
+    """The parameters that the stages of `lock` read."""
+    return {key: value for made in lock.values() for key, value in made.parameters.items()}
+
+
+def parameters_behind(lock: dict[str, Made], place: str) -> dict[str, Value] | None:
     """The parameters that `place` was made with, by its stage and all those before it.
 
     None if `lock` does not say so: no stage made it, or one has read another file than the stage before it left.
