@@ -37,8 +37,9 @@ def clone(repository, empty_database, tmp_path, environment_folder) -> Repositor
 
 
 def make(root: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess:
-    """`make`, where neither DVC nor this project's packages are at hand."""
-    kept = {name: value for name, value in os.environ.items() if name not in ("PATH", "PYTHONPATH", "VIRTUAL_ENV")}
+    """`make`, where neither DVC nor this project's packages are at hand, and no other `make` stands above it."""
+    left_out = {"PATH", "PYTHONPATH", "VIRTUAL_ENV", "MAKEFLAGS", "MFLAGS", "MAKELEVEL"}
+    kept = {name: value for name, value in os.environ.items() if name not in left_out}
     path = f"{Path(shutil.which('make')).parent}:{Path(shutil.which('git')).parent}:/usr/bin:/bin"
     return subprocess.run(
         ["make", *arguments], cwd=root, env=kept | {"PATH": path} | variables, capture_output=True, text=True
