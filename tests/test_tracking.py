@@ -1414,6 +1414,8 @@ def test_a_folder_as_the_store_is_the_main_repositorys(temporary, monkeypatch, f
     assert (temporary / "mlruns" / experiment / run.info.run_id / "meta.yaml").exists()
     assert [path.read_text() for path in (temporary / "mlartifacts").rglob("kept.txt")] == ["kept"]
     assert list(Path.cwd().iterdir()) == []
+    # DVC stashes what git does not ignore, and git would drop the empty folders by which MLflow knows a run
+    subprocess.run(["git", "check-ignore", "-q", "mlruns/0"], cwd=PROJECT, check=True)
 
 
 @pytest.mark.parametrize("uri", ["C:\\mlruns", "~/mlruns", "a%20b", "sqlite:///./a.db", "sqlite:///../a.db"])
@@ -1441,6 +1443,28 @@ def test_a_folder_that_mlflow_does_not_take_is_told_with_its_variable(workspace,
     train(params)
     assert told in capsys.readouterr().err
     assert not Path("mlruns").exists()
+
+
+@pytest.mark.parametrize(
+    ("variables", "told"),
+    [
+        ({"MLFLOW_TRACKING_URI": "file://mlruns"}, "MLflow at file://mlruns: names no folder of this machine; "),
+        ({"MLFLOW_TRACKING_URI": "http://[::1/mlflow"}, "MLflow at http://[::1/mlflow: not an address; "),
+        ({"MLFLOW_TRACKING_INSECURE_TLS": "perhaps"}, "MLFLOW_TRACKING_INSECURE_TLS value must be one of "),
+        ({"REQUESTS_CA_BUNDLE": "/nowhere/ca.pem"}, "invalid path: /nowhere/ca.pem"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_variable_that_mlflow_cannot_use_is_told_in_one_line(workspace, params, monkeypatch, capfd, variables, told):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"https://127.0.0.1:{closed_port()}")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError) as refused:
+        record(params)
+    train(params)
+    (line,) = capfd.readouterr().err.splitlines()
+    for each in (line, str(refused.value)):
+        assert told in each
 
 
 def test_an_experiment_that_keeps_its_files_wherever_one_is_is_refused(workspace, params):

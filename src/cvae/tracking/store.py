@@ -85,6 +85,7 @@ class Location:
         return f"MLflow at {self.shown}: {textwrap.shorten(shown(text), 300, placeholder=' …')}"
 
 
+DATABRICKS = ("databricks", "databricks-uc", "uc")  # MLflow's schemes, which may stand alone
 UNWRITABLE = {getattr(errno, name) for name in ("EACCES", "EPERM", "EROFS", "ENOENT", "ENOTDIR", "ELOOP", "EEXIST")}
 _OTHER_SCHEMA = re.compile(r"Detected out-of-date database schema \(found version (\w+)")  # of MLflow
 _AROUND_SQL = re.compile(r"^(\(raised as .*?\) )?\([\w.]+Error\) | \[SQL: .*| \(Background on .*")  # of SQLAlchemy
@@ -99,12 +100,14 @@ def _resolve(uri: str) -> Location:
     """The store at `uri`, its relative path taken from the main repository: DVC deletes an experiment's own folder."""
     from sqlalchemy import exc, make_url
 
-    scheme = urlsplit(uri).scheme
-    if scheme in ("http", "https", "databricks"):
+    try:
+        scheme, host, path, *_ = urlsplit(uri)
+    except ValueError:  # a host such as `[::1`, which `require_usable` refuses
+        scheme, host, path = uri.partition(":")[0].lower(), "", ""
+    if scheme in ("http", "https", *DATABRICKS) or uri in DATABRICKS:
         return Location(uri, None)
-    if scheme == "file" or len(scheme) < 2:  # `C:` is none
-        path = url2pathname(urlsplit(uri).path if scheme == "file" else uri)  # as MLflow reads it
-        folder = Path(os.path.abspath(main_repository() / path))
+    if len(scheme) < 2 or _names_folder(scheme, host, path):  # `C:` is none
+        folder = Path(os.path.abspath(main_repository() / url2pathname(path if scheme == "file" else uri)))
         return Location(folder.as_uri(), main_repository() / "mlartifacts", folder=folder)
     try:
         url = make_url(uri)
@@ -114,6 +117,11 @@ def _resolve(uri: str) -> Location:
         return Location(uri, main_repository() / "mlartifacts")
     database = Path(os.path.abspath(main_repository() / url.database))  # links stay: mlartifacts is beside this one
     return Location(_address(uri, database), database.parent / "mlartifacts", database)
+
+
+def _names_folder(scheme: str, host: str, path: str) -> bool:
+    """Whether it is an address of a folder on this machine: `file://mlruns` names a host, and no folder."""
+    return scheme == "file" and path != "" and host in ("", "localhost")
 
 
 def _address(uri: str, database: Path) -> str:
@@ -166,6 +174,7 @@ def told_in_one_line(location: Location, advice: str = "", if_unknown: str = "")
         ModuleNotFoundError,  # a database's driver
         OSError,  # requests' errors too
         sqlalchemy.exc.SQLAlchemyError,
+        ValueError,  # a variable of MLflow's that holds no such value
     ) as error:
         unknown = getattr(error, "error_code", None) == "RESOURCE_DOES_NOT_EXIST"
         ending = if_unknown if unknown and if_unknown else advice
@@ -185,6 +194,8 @@ def require_usable(location: Location) -> None:
                 "a database needs nothing: sqlite:///mlflow.db"
             )
         return
+    if location.uri.lower().startswith("file:"):
+        raise UserError(f"MLflow at {location.shown}: names no folder of this machine; file:mlruns and file:///… do")
     from sqlalchemy import exc, make_url
 
     try:
