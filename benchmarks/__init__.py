@@ -7,6 +7,6 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT / "src"))
 
-from cvae.sharing import SPINS  # noqa: E402  it is in src/
+from cvae.compute.threads import SPINS  # noqa: E402  it is in src/
 
 os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # as train does; before torch, which reads it once

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import torch
 
-from cvae.devices import open_device
-from cvae.errors import UserError
+from cvae.compute.devices import open_device
+from cvae.support.errors import UserError
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:

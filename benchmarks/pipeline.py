@@ -23,9 +23,9 @@ from benchmarks import PROJECT
 from benchmarks.clone import prepare, run
 from benchmarks.machine import processor
 from benchmarks.options import add_json
-from cvae.devices import describe, open_device
-from cvae.parameters import read_parameters
-from cvae.sharing import cores
+from cvae.compute.devices import describe, open_device
+from cvae.compute.threads import cores
+from cvae.pipeline.parameters import read_parameters
 
 STAGES = ("download", "train", "evaluate", "embed", "render", "track")
 PICTURES = "dvc exp run --set-param grid_size=30"

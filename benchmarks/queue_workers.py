@@ -10,7 +10,7 @@ DVC's cache. Measured with nothing else running on two cores (torch 2.11.0, DVC 
     queued, 2 workers, 2 threads each           135 s   0.76 of the first
 
 An epoch of MNIST takes 0.8 s with 2 threads alone and 1.2 s with 1, also beside another. Two at once, of 2 threads
-each, take 3.1 s an epoch while their threads spin as they wait, and 1.4 s since they sleep (cvae.sharing).
+each, take 3.1 s an epoch while their threads spin as they wait, and 1.4 s since they sleep (cvae.compute.threads).
 """
 
 import argparse

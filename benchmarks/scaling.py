@@ -19,13 +19,13 @@ from tabulate import tabulate
 
 from benchmarks.machine import processor
 from benchmarks.options import add_device, add_json, opened
-from cvae.adam import Adam
-from cvae.datasets import LABELS, PIXELS, Split
-from cvae.devices import describe, products_in
+from cvae.compute.devices import describe, products_in
+from cvae.compute.seeding import generator
+from cvae.data.idx import LABELS, PIXELS, Split
 from cvae.model import CVAE
-from cvae.seeding import generator
-from cvae.training import Training
-from cvae.weights import WeightVector
+from cvae.training.adam import Adam
+from cvae.training.loop import Training
+from cvae.training.weights import WeightVector
 
 DEFAULT = {"batch_size": 128, "hidden_dims": 256, "latent_dims": 2, "images": 60_000}
 CHANGES = [

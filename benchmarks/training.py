@@ -4,7 +4,7 @@
 
 torch and torchvision are all that it needs, and scikit-learn for digits. The article's way is written anew from its
 description: torchvision's MNIST through a DataLoader, image by image; labels as one-hot vectors; autograd; torch's
-default Adam; `.item()` at each step. The project's way is `cvae.training.Training`, as the pipeline runs it, with
+default Adam; `.item()` at each step. The project's way is `cvae.training.loop.Training`, as the pipeline runs it, with
 figures of the 10,000 test images after every epoch; and, because the article has none, with those of one image. All
 have the same initial weights, shuffles and noise, so that their losses can be compared. Each repeat of each is a
 process of its own; its first epoch, on CUDA its second too, is a warm-up that counts in the loss and in no time.
@@ -30,11 +30,11 @@ from torch import Tensor, nn
 from benchmarks import PROJECT
 from benchmarks.machine import processor
 from benchmarks.options import add_device, add_json, opened
-from cvae import datasets
-from cvae.devices import describe, open_device
+from cvae.compute.devices import describe, open_device
+from cvae.compute.seeding import generator
+from cvae.data import idx
 from cvae.model import CVAE
-from cvae.seeding import generator
-from cvae.training import Training
+from cvae.training.loop import Training
 
 ARTICLE, OURS, UNTESTED = "article's way", "this project", "  without test figures"
 WHOLE = 100  # epochs of the article and of the default run
@@ -71,7 +71,7 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         options.data = prepare(options, Path(folder))
-        count = len(datasets.load(options.data)[0])
+        count = len(idx.load(options.data)[0])
         measurements = []
         for _ in range(options.repeats):
             for way in (ARTICLE, OURS, UNTESTED):
@@ -86,10 +86,10 @@ def prepare(options: argparse.Namespace, folder: Path) -> Path:
     """The folder of the four .gz files of the data set, after unpacking them in `folder` for torchvision."""
     if options.dataset == "digits":
         options.data = folder / "digits"
-        datasets.write_digits(options.data)
+        idx.write_digits(options.data)
     unpacked = folder / "MNIST" / "raw"
     unpacked.mkdir(parents=True)
-    for name in datasets.FILES:
+    for name in idx.FILES:
         source = options.data / name
         if not source.is_file():
             sys.exit(f"{source} is missing: `dvc repro download` fetches it; --data names another folder")
@@ -173,9 +173,9 @@ class Shuffled:
 
 def ours(way: str, options: argparse.Namespace, epochs: int) -> Measurement:
     device = open_device(options.device, options.threads, options.precision)
-    train_split, test_split = datasets.load(options.data)
+    train_split, test_split = idx.load(options.data)
     if way == UNTESTED:
-        test_split = datasets.Split(test_split.images[:1], test_split.labels[:1])
+        test_split = idx.Split(test_split.images[:1], test_split.labels[:1])
     times = [time.perf_counter()]
     model = CVAE().initialise(generator(options.seed, "weights")).to(device)
     settings = {"batch_size": 128, "learning_rate": 1e-3, "beta": 1.0, "precision": options.precision}

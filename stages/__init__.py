@@ -34,8 +34,8 @@ def run(stage: Callable[[], None], *options: str) -> None:
     at exit, take up to two seconds a stage. It is not off, because a long training would grow without it.
     """
     gc.set_threshold(100_000)  # objects made since the last pass; Python's own is 700
-    from cvae.faults import explained, memory_shortage
-    from cvae.streams import open_streams
+    from cvae.support.faults import explained, memory_shortage
+    from cvae.support.streams import open_streams
 
     name = Path(sys.argv[0]).stem
     signal.signal(signal.SIGTERM, _interrupt)
@@ -67,7 +67,7 @@ def _check_arguments(name: str, options: Sequence[str]) -> None:
 
 def _smaller(stage: str) -> str:
     """Which lines of params.yaml to lower where memory is too small for `stage`."""
-    from cvae.parameters import read_parameters
+    from cvae.pipeline.parameters import read_parameters
 
     params = read_parameters()
     present = [f"{key} (now {getattr(params, key)})" for key in MEMORY.get(stage, ())]

@@ -8,14 +8,14 @@ import sys
 
 from stages import run
 
-from cvae.parameters import read_parameters
+from cvae.pipeline.parameters import read_parameters
 
 
 def main() -> None:
     params = read_parameters()
 
-    from cvae.download import download, reachable
-    from cvae.workspace import main_repository
+    from cvae.data.download import download, reachable
+    from cvae.pipeline.repository import main_repository
 
     mirror = os.environ.get("MNIST_MIRROR")
     if mirror and "://" not in mirror:  # a relative folder is the main repository's, where the person typed it

@@ -2,20 +2,20 @@
 
 from stages import run
 
-from cvae.parameters import read_parameters
+from cvae.pipeline.parameters import read_parameters
 
 
 def main() -> None:
     params = read_parameters()
 
-    from cvae import datasets
-    from cvae.binarisation import binarised
-    from cvae.devices import open_device
+    from cvae.compute.devices import open_device
+    from cvae.data import idx
+    from cvae.data.binarisation import binarised
     from cvae.embedding import embed_dataset, write_latents
     from cvae.model import CVAE
 
     model = CVAE.load("data/model", open_device(params.device, params.threads))
-    splits = dict(zip(("train", "test"), datasets.load("data/raw"), strict=True))
+    splits = dict(zip(("train", "test"), idx.load("data/raw"), strict=True))
     if params.binarize != "none":
         splits = {name: binarised(split, name) for name, split in splits.items()}
     write_latents(embed_dataset(model, splits, params.seed), "data/latents.parquet")

@@ -2,8 +2,8 @@
 
 from stages import run
 
-from cvae.parameters import read_parameters
-from cvae.sharing import share_cores
+from cvae.compute.threads import share_cores
+from cvae.pipeline.parameters import read_parameters
 
 SECONDS_A_SAMPLE = 24e-6  # of one image, on two slow cores; quick ones need an eighth of that
 
@@ -12,15 +12,15 @@ def main() -> None:
     params = read_parameters()
     share_cores(params.threads)
 
-    from cvae import datasets
-    from cvae.devices import describe, open_device
-    from cvae.evaluation import evaluate, format_figures, write_evaluation
+    from cvae.compute.devices import describe, open_device
+    from cvae.data import idx
+    from cvae.evaluation.evaluate import evaluate, format_figures, write_evaluation
     from cvae.model import CVAE
-    from cvae.progress import duration
+    from cvae.support.progress import duration
 
     device = open_device(params.device, params.threads)
     model = CVAE.load("data/model", device)
-    train, test = datasets.load("data/raw")
+    train, test = idx.load("data/raw")
     print(f"Evaluating on {describe(device)}: {len(test):,} images, {params.nll_samples:,} samples of each for nll")
     seconds = len(test) * params.nll_samples * SECONDS_A_SAMPLE
     if device.type == "cpu" and seconds > 30:

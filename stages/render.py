@@ -2,20 +2,21 @@
 
 from stages import run
 
-from cvae.parameters import read_parameters
+from cvae.pipeline.parameters import read_parameters
 
 
 def main() -> None:
     params = read_parameters()
 
-    from cvae import datasets, rendering
-    from cvae.binarisation import binarised
-    from cvae.devices import open_device
+    from cvae.compute.devices import open_device
+    from cvae.data import idx
+    from cvae.data.binarisation import binarised
     from cvae.embedding import read_latents
+    from cvae.figures import rendering
     from cvae.model import CVAE
 
     model = CVAE.load("data/model", open_device(params.device, params.threads))
-    _, test = datasets.load("data/raw")
+    _, test = idx.load("data/raw")
     if params.binarize != "none":
         test = binarised(test, "test")
     mu, labels = read_latents("data/latents.parquet", "train", "mu", model.latent_dims)

@@ -2,17 +2,17 @@
 
 from stages import run
 
-from cvae.parameters import read_parameters
+from cvae.pipeline.parameters import read_parameters
 
 
 def main() -> None:
     params = read_parameters()
 
-    from cvae.provenance import require_current
-    from cvae.tracking import keys
+    from cvae.pipeline.dvc_lock import require_current
+    from cvae.tracking import run_keys
     from cvae.tracking.record import record, write_receipt
 
-    require_current(keys.results())
+    require_current(run_keys.results())
     write_receipt(record(params.model_dump()))
 
 

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 from stages import run
 
-from cvae.errors import UserError
-from cvae.outputs import ensure_writable
-from cvae.parameters import Parameters, read_parameters
-from cvae.sharing import share_cores
-from cvae.workspace import dvc_process, has_ended
+from cvae.compute.threads import share_cores
+from cvae.pipeline.parameters import Parameters, read_parameters
+from cvae.pipeline.repository import dvc_process, has_ended
+from cvae.support.errors import UserError
+from cvae.support.files import ensure_writable
 
 if TYPE_CHECKING:
-    from cvae.training import Training
+    from cvae.training.loop import Training
 
 MODEL, HISTORY, SUMMARY = "data/model", "plots/training.csv", "metrics/train.json"
 PATIENCE = 30  # seconds: torchrun ends all when the first has ended, and the one that says why may be behind
@@ -25,16 +25,16 @@ def main() -> None:
 
     import torch
 
-    from cvae import datasets
-    from cvae.binarisation import binarised
-    from cvae.devices import describe, open_device
+    from cvae.compute.devices import describe, open_device
+    from cvae.compute.processes import joined
+    from cvae.compute.seeding import generator
+    from cvae.data import idx
+    from cvae.data.binarisation import binarised
     from cvae.model import CVAE
-    from cvae.processes import joined
-    from cvae.seeding import generator
-    from cvae.training import Training
+    from cvae.training.loop import Training
 
     device = open_device(params.device, params.threads, params.precision)
-    train_split, test_split = datasets.load("data/raw")
+    train_split, test_split = idx.load("data/raw")
     if params.binarize != "none":
         test_split = binarised(test_split, "test")
     if params.binarize == "static":
@@ -69,9 +69,9 @@ def lead(training: "Training", params: Parameters, device: str, images: int) -> 
     """Train on `images` of a set by `device`, which is described, and write, log and keep what may be interrupted."""
     import torch
 
-    from cvae.checkpoint import Checkpoint, Progress, checkpoint_key
-    from cvae.history import rounded, write_history
-    from cvae.progress import epoch_progress
+    from cvae.artifacts.history import rounded, write_history
+    from cvae.pipeline.checkpoint import Checkpoint, Progress, checkpoint_key
+    from cvae.support.progress import epoch_progress
     from cvae.tracking.live import LiveRun
     from cvae.tracking.store import CHECKPOINT
 

@@ -165,7 +165,7 @@ class Repository:
 
 def write_checkpoints_after_every_epoch(repository: Repository) -> None:
     """Let a training of a second be gone on with too: checkpoints may take as long as they like."""
-    source = repository.root / "src/cvae/checkpoint.py"
+    source = repository.root / "src/cvae/pipeline/checkpoint.py"
     text, found = re.subn(r"^SHARE = .*$", "SHARE = 1e9", source.read_text(), flags=re.MULTILINE)
     assert found == 1
     source.write_text(text)
@@ -237,11 +237,11 @@ def make_repository(folder: Path) -> None:
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory):
     """The training and the test split of scikit-learn's digits."""
-    from cvae import datasets
+    from cvae.data import idx
 
     folder = tmp_path_factory.mktemp("digits")
-    datasets.write_digits(folder)
-    return datasets.load(folder)
+    idx.write_digits(folder)
+    return idx.load(folder)
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cvae.datasets import LABELS, PIXELS, SIDE
+from cvae.data.idx import LABELS, PIXELS, SIDE
 from cvae.model import CVAE
 
 

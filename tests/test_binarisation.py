@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from cvae.binarisation import binarised, draw_levels, epochs_stream
-from cvae.datasets import Split
+from cvae.data.binarisation import binarised, draw_levels, epochs_stream
+from cvae.data.idx import Split
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from contextlib import contextmanager, nullcontext
 
 import torch
 
-from cvae.capture import captured
+from cvae.training.cuda_graph import captured
 
 CUDA = torch.device("cuda", 0)
 

@@ -15,12 +15,13 @@ from conftest import Repository, environment, kill_group, wait_for, write_checkp
 from edited import Buffers
 from safetensors.torch import load, save
 
-from cvae import checkpoint, datasets
-from cvae.checkpoint import Checkpoint, Progress, checkpoint_key
-from cvae.devices import open_device
+from cvae.compute.devices import open_device
+from cvae.compute.seeding import generator
+from cvae.data import idx
 from cvae.model import CVAE
-from cvae.seeding import generator
-from cvae.training import Training
+from cvae.pipeline import checkpoint
+from cvae.pipeline.checkpoint import Checkpoint, Progress, checkpoint_key
+from cvae.training.loop import Training
 
 SETTINGS = {"epochs": 5, "batch_size": 100, "learning_rate": 1e-3, "beta": 1.0, "seed": 3}
 KINDS = {  # of training, each with a state of its own kind
@@ -204,7 +205,7 @@ def test_a_key_is_of_parameters_code_data_and_device(repository, tmp_path, monke
     assert checkpoint_key(params | {"grid_size": 7}, "CPU, 1 thread") in keys, "which train does not read"
     keys.add(checkpoint_key(params | {"beta": 2}, "CPU, 1 thread"))
     keys.add(checkpoint_key(params, "CPU, 2 threads"))
-    with open(clone.root / "src/cvae/adam.py", "a") as file:
+    with open(clone.root / "src/cvae/training/adam.py", "a") as file:
         file.write("# edited\n")
     keys.add(checkpoint_key(params, "CPU, 1 thread"))
     images = clone.root / "data/raw/train-images-idx3-ubyte.gz"
@@ -300,7 +301,7 @@ def test_checkpoints_take_two_percent_of_a_training_at_most(frequent, monkeypatc
     clone, _ = frequent
     monkeypatch.chdir(clone.root)
     model = CVAE().initialise(generator(0, "weights"))
-    training = Training(model, *datasets.load("data/raw"), **SETTINGS | {"epochs": 1_000_000, "batch_size": 8})
+    training = Training(model, *idx.load("data/raw"), **SETTINGS | {"epochs": 1_000_000, "batch_size": 8})
     kept, spent, count = Checkpoint("timed"), 0.0, 0
     kept.load(training.state())
     started = time.perf_counter()

@@ -15,11 +15,11 @@ from conftest import Repository, stages_run
 from safetensors.torch import save
 from stages import embed, evaluate, render
 
-from cvae import sample
+from cvae.artifacts.history import read_history
+from cvae.commands import sample
 from cvae.embedding import read_latents
-from cvae.errors import UserError
-from cvae.history import read_history
 from cvae.model import CVAE
+from cvae.support.errors import UserError
 from cvae.tracking import record
 
 
@@ -273,7 +273,7 @@ def test_a_damaged_history_is_told_by_render_and_track(repository, tmp_path, dam
 )
 def test_track_tells_what_is_damaged_before_it_opens_the_store(workspace, path, content, told):
     (workspace.root / path).write_text(content)
-    from cvae.parameters import read_parameters
+    from cvae.pipeline.parameters import read_parameters
 
     assert refusal(record.record, read_parameters().model_dump()).startswith(told)
     assert not (workspace.root / "mlflow.db").exists()

@@ -5,12 +5,12 @@ import sys
 import pytest
 import torch
 
-from cvae.capture import captured
-from cvae.devices import open_device
-from cvae.faults import memory_shortage
+from cvae.compute.devices import open_device
+from cvae.compute.seeding import generator
 from cvae.model import CVAE
-from cvae.seeding import generator
-from cvae.training import Training
+from cvae.support.faults import memory_shortage
+from cvae.training.cuda_graph import captured
+from cvae.training.loop import Training
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 
@@ -31,7 +31,7 @@ def fit(
 def test_cuda_trains_as_the_cpu_does(digits, likelihood, derived, monkeypatch):
     _, others = fit(digits, "cpu", likelihood)
     if not derived:
-        monkeypatch.setitem(sys.modules, "cvae.gradients", None)
+        monkeypatch.setitem(sys.modules, "cvae.training.gradients", None)
     _, rows = fit(digits, "cuda", likelihood)
     for name in ("train_loss", "test_loss", "article_loss"):
         assert [row[name] for row in rows] == pytest.approx([row[name] for row in others], rel=1e-4), name

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cvae import datasets
-from cvae.datasets import FILES, TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS, load, read_idx, write_idx
-from cvae.errors import UserError
+from cvae.data import idx
+from cvae.data.idx import FILES, TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS, load, read_idx, write_idx
+from cvae.support.errors import UserError
 
 
 def header(*shape: int, kind: int = 8) -> bytes:
@@ -170,17 +170,17 @@ def test_each_of_the_four_files_is_needed(folder, name):
 def test_every_data_set_has_a_title_and_a_name_for_each_label():
     from typing import get_args
 
-    from cvae.parameters import Parameters
+    from cvae.pipeline.parameters import Parameters
 
     names = get_args(Parameters.model_fields["dataset"].annotation)
-    assert set(names) == set(datasets.TITLES) == set(datasets.LABEL_NAMES)
-    assert {len(set(labels)) for labels in datasets.LABEL_NAMES.values()} == {datasets.LABELS}
+    assert set(names) == set(idx.TITLES) == set(idx.LABEL_NAMES)
+    assert {len(set(labels)) for labels in idx.LABEL_NAMES.values()} == {idx.LABELS}
 
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory):
     folder = tmp_path_factory.mktemp("digits")
-    datasets.write_digits(folder)
+    idx.write_digits(folder)
     return folder
 
 
@@ -226,7 +226,7 @@ def test_digits_keep_their_labels(digits):
 
 
 def test_digits_are_written_with_the_same_bytes_each_time(digits, tmp_path):
-    datasets.write_digits(tmp_path / "a" / "new" / "folder")
+    idx.write_digits(tmp_path / "a" / "new" / "folder")
     for name in FILES:
         assert (tmp_path / "a" / "new" / "folder" / name).read_bytes() == (digits / name).read_bytes()
 

@@ -19,11 +19,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cvae import datasets
-from cvae import download as downloading
-from cvae.datasets import FILES
-from cvae.download import download, fetch, reachable, sources
-from cvae.errors import UserError
+from cvae.data import download as downloading
+from cvae.data import idx
+from cvae.data.download import download, fetch, reachable, sources
+from cvae.data.idx import FILES
+from cvae.support.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 CONTENT = {name: gzip.compress(random.Random(name).randbytes(300), mtime=0) for name in FILES}
@@ -709,7 +709,7 @@ def test_an_interrupted_fetch_leaves_nothing_behind(server, tmp_path, monkeypatc
 def test_digits_are_made_without_asking_any_source(server, tmp_path):
     download("digits", tmp_path, server.url("good"))
     assert server.asked == []
-    assert [len(split) for split in datasets.load(tmp_path)] == [1500, 297]
+    assert [len(split) for split in idx.load(tmp_path)] == [1500, 297]
     assert set(contents(tmp_path)) == set(FILES)
 
 
@@ -740,7 +740,7 @@ def test_https_sources_come_before_http_ones_in_their_order(monkeypatch):
 def test_a_data_set_is_within_reach_when_any_source_serves_its_smallest_file(closed, server, monkeypatch, capsys):
     listed(monkeypatch, server.url("500"), server.url("good"))
     assert reachable("mnist", closed)
-    assert server.asked == [f"/{way}/{datasets.TEST_LABELS}" for way in ("500", "good")]
+    assert server.asked == [f"/{way}/{idx.TEST_LABELS}" for way in ("500", "good")]
     assert capsys.readouterr().err.splitlines() == [
         f"  {closed}: Connection refused",
         f"  {server.url('500')}: HTTP 500 Internal Server Error",
@@ -765,7 +765,7 @@ def stage(tmp_path, monkeypatch):
     refusing = dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:1")
 
     def run(*arguments, dataset="mnist", folder=tmp_path, **variables):
-        from cvae.parameters import Parameters
+        from cvae.pipeline.parameters import Parameters
 
         params = Parameters(dataset=dataset).model_dump()
         (folder / "params.yaml").write_text(yaml.safe_dump(params))
@@ -794,7 +794,7 @@ def test_the_stage_ends_with_the_reasons_and_no_traceback_when_no_source_answers
 def test_the_stage_makes_digits_where_there_is_no_network(stage, tmp_path):
     done = stage(dataset="digits")
     assert (done.returncode, done.stderr) == (0, "")
-    assert [len(split) for split in datasets.load(tmp_path / "data" / "raw")] == [1500, 297]
+    assert [len(split) for split in idx.load(tmp_path / "data" / "raw")] == [1500, 297]
 
 
 def test_the_stage_asked_whether_the_data_can_be_had_answers_by_its_exit_status(stage, tmp_path):

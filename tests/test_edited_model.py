@@ -26,15 +26,16 @@ from edited import (
 from test_checkpoint import interrupt
 from torch import nn
 
-from cvae import datasets
-from cvae.bounds import importance_weighted_nll
-from cvae.datasets import write_idx
-from cvae.devices import open_device, to_device
-from cvae.errors import UserError
+from cvae.compute.devices import open_device
+from cvae.compute.seeding import generator
+from cvae.data import idx
+from cvae.data.idx import write_idx
+from cvae.data.tensors import to_device
+from cvae.evaluation.likelihood import importance_weighted_nll
 from cvae.model import CVAE
 from cvae.objective import held_out_noise, held_out_sums, means
-from cvae.seeding import generator
-from cvae.training import Training
+from cvae.support.errors import UserError
+from cvae.training.loop import Training
 
 EPOCHS, BATCH, RATE = 3, 100, 1e-3
 EDITS = {  # and why the derived gradients are refused
@@ -189,13 +190,13 @@ TOGETHER = """
 import json, os, sys
 import torch
 from test_edited_model import Buffers, Convolution, make, train
-from cvae import datasets
-from cvae.processes import joined
+from cvae.data import idx
+from cvae.compute.processes import joined
 
 with joined(torch.device("cpu")) as processes:
     for kind in (Convolution, Buffers):
         model = make(kind)
-        rows = train(model, datasets.load(sys.argv[1]), processes=processes)
+        rows = train(model, idx.load(sys.argv[1]), processes=processes)
         weights = torch.cat([each.double().flatten() for each in model.state_dict().values()])
         path = f"{sys.argv[1]}/{kind.__name__}-{processes.rank}.json"
         json.dump([[row["train_loss"] for row in rows], weights.sum().item()], open(path, "w"))
@@ -204,10 +205,10 @@ with joined(torch.device("cpu")) as processes:
 
 def test_an_edited_model_trains_in_two_processes_as_in_one(digits, tmp_path):
     """What the shares of a batch make of a batch norm differs from the whole; but all processes hold one model."""
-    write_idx(tmp_path / datasets.TRAIN_IMAGES, digits[0].images.reshape(-1, 28, 28))
-    write_idx(tmp_path / datasets.TRAIN_LABELS, digits[0].labels)
-    write_idx(tmp_path / datasets.TEST_IMAGES, digits[1].images.reshape(-1, 28, 28))
-    write_idx(tmp_path / datasets.TEST_LABELS, digits[1].labels)
+    write_idx(tmp_path / idx.TRAIN_IMAGES, digits[0].images.reshape(-1, 28, 28))
+    write_idx(tmp_path / idx.TRAIN_LABELS, digits[0].labels)
+    write_idx(tmp_path / idx.TEST_IMAGES, digits[1].images.reshape(-1, 28, 28))
+    write_idx(tmp_path / idx.TEST_LABELS, digits[1].labels)
     (tmp_path / "together.py").write_text(TOGETHER)
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     folders = os.pathsep.join([str(PROJECT / "src"), str(PROJECT / "tests"), str(PROJECT)])
@@ -253,12 +254,12 @@ def test_an_added_convolution_trains_resumes_is_saved_served_and_drawn(repositor
     smoothing = torch.tensor(load_weights(resumed)["smoothing.weight"])
     assert not torch.equal(smoothing, initial_smoothing(clone)), "it moved"
 
-    clone.run(sys.executable, "-m", "cvae.sample", "--run", run.info.run_id, PYTHONPATH="src")
+    clone.run(sys.executable, "-m", "cvae.commands.sample", "--run", run.info.run_id, PYTHONPATH="src")
     assert (clone.root / "samples.png").stat().st_size > 1000
     check = """
 import json, sys
 import mlflow, pandas as pd, torch
-from cvae.datasets import load
+from cvae.data.idx import load
 from cvae.model import CVAE
 mlflow.set_tracking_uri("sqlite:///mlflow.db")
 (model,) = mlflow.get_run(sys.argv[1]).outputs.model_outputs
@@ -283,7 +284,7 @@ def load_weights(content: bytes) -> dict:
 def initial_smoothing(clone: Repository) -> torch.Tensor:
     """The convolution as train makes it, before its first step."""
     code = (
-        "import torch; from cvae.model import CVAE; from cvae.seeding import generator;"
+        "import torch; from cvae.model import CVAE; from cvae.compute.seeding import generator;"
         "torch.manual_seed(generator(0, 'torch').initial_seed()); print(CVAE().smoothing.weight.tolist())"
     )
     return torch.tensor(json.loads(clone.run(sys.executable, "-c", code, PYTHONPATH="src").stdout))

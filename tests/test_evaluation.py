@@ -10,16 +10,16 @@ import torch
 from sklearn.neighbors import KNeighborsClassifier
 from torch.distributions import Independent, Normal
 
-from cvae import sample_quality
-from cvae.datasets import LABELS, PIXELS, Split
-from cvae.devices import open_device
-from cvae.errors import UserError
-from cvae.evaluation import bits_per_dim, evaluate, likelihood_constant, write_evaluation
-from cvae.latent_usage import active, aggregate_moments, posteriors, prior_distance
+from cvae.compute.devices import open_device
+from cvae.compute.seeding import generator
+from cvae.data.idx import LABELS, PIXELS, Split
+from cvae.evaluation import samples
+from cvae.evaluation.evaluate import bits_per_dim, evaluate, likelihood_constant, write_evaluation
+from cvae.evaluation.latents import active, aggregate_moments, posteriors, prior_distance
+from cvae.evaluation.samples import mean_distance, nearest_labels, wilson_interval
 from cvae.model import CVAE
-from cvae.sample_quality import mean_distance, nearest_labels, wilson_interval
-from cvae.seeding import generator
-from cvae.training import Training
+from cvae.support.errors import UserError
+from cvae.training.loop import Training
 
 KEYS = [
     "loss",
@@ -191,7 +191,7 @@ def test_a_model_of_no_numbers_is_refused_with_the_figure(digits):
 
 
 def test_neighbours_are_those_of_scikit_learn(digits, monkeypatch):
-    monkeypatch.setattr(sample_quality, "CHUNK", 100)
+    monkeypatch.setattr(samples, "CHUNK", 100)
     train_split, test = digits
     known, asked = train_split.images / 255, test.images / 255
     theirs = KNeighborsClassifier(5, algorithm="brute").fit(known, train_split.labels)

@@ -27,11 +27,11 @@ from conftest import (
 )
 from mlflow import MlflowClient
 
+from cvae.pipeline.repository import has_ended
 from cvae.tracking.description import NOTE
-from cvae.tracking.keys import recorded
 from cvae.tracking.live import metric_name
+from cvae.tracking.run_keys import recorded
 from cvae.tracking.store import PIPELINE_KEY, TRACKING
-from cvae.workspace import has_ended
 
 COLUMNS = [f"{split}_{part}" for split in ("train", "test") for part in ("loss", "reconstruction", "kl")]
 CURVES = [metric_name(column) for column in [*COLUMNS, "article_loss"]]
@@ -355,7 +355,7 @@ def faults(repository, empty_database, tmp_path_factory) -> dict[str, list]:
     runs["orphaned"] = hurt.runs()
 
     hurt.git("checkout", "params.yaml")
-    with open(hurt.root / "src/cvae/training.py", "a") as code:
+    with open(hurt.root / "src/cvae/training/loop.py", "a") as code:
         code.write("# so that DVC's cache does not have the training\n")
     with started(hurt, "repro") as dvc:
         wait_for(lambda: any(TRACKING in run.data.tags for run in hurt.runs()))
@@ -418,7 +418,7 @@ def served(repository, empty_database, tmp_path_factory):
         "HOME": str(clone.root.parent),
     }
 
-    code = clone.root / "src/cvae/training.py"
+    code = clone.root / "src/cvae/training/loop.py"
     waiting = "        yield row\n        while not __import__('os').path.exists('server-is-gone'):\n            pass\n"
     assert code.read_text().count("        yield row\n") == 1
     code.write_text(code.read_text().replace("        yield row\n", waiting))

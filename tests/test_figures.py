@@ -10,12 +10,13 @@ import torch
 from conftest import PROJECT, environment
 from PIL import Image
 
-from cvae import datasets, figures, rendering
+from cvae.compute.seeding import generator
+from cvae.data import idx
 from cvae.embedding import embed_dataset, read_latents, write_latents
-from cvae.errors import UserError
+from cvae.figures import figures, rendering
+from cvae.figures.planes import decode, decode_manifold, fit_plane, tile
 from cvae.model import CVAE
-from cvae.planes import decode, decode_manifold, fit_plane, tile
-from cvae.seeding import generator
+from cvae.support.errors import UserError
 
 ONE = {1: (1400, 240), 2: (700, 700), 4: (700, 700)}
 OVERVIEW = (1500, 720)
@@ -24,8 +25,8 @@ OVERVIEW = (1500, 720)
 @pytest.fixture(scope="module")
 def splits(tmp_path_factory):
     folder = tmp_path_factory.mktemp("digits")
-    datasets.write_digits(folder)
-    train, test = datasets.load(folder)
+    idx.write_digits(folder)
+    train, test = idx.load(folder)
     return {"train": train, "test": test}
 
 
@@ -83,9 +84,9 @@ def test_pictures_of_a_plane_are_all_there_and_repeat_to_the_byte(tmp_path, spli
 DRAW_ALL = """
 import os
 import numpy as np, pandas as pd
-from cvae import figures
+from cvae.figures import figures
 from matplotlib import font_manager
-from cvae.comparison import write_picture
+from cvae.commands.compare import write_picture
 from test_comparison import measured
 
 if "ARIAL" in os.environ:
@@ -308,9 +309,9 @@ def test_scatter_file_of_a_line_has_a_strip_for_each_label(tmp_path):
     assert set(zip(table["name_1"], table["name_2"], strict=True)) == {("z_0", "label")}
 
 
-@pytest.mark.parametrize("dataset", datasets.LABEL_NAMES)
+@pytest.mark.parametrize("dataset", idx.LABEL_NAMES)
 def test_class_names_are_within_the_pictures_that_show_them(dataset):
-    names, images = datasets.LABEL_NAMES[dataset], np.zeros((10, 10, 28, 28))
+    names, images = idx.LABEL_NAMES[dataset], np.zeros((10, 10, 28, 28))
     styles = figures.draw_styles(images, ["-1.0, -1.0"] * 10, names, "title")
     pairs = figures.draw_reconstructions(images, images, names, "title")
     for figure in (styles, pairs):

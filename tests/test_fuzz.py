@@ -20,9 +20,9 @@ import pytest
 import torch
 from test_properties import DEFAULTS, SPELLINGS, outcome, unpacked
 
-from cvae.datasets import read_idx
+from cvae.data.idx import read_idx
 from cvae.model import CVAE
-from cvae.parameters import read_parameters
+from cvae.pipeline.parameters import read_parameters
 
 TIMES = int(os.environ.get("FUZZ", 100_000))
 EXTREMES = [0, 1, 2, 27, 28, 255, 2**15, 2**16, 2**24, 2**30, 2**31 - 1, 2**31, 2**32 - 1]

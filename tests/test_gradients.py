@@ -4,14 +4,14 @@ import pytest
 import torch
 from torch.distributions import Bernoulli, Independent, Normal, kl_divergence
 
-from cvae.adam import Adam
-from cvae.datasets import LABELS, PIXELS
-from cvae.gradients import DerivedGradients
+from cvae.compute.seeding import generator
+from cvae.data.idx import LABELS, PIXELS
 from cvae.model import CVAE
 from cvae.objective import RECONSTRUCTION, SQUARED_ERROR
-from cvae.seeding import generator
-from cvae.training import AutogradGradients
-from cvae.weights import WeightVector
+from cvae.training.adam import Adam
+from cvae.training.gradients import DerivedGradients
+from cvae.training.loop import AutogradGradients
+from cvae.training.weights import WeightVector
 
 BATCHES = (16, 16, 5, 0)  # the last but one is short; one of several processes may have none
 

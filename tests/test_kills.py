@@ -17,9 +17,9 @@ from conftest import PROJECT, environment, started, wait_for, write_checkpoints_
 from kills import BY_HAND, DVC, STAGES, TORN, Kill, Tally, differences, draw, forget, measured, spoil, trial
 from test_experiments import no_worker_outlives, wait_for_queue
 
-from cvae.tracking.keys import RECEIPT
-from cvae.tracking.present import present_run
-from cvae.workspace import has_ended
+from cvae.pipeline.repository import has_ended
+from cvae.tracking.current_run import present_run
+from cvae.tracking.run_keys import RECEIPT
 
 SEED = int(os.environ.get("KILLS_SEED", "0"))
 TRIALS = int(os.environ.get("KILLS_TRIALS", "36"))  # of one stage; each has one to three kills
@@ -175,7 +175,8 @@ def test_a_damaged_receipt_changes_nothing_of_the_present_result(compared, tmp_p
 
 
 @pytest.mark.parametrize(
-    "program", ["stages.train", "cvae.sample", "cvae.comparison", "cvae.tracking.ui", "cvae.tracking.serve"]
+    "program",
+    ["stages.train", "cvae.commands.sample", "cvae.commands.compare", "cvae.commands.ui", "cvae.commands.serve"],
 )
 def test_ctrl_c_ends_a_program_quietly_from_its_first_moment(repository, program):
     for imports in (0, 30, 300):  # that Python has made since it knew of the program
@@ -200,7 +201,7 @@ def interrupted(root: Path, program: str, imports: int) -> tuple[list[str], int]
 
 
 def test_importing_the_library_leaves_ctrl_c_alone():
-    code = "import signal, cvae.errors; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
+    code = "import signal, cvae.support.errors; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment(PYTHONPATH=str(PROJECT / "src")), capture_output=True
     )

@@ -8,15 +8,15 @@ import pyarrow as pa
 import pytest
 import torch
 
-from cvae.errors import UserError
-from cvae.faults import explained, memory_shortage
+from cvae.support.errors import UserError
+from cvae.support.faults import explained, memory_shortage
 
 # Run a stage with so many bytes more of addresses than a process has that has imported all that it will.
 LIMITED = """
 import resource, runpy, sys
 import stages  # first: it says whose src/ is imported
 import torch, pandas, pyarrow.parquet, PIL.Image
-import cvae.download, cvae.evaluation, cvae.figures, cvae.rendering, cvae.training, cvae.tracking.live
+import cvae.data.download, cvae.evaluation.evaluate, cvae.figures.rendering, cvae.training.loop, cvae.tracking.live
 torch.set_num_threads(1)
 stage, more = sys.argv[1], int(sys.argv[2])
 taken = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
@@ -31,8 +31,8 @@ needs_limits = pytest.mark.skipif(sys.platform != "linux", reason="only Linux li
 @pytest.fixture(scope="module")
 def wide(repository, tmp_path_factory):
     """The repository with a wide model, as if that had been trained."""
+    from cvae.compute.seeding import generator
     from cvae.model import CVAE
-    from cvae.seeding import generator
 
     wide = repository.copy(tmp_path_factory.mktemp("wide") / "cvae", ".git", "cache")
     CVAE(hidden_dims=WIDE).initialise(generator(0, "weights")).save(wide.root / "data/model")

@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch.distributions import Independent, Normal, kl_divergence
 
-from cvae.datasets import LABELS, PIXELS
-from cvae.errors import UserError
+from cvae.compute.seeding import generator
+from cvae.data.idx import LABELS, PIXELS
 from cvae.model import CVAE
 from cvae.objective import article_loss, held_out_noise, held_out_sums, kl, means, objective_sums
-from cvae.seeding import generator
+from cvae.support.errors import UserError
 
 
 def make_model(**settings) -> CVAE:

@@ -8,8 +8,8 @@ from shutil import copytree, ignore_patterns
 
 import pytest
 
-from cvae.errors import UserError
-from cvae.parameters import Parameters, check_parameters, read_parameters
+from cvae.pipeline.parameters import Parameters, check_parameters, read_parameters
+from cvae.support.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 DEFAULTS = Parameters().model_dump()
@@ -224,7 +224,7 @@ def test_reading_parameters_imports_nothing_slow(file):
     file.write_text(params_yaml())
     code = """if True:
         import json, sys
-        from cvae.parameters import read_parameters
+        from cvae.pipeline.parameters import read_parameters
         read_parameters(sys.argv[1])
         print(json.dumps(sorted({"torch", "torchvision", "mlflow", "pandas", "matplotlib"} & set(sys.modules))))
     """

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from conftest import PICTURES, PROJECT, Repository, environment, stages_run
 
-from cvae.tracking.keys import recorded
+from cvae.tracking.run_keys import recorded
 
 STAGES = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]
 CURVES = [f"{split}_{part}" for split in ("train", "test") for part in ("loss", "reconstruction", "kl")]
@@ -49,13 +49,13 @@ def imported_by(file: str) -> set[str]:
     return names
 
 
-def code_of(stage: str, without: str | None) -> set[str]:
-    """Files of every module of ours that `python -m stages.<stage>` may import, save `without` and what is below it."""
+def code_of(stage: str) -> set[str]:
+    """Files of every module of ours that `python -m stages.<stage>` may import, save what train logs to MLflow with."""
     files, waiting = set(), [f"stages.{stage}"]
     while waiting:
         name = waiting.pop()
         file = module_file(name)
-        if file is None or file in files or (without and f"{name}.".startswith(f"{without}.")):
+        if file is None or file in files or (stage == "train" and f"{name}.".startswith("cvae.tracking.")):
             continue
         files.add(file)
         package = name.rpartition(".")[0]
@@ -63,14 +63,31 @@ def code_of(stage: str, without: str | None) -> set[str]:
     return files
 
 
+def room_of(file: str) -> str:
+    """What a stage lists for `file`: its own module, a module of the library's ground floor, or a folder of it."""
+    return file if file.startswith("stages/") else "/".join(file.split("/")[:3])
+
+
+# What a stage imports without listing it. None of it decides what the stage writes, so that a message that is worded
+# better, or a knob for pictures, makes nothing anew.
+NOT_LISTED = {
+    "stages/__init__.py": STAGES,
+    "src/cvae/__init__.py": STAGES,
+    "src/cvae/support": STAGES,
+    "src/cvae/commands": STAGES,
+    "src/cvae/pipeline": STAGES.keys() - {"track"},
+    "src/cvae/tracking": {"train"},
+    "src/cvae/model.py": {"track"},  # the saved model is one of its inputs
+    "src/cvae/compute": {"track"},
+    "src/cvae/data": {"track"},
+}
+
+
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_depends_on_the_code_that_it_imports(stage):
-    # Train logs live to MLflow, but how a run is logged has no part in its results: a change there must not retrain.
-    code = code_of(stage, without="cvae.tracking" if stage == "train" else None)
-    tracking = {file for file in code if file.startswith("src/cvae/tracking/")}
-    if tracking:  # a folder of modules that change together
-        code = code - tracking | {"src/cvae/tracking"}
-    assert {dep for dep in STAGES[stage]["deps"] if dep.startswith(("src/", "stages/"))} == code
+def test_a_stage_depends_on_the_rooms_that_it_imports(stage):
+    rooms = {room_of(file) for file in code_of(stage)}
+    listed = {dep for dep in STAGES[stage]["deps"] if dep.startswith(("src/", "stages/"))}
+    assert listed == {room for room in rooms if stage not in NOT_LISTED.get(room, ())}
 
 
 @pytest.mark.parametrize("stage", STAGES)

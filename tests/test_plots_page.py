@@ -112,7 +112,7 @@ def diff(browser, compared, tmp_path_factory) -> Opened:
 @pytest.fixture(scope="module")
 def scatters(browser, compared, tmp_path_factory) -> Opened:
     """The scatters of HEAD, of `wide`, and of latents of one dimension in the workspace."""
-    from cvae.rendering import write_scatter
+    from cvae.figures.rendering import write_scatter
 
     folder = tmp_path_factory.mktemp("scatters")
     edited = compared.copy(folder / "cvae")

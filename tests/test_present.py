@@ -7,10 +7,10 @@ import pytest
 from conftest import Repository
 from mlflow import MlflowClient
 
-from cvae.errors import UserError
-from cvae.sample import Origin, open_data, open_model, parse_arguments
-from cvae.tracking.keys import RECEIPT
-from cvae.tracking.present import how_to_record, made_with, present_run, require_store
+from cvae.commands.sample import Origin, open_data, open_model, parse_arguments
+from cvae.support.errors import UserError
+from cvae.tracking.current_run import how_to_record, made_with, present_run, require_store
+from cvae.tracking.run_keys import RECEIPT
 from cvae.tracking.store import locate
 
 

@@ -13,9 +13,9 @@ import pytest
 import torch
 from conftest import Repository, environment, stages_run, started, wait_for
 
-from cvae.errors import UserError
-from cvae.processes import ALONE, Processes, joined
-from cvae.sharing import share_cores
+from cvae.compute.processes import ALONE, Processes, joined
+from cvae.compute.threads import share_cores
+from cvae.support.errors import UserError
 
 TORCHRUN = "torchrun --standalone --nproc-per-node 2"
 

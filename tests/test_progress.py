@@ -12,13 +12,13 @@ import termios
 import pytest
 from conftest import closed_port, environment
 
-from cvae import progress as module
-from cvae.evaluation import MEANINGS, Evaluation, format_figures
-from cvae.progress import duration, epoch_progress, progress
+from cvae.evaluation.evaluate import MEANINGS, Evaluation, format_figures
+from cvae.support import progress as module
+from cvae.support.progress import duration, epoch_progress, progress
 
 NOISY = """
 import sys, threading, time
-from cvae.progress import epoch_progress
+from cvae.support.progress import epoch_progress
 def speak():
     print("from a thread")
     print("and its warning", file=sys.stderr)

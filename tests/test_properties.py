@@ -22,11 +22,11 @@ from conftest import closed_port
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
-from cvae import comparison, datasets, download, sample
-from cvae.errors import UserError
+from cvae.commands import compare, sample, serve, ui
+from cvae.data import download, idx
 from cvae.model import CVAE
-from cvae.parameters import Parameters, check_parameters, read_parameters
-from cvae.tracking import serve, ui
+from cvae.pipeline.parameters import Parameters, check_parameters, read_parameters
+from cvae.support.errors import UserError
 
 DEFAULTS = Parameters().model_dump()
 
@@ -248,7 +248,7 @@ WORDS = [
     ("name", "parse"),
     [
         ("sample", sample.parse_arguments),
-        ("compare", comparison.parse_arguments),
+        ("compare", compare.parse_arguments),
         ("ui", ui.parse_arguments),
         ("serve", serve.parse_arguments),
     ],
@@ -339,7 +339,7 @@ def test_any_bytes_are_read_as_the_array_that_they_announce_or_told(tmp_path, pa
     path = tmp_path / "any.gz"
     path.write_bytes(packed)
     expected = unpacked(packed, dimensions)
-    values, refusal = outcome(datasets.read_idx, path, dimensions)
+    values, refusal = outcome(idx.read_idx, path, dimensions)
     if refusal:
         assert expected is None
         assert refusal.startswith(f"{path}: ")
@@ -357,15 +357,15 @@ def test_a_short_file_that_announces_a_gigabyte_does_not_get_it(tmp_path, shape)
     (tmp_path / "short.gz").write_bytes(gzip.compress(header + bytes(70)))
     tracemalloc.start()
     with pytest.raises(UserError, match=r"its header announces 1,07.* bytes, which it cannot hold"):
-        datasets.read_idx(tmp_path / "short.gz", len(shape))
+        idx.read_idx(tmp_path / "short.gz", len(shape))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 2**20
 
 
 def test_the_most_that_gzip_can_pack_is_read(tmp_path):
-    datasets.write_idx(tmp_path / "blank.gz", np.zeros((20_000, 28, 28), np.uint8))
-    assert datasets.read_idx(tmp_path / "blank.gz", 3).size > 1000 * (tmp_path / "blank.gz").stat().st_size
+    idx.write_idx(tmp_path / "blank.gz", np.zeros((20_000, 28, 28), np.uint8))
+    assert idx.read_idx(tmp_path / "blank.gz", 3).size > 1000 * (tmp_path / "blank.gz").stat().st_size
 
 
 # Models
@@ -451,7 +451,7 @@ def test_any_mirror_that_serves_nothing_is_told_and_leaves_nothing(tmp_path, mon
     for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)
     with pytest.raises(download.SourceError) as caught:
-        download.fetch(place, folder / datasets.TEST_LABELS, "0" * 32)
+        download.fetch(place, folder / idx.TEST_LABELS, "0" * 32)
     assert str(caught.value).isprintable()
     assert [path.name for path in tmp_path.rglob("*")] == ["raw"]
     assert download.sources("mnist", place)[0][0] == place or not place

@@ -8,9 +8,9 @@ import pytest
 import yaml
 from conftest import Repository
 
-from cvae.errors import UserError
-from cvae.provenance import _is_of, md5, read_lock, require_current
-from cvae.tracking import keys
+from cvae.pipeline.dvc_lock import _is_of, md5, read_lock, require_current
+from cvae.support.errors import UserError
+from cvae.tracking import run_keys
 
 
 @pytest.fixture
@@ -28,9 +28,9 @@ def test_sums_are_dvcs_own(repository, monkeypatch):
 
 
 def test_results_as_repro_left_them_are_current(workspace):
-    require_current(keys.results())
+    require_current(run_keys.results())
     workspace.set(registered_model="cvae")  # which changes no result
-    require_current(keys.results())
+    require_current(run_keys.results())
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_results_as_repro_left_them_are_current(workspace):
 def test_edited_parameters_are_told(workspace, edit, told):
     workspace.set(**edit)
     with pytest.raises(UserError) as refused:
-        require_current(keys.results())
+        require_current(run_keys.results())
     assert str(refused.value).startswith(told)
     assert str(refused.value).endswith("`dvc repro` runs it again")
 
@@ -81,14 +81,14 @@ def test_inputs_of_ones_own_are_taken_whoever_makes_them(workspace):
     text = Path("dvc.yaml").read_text()
     text = text.replace("    params:\n      - params.yaml:\n    deps:\n", OWN_DEPS)
     Path("dvc.yaml").write_text(text.replace("\nplots:\n", f"{OWN_STAGE}\nplots:\n", 1))
-    assert {"README.md", "metrics/own.csv"} < set(keys.results())
+    assert {"README.md", "metrics/own.csv"} < set(run_keys.results())
     with pytest.raises(UserError, match=r"^dvc.lock does not say what made metrics/own.csv; `dvc repro` makes it$"):
-        require_current(keys.results())
+        require_current(run_keys.results())
     Path("dvc.lock").write_text(Path("dvc.lock").read_text() + OWN_LOCK)
-    require_current(keys.results())
+    require_current(run_keys.results())
     Path("metrics/own.csv").write_text("bye\n")
     with pytest.raises(UserError, match=r"^metrics/own.csv: not as own left it"):
-        require_current(keys.results())
+        require_current(run_keys.results())
 
 
 OWN_DEPS = "    params:\n      - params.yaml:\n    deps:\n      - README.md\n      - metrics/own.csv\n"
@@ -99,7 +99,7 @@ def test_what_dvc_yaml_no_longer_says_that_a_stage_reads_does_not_count(workspac
     text = Path("dvc.yaml").read_text()
     Path("dvc.yaml").write_text(text.replace("      - beta\n", "").replace("binarize, beta, seed", "binarize, seed"))
     workspace.set(beta=2.0)
-    require_current(keys.results())
+    require_current(run_keys.results())
 
 
 def test_a_frozen_stage_is_said_to_be_one(workspace):
@@ -107,7 +107,7 @@ def test_a_frozen_stage_is_said_to_be_one(workspace):
     Path("dvc.yaml").write_text(text.replace("    cmd: python -m stages.evaluate\n", FROZEN))
     workspace.set(nll_samples=7)
     with pytest.raises(UserError, match=r"evaluate ran with 50 .* once dvc.yaml has no `frozen: true` of evaluate$"):
-        require_current(keys.results())
+        require_current(run_keys.results())
 
 
 FROZEN = "    cmd: python -m stages.evaluate\n    frozen: true\n"
@@ -124,7 +124,7 @@ def test_stages_that_dvc_yaml_no_longer_has_do_not_count(workspace):
     """DVC keeps them in dvc.lock."""
     former = "  former:\n    cmd: x\n    outs: [{path: data/model, md5: '0'}]\n"
     Path("dvc.lock").write_text(Path("dvc.lock").read_text() + former)
-    require_current(keys.results())
+    require_current(run_keys.results())
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_stages_that_dvc_yaml_no_longer_has_do_not_count(workspace):
 def test_files_of_another_making_are_told(workspace, damage, told):
     damage()
     with pytest.raises(UserError) as refused:
-        require_current(keys.results())
+        require_current(run_keys.results())
     assert str(refused.value).startswith(told)
 
 
@@ -156,7 +156,7 @@ def test_results_of_another_model_than_the_present_one_are_told(workspace):
     model["md5"] = md5("data/model")
     Path("dvc.lock").write_text(yaml.safe_dump(lock, sort_keys=False))
     with pytest.raises(UserError, match=r"^data/model: another than the one evaluate read \(dvc.lock\); `dvc repro` "):
-        require_current(keys.results())
+        require_current(run_keys.results())
 
 
 def test_track_alone_refuses_results_of_edited_parameters_and_begins_no_run(repository, tmp_path):

@@ -1,4 +1,4 @@
-"""`python -m cvae.sample`: what its pictures hold, and how it tells a mistake."""
+"""`python -m cvae.commands.sample`: what its pictures hold, and how it tells a mistake."""
 
 import re
 import shutil
@@ -16,12 +16,14 @@ import yaml
 from conftest import PROJECT, environment
 from PIL import Image
 
-from cvae import datasets, figures, sample
-from cvae.binarisation import binarised
-from cvae.errors import UserError
+from cvae.commands import sample
+from cvae.compute.seeding import generator
+from cvae.data import idx
+from cvae.data.binarisation import binarised
+from cvae.figures import figures
+from cvae.figures.planes import decode
 from cvae.model import CVAE
-from cvae.planes import decode
-from cvae.seeding import generator
+from cvae.support.errors import UserError
 
 DIMS = (1, 2, 4)
 KINDS = {
@@ -38,7 +40,7 @@ KINDS = {
 def folder(tmp_path_factory) -> Path:
     """The digits in data/raw, and untrained models of one, two and four latents in 1, 2 and 4; not to be changed."""
     folder = tmp_path_factory.mktemp("sample")
-    datasets.write_digits(folder / "data/raw")
+    idx.write_digits(folder / "data/raw")
     for dims in DIMS:
         model = CVAE(latent_dims=dims, hidden_dims=32).initialise(generator(0, "weights")).requires_grad_(False)
         for weight in model.parameters():
@@ -65,7 +67,7 @@ def draw(folder, tmp_path, monkeypatch):
 def run(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess:
     """The real command, in `folder`."""
     variables = {"PYTHONPATH": str(PROJECT / "src")} | variables
-    command = [sys.executable, "-m", "cvae.sample", *arguments]
+    command = [sys.executable, "-m", "cvae.commands.sample", *arguments]
     return subprocess.run(command, cwd=folder, env=environment(**variables), capture_output=True, text=True)
 
 
@@ -89,12 +91,12 @@ def prior(model: CVAE, count: int, seed: int, purpose: str = "samples") -> np.nd
     return (torch.randn(count, model.latent_dims, generator=generator(seed, purpose)) * model.prior_std).numpy()
 
 
-def posterior_means(model: CVAE, split: datasets.Split, chosen) -> np.ndarray:
+def posterior_means(model: CVAE, split: idx.Split, chosen) -> np.ndarray:
     x = torch.tensor(split.images[chosen], dtype=torch.float32) / 255
     return model.encode(x, torch.tensor(split.labels[chosen], dtype=torch.int64))[0].numpy()
 
 
-def interpolation(model: CVAE, test: datasets.Split, a: int, b: int, path: np.ndarray) -> np.ndarray:
+def interpolation(model: CVAE, test: idx.Split, a: int, b: int, path: np.ndarray) -> np.ndarray:
     """The two rows of images of two labels: the latents `path` under each, beside the image of that label alone."""
     blank = np.zeros((28, 28))
     before, after = (test.images[index].reshape(28, 28) / 255 for index in (a, b))

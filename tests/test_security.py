@@ -14,8 +14,8 @@ import yaml
 from conftest import PROJECT, closed_port, end, environment, is_served, wait_for
 from packaging.requirements import Requirement
 
-from cvae.errors import UserError, shown
-from cvae.parameters import load_yaml
+from cvae.pipeline.parameters import load_yaml
+from cvae.support.errors import UserError, shown
 
 # Data is not run
 
@@ -111,7 +111,7 @@ def test_the_ui_listens_on_this_machine_alone_and_its_arguments_have_no_address_
     port = closed_port()
     with open(tmp_path / "log", "w") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "cvae.tracking.ui", "--port", str(port)],
+            [sys.executable, "-m", "cvae.commands.ui", "--port", str(port)],
             cwd=tmp_path,
             env=environment(
                 PYTHONPATH=str(PROJECT / "src"),

@@ -24,11 +24,11 @@ import torch
 from conftest import PROJECT, closed_port, end, environment, is_served, kill_group, wait_for
 from packaging.requirements import Requirement
 
-from cvae import datasets
-from cvae.errors import UserError
+from cvae.commands import serve
+from cvae.compute.seeding import generator
+from cvae.data import idx
 from cvae.model import CVAE
-from cvae.seeding import generator
-from cvae.tracking import serve
+from cvae.support.errors import UserError
 
 GREY = [[0.5] * 28] * 28
 
@@ -122,12 +122,12 @@ def test_the_logged_model_needs_its_requirements_and_its_own_code_alone(compared
 
 @pytest.fixture(scope="module")
 def served(compared, tmp_path_factory) -> tuple[psutil.Process, str, str]:
-    """`python -m cvae.tracking.serve` in a workspace: its process, its address and what it printed."""
+    """`python -m cvae.commands.serve` in a workspace: its process, its address and what it printed."""
     log = tmp_path_factory.mktemp("serve") / "log"
     address = f"http://127.0.0.1:{(port := closed_port())}"
     with log.open("w") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "cvae.tracking.serve", "--port", str(port)],
+            [sys.executable, "-m", "cvae.commands.serve", "--port", str(port)],
             cwd=compared.root,
             env=environment(PYTHONPATH="src"),
             stdout=output,
@@ -177,7 +177,7 @@ def test_the_printed_request_returns_a_picture(served, model):
 
 def test_images_are_served_as_their_reconstructions(served, compared, model):
     _, address, _ = served
-    _, test = datasets.load(compared.root / "data/raw")
+    _, test = idx.load(compared.root / "data/raw")
     x = test.images[:2].astype(np.float32) / 255
     digits = [int(label) for label in test.labels[:2]]
     mu = model.encode(torch.from_numpy(x), torch.tensor(digits))[0].tolist()
@@ -300,7 +300,7 @@ def test_the_server_listens_on_this_machine_alone(served):
 def serve_with(compared, monkeypatch):
     """Call the command in the workspace, as far as the server itself; returns what this was started with."""
     started = []
-    monkeypatch.setattr("cvae.tracking.server.serve", lambda *arguments, port: started.append([*arguments, port]))
+    monkeypatch.setattr("cvae.commands.server.serve", lambda *arguments, port: started.append([*arguments, port]))
     monkeypatch.chdir(compared.root)
     for name, value in environment(MLFLOW_DISABLE_TELEMETRY="true", MLFLOW_TRACKING_URI="").items():
         monkeypatch.setenv(name, value)

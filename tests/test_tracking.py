@@ -25,17 +25,17 @@ from conftest import FOREIGN, PROJECT, Repository, closed_port, environment, kil
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModelOutput
 
-from cvae.devices import open_device
-from cvae.errors import UserError
+from cvae.compute.devices import open_device
+from cvae.compute.seeding import generator
 from cvae.model import CVAE
-from cvae.parameters import read_parameters
-from cvae.seeding import generator
-from cvae.tracking import fetch, live, present, registry, store, writers
+from cvae.pipeline.parameters import read_parameters
+from cvae.support.errors import UserError
+from cvae.tracking import current_run, fetch, live, registry, store, writers
 from cvae.tracking.description import NOTE
-from cvae.tracking.keys import recorded
 from cvae.tracking.live import LiveRun
 from cvae.tracking.record import record
-from cvae.training import Training
+from cvae.tracking.run_keys import recorded
+from cvae.training.loop import Training
 
 TASK = {"dataset": "digits", "likelihood": "gaussian", "binarize": "none", "nll_samples": 50}
 EPOCHS = 30  # of digits, several seconds on one core
@@ -1405,11 +1405,11 @@ def test_a_folder_as_the_store_is_the_main_repositorys(temporary, monkeypatch, f
     location = store.locate()
     assert (location.folder, location.shown) == (temporary / "mlruns", "mlruns")
     with pytest.raises(UserError, match=r"^mlruns: no MLflow store yet; "):
-        present.require_store(location)
+        current_run.require_store(location)
     with store.locked():
         client, experiment = store.open_store(location)
         run = store.create_run(client, experiment, read_parameters(PROJECT / "params.yaml").model_dump(), {})
-    present.require_store(location)
+    current_run.require_store(location)
     client.log_text(run.info.run_id, "kept", "kept.txt")
     assert (temporary / "mlruns" / experiment / run.info.run_id / "meta.yaml").exists()
     assert [path.read_text() for path in (temporary / "mlartifacts").rglob("kept.txt")] == ["kept"]

@@ -6,14 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from cvae import bounds, latent_usage, objective, training
-from cvae.binarisation import draw_levels, epochs_stream
-from cvae.devices import open_device, precisions, to_device
-from cvae.errors import UserError
+from cvae import objective
+from cvae.compute.devices import open_device, precisions
+from cvae.compute.seeding import generator
+from cvae.data.binarisation import draw_levels, epochs_stream
+from cvae.data.tensors import to_device
+from cvae.evaluation import latents, likelihood
 from cvae.model import CVAE
 from cvae.objective import article_loss, held_out_noise, held_out_sums, means
-from cvae.seeding import generator
-from cvae.training import Training
+from cvae.support.errors import UserError
+from cvae.training import loop
+from cvae.training.loop import Training
 
 SETTINGS = {"epochs": 3, "batch_size": 128, "learning_rate": 1e-3, "beta": 1.0, "seed": 0}
 
@@ -95,7 +98,7 @@ def compare_with_plain_loop(digits, images_of=lambda grey, epoch: grey, rates=(1
 
 def test_derived_gradients_train_as_autograds_do(digits, monkeypatch, capsys):
     derived, rows = fit(digits)
-    monkeypatch.setitem(sys.modules, "cvae.gradients", None)  # as if the file were deleted
+    monkeypatch.setitem(sys.modules, "cvae.training.gradients", None)  # as if the file were deleted
     autograd, others = fit(digits)
     assert "autograd trains this model" in capsys.readouterr().err
     assert [row["train_loss"] for row in rows] == pytest.approx([row["train_loss"] for row in others], rel=1e-5)
@@ -105,7 +108,7 @@ def test_derived_gradients_train_as_autograds_do(digits, monkeypatch, capsys):
 def test_passes_of_a_few_steps_make_the_same_model(digits, monkeypatch):
     """As when an epoch has more steps than one CUDA graph should hold: here two passes of five steps, one of two."""
     whole, rows = fit(digits)
-    monkeypatch.setattr(training, "STEPS", 5)
+    monkeypatch.setattr(loop, "STEPS", 5)
     parts, others = fit(digits)
     assert torch.equal(weights(whole), weights(parts))
     assert [row["train_loss"] for row in rows] == pytest.approx([row["train_loss"] for row in others], rel=1e-6)
@@ -185,7 +188,7 @@ def test_an_opened_device_repeats_to_the_bit_and_has_no_denormal_numbers():
 
 def test_figures_are_moved_to_the_cpu_before_they_become_float64():
     """Apple's MPS has no float64, and no machine that runs these tests has an MPS."""
-    for module in (bounds, latent_usage, objective):
+    for module in (likelihood, latents, objective):
         assert not re.search(r"\.double\(\)(\.\w+\([^()]*\))*\.cpu\(\)", Path(module.__file__).read_text())
 
 

@@ -4,9 +4,9 @@ import os
 
 import pytest
 
-from cvae import sharing
-from cvae.sharing import SPINS, experiments_at_once, share_cores
-from cvae.workspace import main_repository
+from cvae.compute import threads
+from cvae.compute.threads import SPINS, experiments_at_once, share_cores
+from cvae.pipeline.repository import main_repository
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def repository(tmp_path, monkeypatch):
     for variable in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
         monkeypatch.setenv(variable, "")  # so that what is set meanwhile ends with the test
         monkeypatch.delenv(variable)
-    monkeypatch.setattr(sharing, "cores", lambda: 4)
+    monkeypatch.setattr(threads, "cores", lambda: 4)
     return root
 
 

@@ -9,12 +9,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 
-from cvae.datasets import LABELS, Split
-from cvae.devices import to_device
-from cvae.errors import UserError, one_line
+from cvae.compute.seeding import generator
+from cvae.data.idx import LABELS, Split
+from cvae.data.tensors import to_device
 from cvae.model import CVAE
-from cvae.outputs import write_whole
-from cvae.seeding import generator
+from cvae.support.errors import UserError, one_line
+from cvae.support.files import write_whole
 
 
 @torch.no_grad()

@@ -16,10 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cvae.datasets import LABELS, PIXELS
-from cvae.errors import UserError, one_line
-from cvae.faults import memory_shortage
-from cvae.outputs import write_whole
+from cvae.data.idx import LABELS, PIXELS
+from cvae.support.errors import UserError, one_line
+from cvae.support.faults import memory_shortage
+from cvae.support.files import write_whole
 
 ACTIVATIONS = {  # of the encoder's hidden layers, and of the decoder's
     "article": ("relu", "sigmoid"),
@@ -196,7 +196,7 @@ def _read_configuration(content: bytes, arguments: Collection[str]) -> tuple[dic
     Raises:
         ValueError: it is no such thing.
     """
-    from cvae.parameters import check_parameters  # the ranges of params.yaml; pydantic takes a while to import
+    from cvae.pipeline.parameters import check_parameters  # the ranges of params.yaml; pydantic takes a while to import
 
     try:
         content = json.loads(content.decode(), object_pairs_hook=_without_repeats)

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cvae.compute.seeding import generator
 from cvae.model import CVAE
-from cvae.seeding import generator
 
 RECONSTRUCTION, SQUARES, LOG_SIGMA, SQUARED_ERROR = range(4)
 

@@ -1,6 +1,6 @@
 """What the pages of a run, of the experiment and of a model in MLflow say at their top, in Markdown."""
 
-from cvae.parameters import Parameters
+from cvae.pipeline.parameters import Parameters
 
 NOTE = "mlflow.note.content"  # MLflow's tag of a run's, an experiment's and a logged model's description
 
@@ -22,7 +22,7 @@ A table in, a row an image:
 - `image`: 28 by 28 or 784 pixels in [0, 1]; such a row has no latents, and is encoded
 
 A table out, a row for each: `image`, 28 by 28 pixels in [0, 1], and `z`, the latents that it was decoded from.
-`python -m cvae.tracking.serve` serves it.
+`python -m cvae.commands.serve` serves it.
 """
 
 

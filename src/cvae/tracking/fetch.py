@@ -9,9 +9,9 @@ from pathlib import Path
 
 import yaml
 
-from cvae.errors import UserError
+from cvae.support.errors import UserError
 from cvae.tracking import registry
-from cvae.tracking.present import require_store
+from cvae.tracking.current_run import require_store
 from cvae.tracking.store import connect, locate, newest_model, require_usable, told_in_one_line
 
 

@@ -9,8 +9,8 @@ import time
 from contextlib import contextmanager, suppress
 from types import TracebackType
 
-from cvae.errors import shown
-from cvae.tracking import keys
+from cvae.support.errors import shown
+from cvae.tracking import run_keys
 from cvae.tracking.store import (
     INPUTS,
     TRAINING_KEY,
@@ -42,7 +42,7 @@ class LiveRun:
     """
 
     def __init__(self, params: dict, tags: dict[str, str]):
-        self._params = keys.recorded(params)
+        self._params = run_keys.recorded(params)
         self._tags = tags
         self._rows: queue.SimpleQueue[dict | None] = queue.SimpleQueue()
         self._status = "FINISHED"
@@ -63,7 +63,7 @@ class LiveRun:
 
     def complete(self, tags: dict[str, str]) -> None:
         """Say that what training made is written, so that track can find this run; `tags` are added to it."""
-        self._last_tags = {**tags, TRAINING_KEY: keys.training_key(self._params)}
+        self._last_tags = {**tags, TRAINING_KEY: run_keys.training_key(self._params)}
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         if kind is not None:
@@ -84,7 +84,7 @@ class LiveRun:
                 with locked():
                     client, experiment = open_store(location)
                     close_killed_runs(client, experiment)
-                    tags = self._tags | {"dvc.stage": "train", INPUTS: keys.inputs_key(self._params)}
+                    tags = self._tags | {"dvc.stage": "train", INPUTS: run_keys.inputs_key(self._params)}
                     former = reopen_run(client, experiment, self._params, tags, own)
                     run_id = former
                     if former is None:
@@ -102,7 +102,7 @@ class LiveRun:
     def _write_to(self, client, run_id: str, logged: set[int]) -> None:
         from mlflow.entities import Param, RunTag
 
-        own = ["dataset", *keys.training_parameters()]  # others may still change before these results are tracked
+        own = ["dataset", *run_keys.training_parameters()]  # others may still change before these results are tracked
         client.log_batch(run_id, params=[Param(name, str(self._params[name])) for name in own])
         rows: list[dict] = []
         while True:

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from cvae.errors import UserError, one_line, shown
-from cvae.fingerprint import files_in
-from cvae.history import read_history
-from cvae.outputs import write_whole
-from cvae.provenance import read_lock
-from cvae.tracking import description, keys, registry
+from cvae.artifacts.history import read_history
+from cvae.pipeline.dvc_lock import read_lock
+from cvae.pipeline.dvc_yaml import files_in
+from cvae.support.errors import UserError, one_line, shown
+from cvae.support.files import write_whole
+from cvae.tracking import description, registry, run_keys
 from cvae.tracking.fetch import fetch_model
 from cvae.tracking.live import log_rows, logged_epochs
 from cvae.tracking.store import (
@@ -55,14 +55,14 @@ def record(params: dict) -> str:
     Raises:
         UserError: the store cannot be used; DVC will run track again.
     """
-    location, name = locate(), params[keys.DESTINATION]
-    params = keys.recorded(params)
-    history, figures, hashes = read_history(keys.HISTORY), _test_figures(), _hash_tags()
+    location, name = locate(), params[run_keys.DESTINATION]
+    params = run_keys.recorded(params)
+    history, figures, hashes = read_history(run_keys.HISTORY), _test_figures(), _hash_tags()
     advice = "; run `dvc repro` again when it can be used"
     with told_in_one_line(location, advice), locked(), writer() as own:
         client, experiment = open_store(location)
         close_killed_runs(client, experiment)
-        key, training = keys.pipeline_key(params), keys.training_key(params)
+        key, training = run_keys.pipeline_key(params), run_keys.training_key(params)
         same_training = find(client, experiment, TRAINING_KEY, training)
         measured = _measured(same_training)
         unfinished = [run for run in same_training if PIPELINE_KEY not in run.data.tags]
@@ -136,7 +136,9 @@ def _has_the_model(model) -> bool:
     try:
         with tempfile.TemporaryDirectory() as folder:
             fetched, _ = fetch_model(model.model_uri, folder)
-            contents = [{file.name: file.read_bytes() for file in files_in(place)} for place in (fetched, keys.MODEL)]
+            contents = [
+                {file.name: file.read_bytes() for file in files_in(place)} for place in (fetched, run_keys.MODEL)
+            ]
     except UserError:
         return False
     return contents[0] == contents[1]
@@ -178,7 +180,7 @@ def _complete(
 
     from cvae.tracking import served_model
 
-    tags = source_tags() | hashes | {INPUTS: keys.inputs_key(params)}
+    tags = source_tags() | hashes | {INPUTS: run_keys.inputs_key(params)}
     client.log_batch(
         run_id,
         params=[Param(name, str(value)) for name, value in params.items()],
@@ -198,9 +200,9 @@ def _complete(
     with mlflow.start_run(run_id=run_id):
         _log_data(params["dataset"], tags.get("dvc.data.raw", ""))
         if not (run.outputs and run.outputs.model_outputs):
-            served_model.log(keys.MODEL)
+            served_model.log(run_keys.MODEL)
         elif not _has_the_model(model := newest_model(client, run)):  # an earlier attempt failed, or files were lost
-            served_model.log(keys.MODEL, model)
+            served_model.log(run_keys.MODEL, model)
 
 
 def _log_files(client, run_id: str) -> None:
@@ -219,7 +221,7 @@ def _places() -> dict[str, Path]:
 
     Not the model's, which is logged in MLflow's own format.
     """
-    files = [file for place in keys.results() if place != keys.MODEL for file in files_in(place)]
+    files = [file for place in run_keys.results() if place != run_keys.MODEL for file in files_in(place)]
     return {Path(*(file.parts[1:] or file.parts)).as_posix(): file for file in files}
 
 
@@ -235,7 +237,7 @@ def _log_data(name: str, digest: str) -> None:
 
 def _test_figures() -> dict[str, float]:
     """The numbers in metrics/test.json, whose `likelihood` and `pixels` are words; raises `UserError` if damaged."""
-    path, again = Path(keys.TEST_FIGURES), "`dvc repro -sf evaluate` makes it anew"
+    path, again = Path(run_keys.TEST_FIGURES), "`dvc repro -sf evaluate` makes it anew"
     try:
         figures = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -251,7 +253,7 @@ def _test_figures() -> dict[str, float]:
 def _hash_tags() -> dict[str, str]:
     """DVC's hashes of the data and the model, from dvc.lock; raises `UserError` if that is damaged."""
     outs = {place: digest for made in read_lock().values() for place, digest in made.outs.items()}
-    tags = {"data/raw": "dvc.data.raw", keys.MODEL: "dvc.data.model"}
+    tags = {"data/raw": "dvc.data.raw", run_keys.MODEL: "dvc.data.model"}
     return {tag: outs[place] for place, tag in tags.items() if place in outs}
 
 
@@ -273,4 +275,4 @@ def _tag(client, run_id: str, params: dict, measured: dict[str, str], keep_descr
 
 def write_receipt(key: str) -> None:
     """Write the file by which DVC knows that these results are recorded."""
-    write_whole({keys.RECEIPT: (json.dumps({PIPELINE_KEY: key}) + "\n").encode()})
+    write_whole({run_keys.RECEIPT: (json.dumps({PIPELINE_KEY: key}) + "\n").encode()})

@@ -3,7 +3,7 @@
 import math
 import re
 
-from cvae.errors import UserError
+from cvae.support.errors import UserError
 from cvae.tracking import description
 from cvae.tracking.store import Location, newest_model
 

@@ -33,9 +33,9 @@ import torch
 from mlflow.exceptions import MlflowException
 from torch import Tensor
 
-from cvae.datasets import LABELS, PIXELS, SIDE
+from cvae.compute.seeding import generator
+from cvae.data.idx import LABELS, PIXELS, SIDE
 from cvae.model import CVAE
-from cvae.seeding import generator
 
 REQUIREMENTS = ("mlflow", "numpy", "pandas", "safetensors", "torch")
 FARTHEST = 1e6  # of a latent from 0, a thousand of the widest prior's standard deviations; then products overflow

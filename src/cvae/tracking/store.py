@@ -16,12 +16,12 @@ from urllib.request import url2pathname
 
 from filelock import FileLock
 
-from cvae import git
-from cvae.errors import UserError, shown
-from cvae.faults import file_error
+from cvae.pipeline import git
+from cvae.pipeline.repository import main_repository
+from cvae.support.errors import UserError, shown
+from cvae.support.faults import file_error
 from cvae.tracking import charts, description
 from cvae.tracking.writers import Writer, bury, is_abandoned, untag, writers_of
-from cvae.workspace import main_repository
 
 EXPERIMENT = "cvae"
 COLOUR = "mlflow.runColor"  # MLflow's tag
@@ -488,7 +488,7 @@ def experiment_name() -> str | None:
 
 def run_name(params: dict) -> str:
     """DVC's name of the experiment, else one made of the data set and of what differs from the article's settings."""
-    from cvae.parameters import Parameters
+    from cvae.pipeline.parameters import Parameters
 
     default = Parameters().model_dump()
     changed = [f"{key}={params[key]}" for key in params if key != "dataset" and params[key] != default[key]]

@@ -1,0 +1,61 @@
+"""The rows that training yields, an epoch each: rounded, written and read."""
+
+import io
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cvae.support.errors import UserError, one_line
+from cvae.support.files import csv_bytes, write_whole
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+DRAWN = [f"{split}_{part}" for split in ("train", "test") for part in ("loss", "reconstruction", "kl")]
+
+SUMMARY = {
+    "article_loss": "article_loss",
+    "train_loss": "loss",
+    "train_reconstruction": "reconstruction",
+    "train_kl": "kl",
+}
+
+
+def rounded(row: dict[str, float]) -> dict[str, float]:
+    """`row` with its fractions to eight significant digits: more than float32 sums hold, and short to read."""
+    return {name: float(f"{value:.8g}") if isinstance(value, float) else value for name, value in row.items()}
+
+
+def write_history(rows: list[dict[str, float]], table: str | Path, summary: str | Path) -> None:
+    """Write `rows` as the CSV file `table`, and the last one's training figures as the JSON file `summary`."""
+    figures = {name: rows[-1][column] for column, name in SUMMARY.items()}
+    write_whole({table: csv_bytes(rows), summary: (json.dumps(figures, indent=2) + "\n").encode()})
+
+
+def read_history(table: str | Path) -> "pd.DataFrame":
+    """The rows of `write_history`, all columns as numbers.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    import numpy as np
+    import pandas as pd
+
+    again = "`dvc repro -sf train` makes it anew"
+    try:
+        text = Path(table).read_text(encoding="utf-8")
+        rows = pd.read_csv(io.StringIO(text))
+    except FileNotFoundError:
+        raise UserError(f"{table}: missing; {again}") from None
+    except OSError as error:
+        raise UserError(f"{table}: cannot be read ({error.strerror})") from None
+    except ValueError as error:  # pandas' own errors too
+        raise UserError(f"{table}: damaged ({one_line(error)[:200]}); {again}") from None
+    if missing := {"epoch", *DRAWN} - set(rows):
+        raise UserError(f"{table}: damaged (no column {min(missing)}); {again}")
+    for name, column in rows.items():
+        if column.dtype.kind not in "if" or not np.isfinite(column).all():
+            raise UserError(f"{table}: damaged ({name} is not a number in every row); {again}")
+    if not text.endswith("\n") or rows.empty or (rows["epoch"] != np.arange(1, len(rows) + 1)).any():
+        raise UserError(f"{table}: damaged (not a whole row for every epoch from 1 on); {again}")
+    return rows

@@ -1,0 +1,46 @@
+"""`python -m cvae.commands.ui`: the MLflow UI on this repository's store, with the links worth following."""
+
+import argparse
+import os
+
+from cvae.commands import server
+from cvae.commands.runner import Parser, run_command, whole
+from cvae.pipeline.repository import require_root
+from cvae.support.errors import UserError
+from cvae.tracking import charts, registry
+from cvae.tracking.current_run import present_run
+from cvae.tracking.store import close_killed_runs, locate, locked, open_store, told_in_one_line
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = Parser("ui", description=__doc__)
+    parser.add_argument("--port", type=whole(1, 65535), default=5000)
+    return parser.parse_args(argv)
+
+
+def main() -> None:
+    port = parse_arguments().port
+    require_root()
+    location = locate()
+    address = location.shown if location.is_server else server.address(port)
+    with told_in_one_line(location), locked():
+        client, experiment = open_store(location)
+        close_killed_runs(client, experiment)
+        if not location.is_server:
+            registry.move_aliases(client)
+        try:
+            run_id = present_run(client, experiment).info.run_id
+            present = f"{address}/#/experiments/{experiment}/runs/{run_id}"
+        except UserError as error:
+            present = str(error)
+    print(f"Charts of all runs: {address}/{charts.page(experiment)}")
+    print(f"The present result: {present}")
+    if location.is_server:
+        return
+    os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # nothing here uses jobs; they are chatty
+    os.environ["MLFLOW_BACKEND_STORE_URI"] = location.uri  # among the arguments, every user could read it
+    server.serve("-m", "mlflow", "ui", port=port)
+
+
+if __name__ == "__main__":
+    run_command("ui", main)

@@ -1,0 +1,77 @@
+"""Training in several processes at once, as torchrun starts them: each has a share of every batch."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, distributed
+
+from cvae.compute.threads import processes_of
+from cvae.support.errors import UserError
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process is number `rank` of `count`."""
+
+    rank: int = 0
+    count: int = 1
+
+    def share(self, batch: Tensor) -> Tensor:
+        """This process's part of a batch; parts differ in length by one at most, and may be empty."""
+        return batch.tensor_split(self.count)[self.rank]
+
+    def sum(self, tensor: Tensor) -> None:
+        """Replace `tensor` by its sum over all processes.
+
+        Raises:
+            UserError: another process has ended, as gloo tells; NCCL goes on waiting until torchrun ends this one.
+        """
+        if self.count > 1:
+            self._together(distributed.all_reduce, tensor)
+
+    def spread(self, tensor: Tensor) -> None:
+        """Replace `tensor` by that of the first process; raises as `sum` does."""
+        if self.count > 1:
+            self._together(distributed.broadcast, tensor, 0)
+
+    def _together(self, operation: Callable, *arguments: object) -> None:
+        try:
+            operation(*arguments)
+        except RuntimeError as error:  # of gloo and of NCCL
+            reason = str(error).strip().split("\n")[0]
+            raise UserError(f"process {self.rank} of {self.count} lost the others ({reason})") from None
+
+
+ALONE = Processes()
+
+
+@contextmanager
+def joined(device: torch.device) -> Iterator[Processes]:
+    """The processes that torchrun started, met and ready to work on `device`; `ALONE` if there is but this one.
+
+    Raises:
+        UserError: the device cannot be shared; WORLD_SIZE is no number; or the processes did not meet.
+    """
+    count = processes_of("WORLD_SIZE")
+    if count == 1:
+        yield ALONE
+        return
+    if device.type == "mps":
+        raise UserError(f"params.yaml: device is mps, which serves one process, not {count}; try cpu")
+    try:
+        if device.type == "cuda":
+            distributed.init_process_group("nccl", device_id=device)
+        else:
+            distributed.init_process_group("gloo")
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).strip().split("\n")[-1]  # NCCL's cause comes last
+        raise UserError(f"the {count} processes of the training did not meet ({reason})") from None
+    done = False
+    try:
+        yield Processes(distributed.get_rank(), count)
+        done = True
+    finally:
+        if done or device.type == "cpu":  # after an error, NCCL would wait for the others, and they for this one
+            distributed.destroy_process_group()

@@ -1,0 +1,274 @@
+"""The pictures: each function draws arrays as a matplotlib figure, and `save` writes it as a PNG.
+
+A picture of one label is 700×700 pixels, or 1400×240 for latents of one dimension; an overview of all ten
+is 1500×720. A table of any number of images has the size that it needs.
+
+Pictures depend on this code alone: they are drawn in `STYLE`, which sets everything that a matplotlibrc can change,
+and without pyplot, whose backend and settings stay the caller's.
+"""
+# ruff: noqa: E402  an environment variable is put aside before matplotlib is imported
+
+import io
+import locale
+import os
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from cvae.support.errors import UserError
+
+# Notebooks set MPLBACKEND, and matplotlib cannot be imported where the backend it names is not installed.
+_backend = None if "matplotlib" in sys.modules else os.environ.pop("MPLBACKEND", None)
+try:
+    import matplotlib
+except (UnicodeError, locale.Error) as error:
+    raise UserError(
+        f"your matplotlibrc, or your locale, keeps matplotlib from starting ({error}); correct it"
+    ) from None
+if _backend is not None:
+    os.environ["MPLBACKEND"] = _backend
+    with suppress(ValueError):
+        matplotlib.rcParams["backend"] = _backend
+
+import matplotlib.style
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import IdentityTransform
+from PIL import Image
+
+from cvae.support.files import write_whole
+
+INK = "gray_r"  # dark strokes on white, in steps that look even
+COLOURS = sns.color_palette("tab10")
+
+with matplotlib.style.context("default"):
+    fonts = {"font.sans-serif": ["DejaVu Sans"]}  # matplotlib's own; seaborn prefers Arial where that is installed
+    sns.set_theme("notebook", "whitegrid", color_codes=False, rc={"figure.dpi": 100, "savefig.dpi": 100, **fonts})
+    STYLE = {key: matplotlib.rcParams[key] for key in matplotlib.rcParams if "backend" not in key}
+
+in_style = matplotlib.rc_context(STYLE)  # a decorator: some settings count as a figure is made, others as it is saved
+
+
+def new_figure(**options: object) -> Figure:
+    """An empty figure that is drawn by Agg, whatever pyplot's backend is."""
+    figure = Figure(**options)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+@dataclass(frozen=True)
+class LabelView:
+    """What there is to see of one label on its line (k = 1) or plane (k = 2) of latents.
+
+    `points`: sampled latents, (n, k). `manifold`: decoded images, tiled. `grid_range`: the centres of the
+    outer tiles are at ± this. `prior_mean`: (k,). `reach`: axes of scatters span ± this.
+    """
+
+    label: int
+    name: str
+    axis_names: tuple[str, ...]
+    points: np.ndarray
+    prior_mean: np.ndarray
+    prior_std: float
+    reach: float
+    manifold: np.ndarray
+    grid_range: float
+
+    @property
+    def is_line(self) -> bool:
+        return len(self.axis_names) == 1
+
+
+Draw = Callable[[Axes, LabelView], None]
+
+
+@in_style
+def draw_latents(axes: Axes, view: LabelView) -> None:
+    """Scatter the label's latents in its colour, and outline two standard deviations of the prior.
+
+    Latents of one dimension become a strip: a point's height only keeps it apart from the others.
+    """
+    many = len(view.points) > 1000
+    style = {"s": 6 if many else 16, "alpha": 0.3 if many else 0.7, "color": COLOURS[view.label], "linewidths": 0}
+    outline = {"color": "0.3", "linestyle": "--", "linewidth": 1, "label": "two standard deviations of the prior"}
+    radius = 2 * view.prior_std
+    if view.is_line:
+        heights = np.random.RandomState(view.label).uniform(-0.8, 0.8, len(view.points))
+        axes.scatter(view.points[:, 0], heights, **style)
+        low, high = view.prior_mean[0] - radius, view.prior_mean[0] + radius
+        axes.plot([low, low, np.nan, high, high], [-1, 1, np.nan, -1, 1], **outline)
+        axes.set(xlim=(-view.reach, view.reach), ylim=(-1, 1), yticks=[])
+    else:
+        axes.scatter(*view.points.T, **style)
+        turn = np.linspace(0, 2 * np.pi, 200)
+        circle = view.prior_mean[:, None] + radius * np.stack((np.cos(turn), np.sin(turn)))
+        axes.plot(*circle, **outline)
+        axes.set(xlim=(-view.reach, view.reach), ylim=(-view.reach, view.reach), aspect="equal")
+        axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], prune="both"))
+
+
+@in_style
+def draw_manifold(axes: Axes, view: LabelView) -> None:
+    """Show what the decoder makes of the label across its latents, with the latents as axes."""
+    height, width = view.manifold.shape
+    half_x = view.grid_range + view.grid_range / (width // 28 - 1)  # half a tile beyond the outer centres
+    half_y = half_x * height / width
+    axes.imshow(view.manifold, cmap=INK, vmin=0, vmax=1, extent=(-half_x, half_x, -half_y, half_y))
+    axes.grid(False)
+    if view.is_line:
+        axes.set(yticks=[])
+    else:
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+
+
+@in_style
+def draw_one(view: LabelView, draw: Draw, title: str) -> Figure:
+    """One label's picture, with its axes named."""
+    figure = new_figure(figsize=(14, 2.4) if view.is_line else (7, 7), layout="constrained")
+    axes = figure.subplots()
+    draw(axes, view)
+    axes.set_title(title, fontsize=13, pad=10)
+    axes.set_xlabel(view.axis_names[0])
+    if not view.is_line:
+        axes.set_ylabel(view.axis_names[1])
+    if axes.get_legend_handles_labels()[0]:
+        figure.legend(loc="outside lower right", frameon=False, fontsize=11)
+    return figure
+
+
+@in_style
+def draw_overview(views: Sequence[LabelView], draw: Draw, title: str) -> Figure:
+    """All ten labels' pictures on shared axes: two rows of five planes, or five rows of two lines."""
+    is_line = views[0].is_line
+    rows, columns = (5, 2) if is_line else (2, 5)
+    figure = new_figure(figsize=(15, 7.2), layout="constrained")
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True)
+    for axes, view in zip((grid.T if is_line else grid).flat, views, strict=True):
+        draw(axes, view)
+        axes.set_title(view.name, fontsize=13)
+    own_axes = len({view.axis_names for view in views}) > 1  # of more than two dimensions, each label has its own
+    names = ("principal axis 1 of z, each label's own", "principal axis 2 of z") if own_axes else views[0].axis_names
+    figure.supxlabel(names[0], fontsize=13)
+    if not is_line:
+        figure.supylabel(names[1], fontsize=13)
+    if handles := grid.flat[0].get_legend_handles_labels()[0]:
+        figure.legend(handles=handles, loc="upper right", frameon=False)
+    figure.suptitle(title, fontsize=16)
+    return figure
+
+
+@in_style
+def draw_reconstructions(
+    originals: np.ndarray, reconstructions: np.ndarray, names: Sequence[str], title: str
+) -> Figure:
+    """Two rows a label, originals above their reconstructions; both (10, n, 28, 28) in [0, 1]."""
+    figure = new_figure(figsize=(12, 7.2), layout="constrained")
+    grid = figure.subplots(5, 2)
+    for label, axes in enumerate(grid.T.flat):
+        rows = (np.concatenate(list(images[label]), axis=1) for images in (originals, reconstructions))
+        axes.imshow(np.concatenate(list(rows)), cmap=INK, vmin=0, vmax=1)
+        axes.set(xticks=[], yticks=[14, 42], yticklabels=[names[label], "model"])
+        axes.grid(False)
+        axes.axhline(27.5, color="0.85", linewidth=1)
+    figure.suptitle(title, fontsize=16)
+    return figure
+
+
+@in_style
+def draw_styles(images: np.ndarray, row_names: Sequence[str], names: Sequence[str], title: str) -> Figure:
+    """One z a row through all ten labels; `images`: (rows, 10, 28, 28) in [0, 1]."""
+    rows = len(images)
+    figure = new_figure(figsize=(8, 8), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(images.swapaxes(1, 2).reshape(rows * 28, -1), cmap=INK, vmin=0, vmax=1)
+    short = max(map(len, names)) <= 4
+    axes.set_xticks(13.5 + 28 * np.arange(10), names, rotation=0 if short else 35, ha="center" if short else "right")
+    axes.set_yticks(13.5 + 28 * np.arange(rows), row_names)
+    axes.set(xlabel="label", ylabel="z, drawn from the prior")
+    axes.grid(False)
+    axes.set_title(title, fontsize=16, pad=12)
+    return figure
+
+
+@in_style
+def draw_table(
+    images: np.ndarray, title: str, row_names: Sequence[str] = (), column_names: Sequence[str] = ()
+) -> Figure:
+    """Images side by side, each of their pixels a square of whole pixels; `images`: (rows, columns, 28, 28) in [0, 1].
+
+    Row names stand to the left, column names above. The figure grows until images are large enough to be seen,
+    and every name and the title fit.
+    """
+    rows, columns, side, _ = images.shape
+    fitting = min(1400 // (columns * side), 1000 // (rows * side))
+    scale = min(6, max(fitting, 3 if column_names else 2))  # a name needs a column of 84 pixels
+    sheet = images.swapaxes(1, 2).reshape(rows * side, -1).repeat(scale, axis=0).repeat(scale, axis=1)
+    height, width = sheet.shape
+    step, margin, gap = side * scale, 20, 10
+
+    figure = new_figure()
+    pixels = {"transform": IdentityTransform()}
+    heading = figure.text(0, 0, title, fontsize=13, ha="center", va="center", **pixels)
+    left = [figure.text(0, 0, name, fontsize=11, ha="right", va="center", **pixels) for name in row_names]
+    above = [
+        figure.text(0, 0, name, fontsize=10, ha="center", va="baseline", linespacing=1, **pixels)
+        for name in column_names
+    ]
+    heading_box, *boxes = (text.get_window_extent() for text in (heading, *left, *above))
+    indent = max((box.width + gap for box in boxes[: len(left)]), default=0)
+    band = max((box.height + gap for box in boxes[len(left) :]), default=0)
+
+    wanted_width = max(indent + width, heading_box.width) + 2 * margin
+    wanted_height = heading_box.height + gap + band + height + 2 * margin
+    quarters = np.ceil(np.array((wanted_width, wanted_height)) / 25)
+    figure.set_size_inches(quarters / 4)  # quarters of an inch are whole pixels, to the bit
+    total_width, total_height = 25 * quarters
+    x, y = round((total_width - indent - width) / 2 + indent), margin
+    figure.figimage(sheet, x, y, cmap=INK, vmin=0, vmax=1)
+    heading.set_position((total_width / 2, (y + height + band + total_height) / 2))
+    for row, text in enumerate(left):
+        text.set_position((x - gap, y + height - (row + 0.5) * step))
+    for column, text in enumerate(above):
+        text.set_position((x + (column + 0.5) * step, y + height + gap))
+    return figure
+
+
+@in_style
+def draw_training(history: pd.DataFrame, title: str) -> Figure:
+    """Loss, reconstruction and KL over the epochs, training and test overlaid; `history` is plots/training.csv."""
+    figure = new_figure(figsize=(15, 4.6), layout="constrained")
+    grid = figure.subplots(1, 3)
+    for axes, part, name in zip(grid, ("loss", "reconstruction", "kl"), ("Loss", "Reconstruction", "KL"), strict=True):
+        curves = history.rename(columns={f"train_{part}": "training", f"test_{part}": "test"})
+        sns.lineplot(
+            curves.set_index("epoch")[["training", "test"]],
+            ax=axes,
+            dashes=False,
+            palette=["C0", "C1"],
+            marker="o" if len(history) == 1 else None,
+        )
+        axes.set_title(name, fontsize=13)
+        axes.set(xlabel="epoch", ylabel="nats per image")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    figure.suptitle(title, fontsize=16)
+    return figure
+
+
+@in_style
+def save(figure: Figure, path: str | Path) -> None:
+    """Write `figure` to `path`; the same picture gives the same bytes."""
+    figure.canvas.draw()
+    pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3]
+    is_grey = (pixels == pixels[..., :1]).all()
+    packed = io.BytesIO()
+    Image.fromarray(pixels[..., 0] if is_grey else pixels).save(packed, "PNG")
+    write_whole({path: packed.getvalue()})

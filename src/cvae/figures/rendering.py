@@ -1,0 +1,112 @@
+"""From a trained model to its pictures: what to decode, and under which name each figure is saved."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from cvae.artifacts.history import read_history
+from cvae.compute.seeding import generator
+from cvae.data.idx import LABEL_NAMES, LABELS, SIDE, TITLES, Split
+from cvae.data.tensors import to_device
+from cvae.figures import figures
+from cvae.figures.figures import LabelView
+from cvae.figures.planes import decode, decode_manifold, fit_plane
+from cvae.model import CVAE
+from cvae.support.files import write_whole
+
+RECONSTRUCTIONS = 10  # images a label
+STYLES = 10  # draws of z
+SCATTERED = 3_000  # images at most: a page of plots carries a line of JSON for each
+
+
+def label_views(
+    model: CVAE, dataset: str, labels: np.ndarray, mu: np.ndarray, z: np.ndarray, grid_size: int, grid_range: float
+) -> list[LabelView]:
+    """What there is to see of each label, from the latents of the training images.
+
+    `labels`: (n,). `mu`, `z`: posterior means and samples, (n, latent_dims). The decoder runs once a label.
+    """
+    planes, points = [], []
+    for label in range(LABELS):
+        own = labels == label
+        planes.append(fit_plane(mu[own]))
+        points.append(planes[-1].project(z[own]))
+    farthest = max(float(np.abs(p).max(initial=0)) for p in points)
+    reach = np.ceil(2 * max(farthest, 2 * model.prior_std)) / 2
+    return [
+        LabelView(
+            label=label,
+            name=LABEL_NAMES[dataset][label],
+            axis_names=planes[label].names,
+            points=points[label],
+            prior_mean=planes[label].project(np.zeros((1, model.latent_dims)))[0],
+            prior_std=model.prior_std,
+            reach=float(reach),
+            manifold=decode_manifold(model, planes[label], label, grid_size, grid_range),
+            grid_range=grid_range,
+        )
+        for label in range(LABELS)
+    ]
+
+
+def render_labels(views: Sequence[LabelView], dataset: str, folder: str | Path) -> None:
+    """latents/ and manifolds/, each with 0.png … 9.png, and the overviews latents.png and manifolds.png in `folder`."""
+    folder, title = Path(folder), TITLES[dataset]
+    for name, draw, caption in (
+        ("latents", figures.draw_latents, "latents of the training images"),
+        ("manifolds", figures.draw_manifold, "what the decoder draws across its latents"),
+    ):
+        figures.save(figures.draw_overview(views, draw, f"{title}: {caption}"), folder / f"{name}.png")
+        for view in views:
+            one = figures.draw_one(view, draw, f"{title} {view.name}: {caption}")
+            figures.save(one, folder / name / f"{view.label}.png")
+
+
+def render_reconstructions(model: CVAE, test: Split, dataset: str, path: str | Path) -> None:
+    """The first test images of each label above what the model makes of their posterior means."""
+    device = next(model.parameters()).device
+    originals = np.zeros((LABELS, RECONSTRUCTIONS, SIDE, SIDE))
+    reconstructions = np.zeros_like(originals)
+    for label in range(LABELS):
+        chosen = np.flatnonzero(test.labels == label)[:RECONSTRUCTIONS]
+        x, y = to_device(Split(test.images[chosen], test.labels[chosen]), device)
+        with torch.no_grad():
+            mu, _ = model.encode(x, y)
+        originals[label, : len(x)] = x.cpu().reshape(-1, SIDE, SIDE)
+        reconstructions[label, : len(x)] = decode(model, mu.cpu().numpy(), label)
+    title = f"{TITLES[dataset]}: test images, and their reconstructions below"
+    figures.save(figures.draw_reconstructions(originals, reconstructions, LABEL_NAMES[dataset], title), path)
+
+
+def render_styles(model: CVAE, dataset: str, seed: int, path: str | Path) -> None:
+    """Each of a few z, drawn from the prior, through all ten labels."""
+    z = torch.randn(STYLES, model.latent_dims, generator=generator(seed, "styles")).numpy() * model.prior_std
+    images = decode(model, z.repeat(LABELS, axis=0), np.tile(np.arange(LABELS), STYLES))
+    row_names = [", ".join(f"{value:z.1f}" for value in row) if model.latent_dims <= 2 else "" for row in z]
+    title = f"{TITLES[dataset]}: one z a row, through all labels"
+    images = images.reshape(STYLES, LABELS, SIDE, SIDE)
+    figures.save(figures.draw_styles(images, row_names, LABEL_NAMES[dataset], title), path)
+
+
+def render_training(history_path: str | Path, dataset: str, likelihood: str, path: str | Path) -> None:
+    """The training curves, from plots/training.csv; `likelihood`: of what, for the title, since nats depend on it."""
+    title = f"{TITLES[dataset]}: training, {likelihood}"
+    figures.save(figures.draw_training(read_history(history_path), title), path)
+
+
+def write_scatter(labels: np.ndarray, mu: np.ndarray, z: np.ndarray, path: str | Path) -> None:
+    """Samples z of the first images, all labels on one line or plane, for the chart that .dvc/plots/latents.json draws.
+
+    `labels`: (n,). `mu`, `z`: posterior means and samples, (n, latent_dims). A row of the file is an image: its
+    label, its coordinates axis_1 and axis_2, and what these are. On a line, axis_2 is the label: a strip for each.
+    """
+    labels, mu, z = labels[:SCATTERED], mu[:SCATTERED], z[:SCATTERED]
+    plane = fit_plane(mu)
+    names = [name.replace("$", "") for name in plane.names]
+    table = pd.DataFrame({"label": labels, "axis_1": plane.project(z)[:, 0].round(3)})
+    table["axis_2"] = plane.project(z)[:, 1].round(3) if len(names) == 2 else labels
+    table["name_1"], table["name_2"] = (*names, "label")[:2]
+    write_whole({path: table.to_csv(index=False, lineterminator="\n").encode()})

@@ -1,0 +1,199 @@
+"""What the results in the workspace were made of, by dvc.lock, in which DVC notes it as each stage ends."""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from cvae.pipeline.dvc_yaml import files_in, stages
+from cvae.pipeline.parameters import load_yaml
+from cvae.support.errors import UserError
+
+LOCK = "dvc.lock"
+Value = int | float | str | list | None
+
+
+@dataclass(frozen=True)
+class Made:
+    """How a stage made its outputs. `deps`, `outs`: the MD5 sums of its files and folders, by their paths."""
+
+    command: str | list[str]
+    parameters: dict[str, Value]
+    deps: dict[str, str]
+    outs: dict[str, str]
+
+
+def read_lock() -> dict[str, Made]:
+    """The stages of dvc.lock by name; none, if there is no such file yet.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    try:
+        return parse_lock(Path(LOCK).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError):
+        raise UserError(f"{LOCK}: damaged; `git checkout HEAD {LOCK}` brings it back") from None
+
+
+def parse_lock(text: str) -> dict[str, Made]:
+    """The stages of a dvc.lock of this text by name; raises a ValueError if it is damaged."""
+    try:
+        return {name: _made(entry) for name, entry in (load_yaml(text) or {}).get("stages", {}).items()}
+    except (AttributeError, TypeError, LookupError, RecursionError, yaml.YAMLError):
+        raise ValueError("no dvc.lock") from None
+
+
+def _made(entry: dict) -> Made:
+    deps, outs = (
+        {each["path"]: each["md5"] for each in entry.get(kind, []) if "md5" in each} for kind in ("deps", "outs")
+    )
+    return Made(entry.get("cmd", ""), dict(entry.get("params", {}).get("params.yaml", {})), deps, outs)
+
+
+def measured_with(lock: dict[str, Made]) -> dict[str, Value]:
+    """The parameters that the stages of `lock` read."""
+    return {key: value for made in lock.values() for key, value in made.parameters.items()}
+
+
+def parameters_behind(lock: dict[str, Made], place: str) -> dict[str, Value] | None:
+    """The parameters that `place` was made with, by its stage and all those before it.
+
+    None if `lock` does not say so: no stage made it, or one has read another file than the stage before it left.
+    """
+    makers = {out: made for made in lock.values() for out in made.outs}
+    waiting, seen, parameters = [place], set(), {}
+    while waiting:
+        if (place := waiting.pop()) in seen:
+            continue
+        seen.add(place)
+        if (made := makers.get(place)) is None:
+            return None
+        parameters |= made.parameters
+        for dep in made.deps.keys() & makers.keys():
+            if made.deps[dep] != makers[dep].outs[dep]:
+                return None
+            waiting.append(dep)
+    return parameters
+
+
+def require_current(results: Sequence[str]) -> None:
+    """Refuse files that do not belong together: `results`, params.yaml, and all that `results` were made of.
+
+    `dvc repro -s` runs a stage on whatever is there. That can be the results of parameters that were edited since, or
+    of two runs, if git brought back its files and nobody asked DVC for the others. Files among `results` that no stage
+    makes are taken as they are, and so is what dvc.yaml no longer says that a stage reads.
+
+    Raises:
+        UserError: one of `results` is not as its stage left it, or a stage would run again with what is here now.
+    """
+    lock, described = read_lock(), stages()
+    present = load_yaml(Path("params.yaml").read_text(encoding="utf-8"))
+    ran = [_Ran(name, entry, lock[name]) for name, entry in described.items() if name in lock]
+    makers = {place: stage for stage in ran for place in stage.outs}
+    made_by_some = {place for entry in described.values() for place in _places(entry, "outs", "metrics", "plots")}
+    for place in results:
+        if place in makers:
+            if md5(place) != makers[place].outs[place]:
+                raise UserError(f"{place}: not as {makers[place].name} left it ({LOCK}); `dvc repro` puts that right")
+        elif place in made_by_some:
+            raise UserError(f"{LOCK} does not say what made {place}; `dvc repro` makes it")
+
+    waiting = [makers[place] for place in results if place in makers]
+    seen = set()
+    while waiting:
+        if (stage := waiting.pop(0)).name in seen:
+            continue
+        seen.add(stage.name)
+        stage.require_same(present)
+        for place, digest in stage.deps.items():
+            if place in makers:
+                waiting.append(makers[place])
+                if digest != makers[place].outs[place]:
+                    raise UserError(f"{place}: another than the one {stage.name} read ({LOCK}); {stage.again}")
+
+
+@dataclass(frozen=True)
+class _Ran:
+    """A stage that has run. `entry`: of dvc.yaml."""
+
+    name: str
+    entry: dict
+    made: Made
+
+    @property
+    def outs(self) -> dict[str, str]:
+        return {_from_root(self.entry, out): digest for out, digest in self.made.outs.items()}
+
+    @property
+    def deps(self) -> dict[str, str]:
+        """Those that dvc.yaml still has: dvc.lock keeps what was taken out, until the stage runs again."""
+        deps = {_from_root(self.entry, dep): digest for dep, digest in self.made.deps.items()}
+        return {place: deps[place] for place in _places(self.entry, "deps") if place in deps}
+
+    @property
+    def again(self) -> str:
+        if self.entry.get("frozen"):
+            return f"`dvc repro` runs it again once dvc.yaml has no `frozen: true` of {self.name}"
+        return "`dvc repro` runs it again"
+
+    def require_same(self, params: dict) -> None:
+        """Raise a `UserError` if the stage ran with other values than those in `params`, of what dvc.yaml still has."""
+        for key in self._keys():
+            if key in self.made.parameters and params.get(key) != (was := self.made.parameters[key]):
+                now = f"{params.get(key)!r:.60}"
+                raise UserError(
+                    f"params.yaml: {key} is {now}, but {self.name} ran with {was!r:.60} ({LOCK}); {self.again}"
+                )
+        template, command = self.entry.get("cmd"), self.made.command
+        if isinstance(template, str) and not _is_of(command, template, params):
+            raise UserError(f"{self.name} ran as `{command}` ({LOCK}), but is another now; {self.again}")
+
+    def _keys(self) -> list[str]:
+        keys = []
+        for each in self.entry.get("params", []):
+            if isinstance(each, str):
+                keys.append(each)
+            elif "params.yaml" in each:  # and which of them; all, if there are none
+                keys += each["params.yaml"] or self.made.parameters
+        return keys
+
+
+def _places(entry: dict, *groups: str) -> list[str]:
+    """The paths in these groups of a stage's entry in dvc.yaml, where each may have options."""
+    listed = [each for group in groups for each in entry.get(group, [])]
+    return [_from_root(entry, each if isinstance(each, str) else next(iter(each))) for each in listed]
+
+
+def _from_root(entry: dict, path: str) -> str:
+    """A path of a stage, which counts from the stage's `wdir`, as it is from the repository's root."""
+    return Path(os.path.normpath(Path(entry.get("wdir", "."), path))).as_posix()
+
+
+def _is_of(command: object, template: str, params: dict) -> bool:
+    """Whether DVC makes `command` of `template` with these texts among `params`, and any values of its other names."""
+    parts = re.split(r"\$\{([^}]*)\}", template)  # every second one is a name
+    for index, name in enumerate(parts):
+        text = params.get(name) if index % 2 else name
+        parts[index] = re.escape(text) if isinstance(text, str) else ".*"
+    return isinstance(command, str) and re.fullmatch("".join(parts), command, re.DOTALL) is not None
+
+
+def md5(place: str | Path) -> str:
+    """As dvc.lock has it: of a file its MD5 sum, of a folder that of a list of its files' in JSON, and `.dir`."""
+    if not Path(place).is_dir():
+        return md5_of(Path(place).read_bytes()) if Path(place).exists() else ""
+    files = [
+        {"md5": md5_of(file.read_bytes()), "relpath": file.relative_to(place).as_posix()} for file in files_in(place)
+    ]
+    return md5_of(json.dumps(sorted(files, key=lambda file: file["relpath"]), sort_keys=True).encode()) + ".dir"
+
+
+def md5_of(content: bytes) -> str:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()

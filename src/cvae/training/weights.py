@@ -1,0 +1,90 @@
+"""All parameters of a model as one vector, so that one call updates them, or sums their gradient over processes."""
+
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from cvae.model import ConditionalLinear
+from cvae.support.errors import UserError
+
+ALIGNMENT = 8  # rows of a matrix come in eights: GPUs load several numbers at once, from addresses so divisible
+
+
+class WeightVector:
+    """Every parameter of `model` in one vector, `values`, and its gradient in another, `gradient`.
+
+    The parameters and their `.grad` become views of the two, so that the model works as before. A parameter used in
+    several places is there once; one that the loss does not depend on keeps a gradient of zero.
+
+    A linear layer is one matrix: a row for each input, one for each label if it is conditional, one for its bias, and
+    rows of zeros up to a multiple of eight. `matrices` and `gradients` hold these, by layer. All other parameters
+    follow in the order of their modules.
+
+    Raises:
+        UserError: the parameters are not all of the same type of number.
+    """
+
+    def __init__(self, model: nn.Module):
+        first = next(model.parameters())
+        for name, parameter in model.named_parameters():
+            if parameter.dtype != first.dtype:
+                raise UserError(f"the model's {name} is {parameter.dtype}, but training needs one type: {first.dtype}")
+
+        placed: set[nn.Parameter] = set()
+        layers, shapes, views = [], [], []
+        for module in model.modules():
+            own = [parameter for parameter in module.parameters(recurse=False) if parameter not in placed]
+            if _is_linear(module) and len(own) == len(_rows(module)):
+                layers.append((module, len(shapes)))
+                shapes.append((_aligned(sum(_rows(module))), len(module.weight)))
+                views.append(partial(_parameters_of_linear, module))
+            else:
+                shapes += [(_aligned(parameter.numel()), 1) for parameter in own]
+                views += [partial(_parameter_alone, parameter) for parameter in own]
+            placed.update(own)
+
+        sizes = [rows * columns for rows, columns in shapes]
+        self.values = first.detach().new_zeros(sum(sizes))
+        self.gradient = torch.zeros_like(self.values)
+        matrices, gradients = (
+            [part.view(shape) for part, shape in zip(vector.split(sizes), shapes, strict=True)]
+            for vector in (self.values, self.gradient)
+        )
+        for view, matrix, gradient in zip(views, matrices, gradients, strict=True):
+            for parameter, place in view(matrix):
+                place.copy_(parameter.detach())
+                parameter.data = place
+            for parameter, place in view(gradient):
+                parameter.grad = place
+        self.matrices = {layer: matrices[number] for layer, number in layers}
+        self.gradients = {layer: gradients[number] for layer, number in layers}
+
+
+def _is_linear(module: nn.Module) -> bool:
+    """Whether `module` is linear, with a bias and nothing that torch's parametrizations have put in place of either."""
+    names = {name for name, _ in module.named_parameters(recurse=False)}
+    if isinstance(module, ConditionalLinear):
+        return names == {"weight", "label_weight", "bias"}
+    return isinstance(module, nn.Linear) and names == {"weight", "bias"}
+
+
+def _rows(layer: ConditionalLinear | nn.Linear) -> list[int]:
+    """How many rows of the layer's matrix are for its inputs, its labels if it is conditional, and its bias."""
+    labels = [len(layer.label_weight)] if isinstance(layer, ConditionalLinear) else []
+    return [layer.weight.shape[1], *labels, 1]
+
+
+def _parameters_of_linear(layer: ConditionalLinear | nn.Linear, matrix: Tensor) -> list[tuple[nn.Parameter, Tensor]]:
+    """The layer's parameters, each with its view of the layer's matrix."""
+    inputs, *labels, bias = matrix[: sum(_rows(layer))].split(_rows(layer))
+    pairs = [(layer.weight, inputs.t()), (layer.bias, bias[0])]
+    return [*pairs, (layer.label_weight, labels[0])] if labels else pairs
+
+
+def _parameter_alone(parameter: nn.Parameter, column: Tensor) -> list[tuple[nn.Parameter, Tensor]]:
+    return [(parameter, column[: parameter.numel()].view(parameter.shape))]
+
+
+def _aligned(size: int) -> int:
+    return -(-size // ALIGNMENT) * ALIGNMENT
