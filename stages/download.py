@@ -6,8 +6,7 @@ With `--check` it only asks whether they can be had: exit status 0 if so, 3 if n
 import os
 import sys
 
-from stages import run
-
+from cvae.commands.runner import run_stage
 from cvae.pipeline.parameters import read_parameters
 
 
@@ -26,4 +25,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main, "--check")
+    run_stage(main, "--check")

@@ -1,20 +1,19 @@
 """Embed every training and test image: data/latents.parquet."""
 
-from stages import run
-
+from cvae.commands.runner import run_stage
 from cvae.pipeline.parameters import read_parameters
 
 
 def main() -> None:
     params = read_parameters()
 
+    from cvae.artifacts import saved_model
     from cvae.compute.devices import open_device
     from cvae.data import idx
     from cvae.data.binarisation import binarised
     from cvae.embedding import embed_dataset, write_latents
-    from cvae.model import CVAE
 
-    model = CVAE.load("data/model", open_device(params.device, params.threads))
+    model = saved_model.load("data/model", open_device(params.device, params.threads))
     splits = dict(zip(("train", "test"), idx.load("data/raw"), strict=True))
     if params.binarize != "none":
         splits = {name: binarised(split, name) for name, split in splits.items()}
@@ -22,4 +21,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_stage(main)

@@ -1,25 +1,25 @@
 """Measure the model on the test images: metrics/test.json, tables per digit and per latent, plots/confusion.csv."""
 
-from stages import run
-
+from cvae.commands.runner import run_stage
 from cvae.compute.threads import share_cores
 from cvae.pipeline.parameters import read_parameters
+from cvae.pipeline.repository import experiments_at_once
 
 SECONDS_A_SAMPLE = 24e-6  # of one image, on two slow cores; quick ones need an eighth of that
 
 
 def main() -> None:
     params = read_parameters()
-    share_cores(params.threads)
+    share_cores(params.threads, experiments_at_once())
 
+    from cvae.artifacts import saved_model
     from cvae.compute.devices import describe, open_device
     from cvae.data import idx
     from cvae.evaluation.evaluate import evaluate, format_figures, write_evaluation
-    from cvae.model import CVAE
     from cvae.support.progress import duration
 
     device = open_device(params.device, params.threads)
-    model = CVAE.load("data/model", device)
+    model = saved_model.load("data/model", device)
     train, test = idx.load("data/raw")
     print(f"Evaluating on {describe(device)}: {len(test):,} images, {params.nll_samples:,} samples of each for nll")
     seconds = len(test) * params.nll_samples * SECONDS_A_SAMPLE
@@ -40,4 +40,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_stage(main)

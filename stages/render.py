@@ -1,21 +1,20 @@
 """Draw the pictures: plots/latents, plots/manifolds, the overviews beside them, and the points of a chart."""
 
-from stages import run
-
+from cvae.commands.runner import run_stage
 from cvae.pipeline.parameters import read_parameters
 
 
 def main() -> None:
     params = read_parameters()
 
+    from cvae.artifacts import saved_model
     from cvae.compute.devices import open_device
     from cvae.data import idx
     from cvae.data.binarisation import binarised
     from cvae.embedding import read_latents
     from cvae.figures import rendering
-    from cvae.model import CVAE
 
-    model = CVAE.load("data/model", open_device(params.device, params.threads))
+    model = saved_model.load("data/model", open_device(params.device, params.threads))
     _, test = idx.load("data/raw")
     if params.binarize != "none":
         test = binarised(test, "test")
@@ -36,4 +35,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_stage(main)

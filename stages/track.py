@@ -1,7 +1,6 @@
 """Record the results as one MLflow run, and write the receipt: data/tracked.json."""
 
-from stages import run
-
+from cvae.commands.runner import run_stage
 from cvae.pipeline.parameters import read_parameters
 
 
@@ -17,4 +16,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_stage(main)

@@ -4,11 +4,10 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from stages import run
-
+from cvae.commands.runner import run_stage
 from cvae.compute.threads import share_cores
 from cvae.pipeline.parameters import Parameters, read_parameters
-from cvae.pipeline.repository import dvc_process, has_ended
+from cvae.pipeline.repository import dvc_process, experiments_at_once, has_ended
 from cvae.support.errors import UserError
 from cvae.support.files import ensure_writable
 
@@ -21,7 +20,7 @@ PATIENCE = 30  # seconds: torchrun ends all when the first has ended, and the on
 
 def main() -> None:
     params = read_parameters()
-    share_cores(params.threads)
+    share_cores(params.threads, experiments_at_once())
 
     import torch
 
@@ -69,7 +68,9 @@ def lead(training: "Training", params: Parameters, device: str, images: int) -> 
     """Train on `images` of a set by `device`, which is described, and write, log and keep what may be interrupted."""
     import torch
 
-    from cvae.artifacts.history import rounded, write_history
+    from cvae.artifacts import saved_model
+    from cvae.artifacts.history import write_history
+    from cvae.artifacts.tables import rounded
     from cvae.pipeline.checkpoint import Checkpoint, Progress, checkpoint_key
     from cvae.support.progress import epoch_progress
     from cvae.tracking.live import LiveRun
@@ -100,7 +101,7 @@ def lead(training: "Training", params: Parameters, device: str, images: int) -> 
                     raise KeyboardInterrupt("DVC was killed, so nobody would take up the results")
         seconds = time.perf_counter() - started
 
-        training.model.save(MODEL)
+        saved_model.save(training.model, MODEL)
         write_history(history, HISTORY, SUMMARY)
         rate = params.epochs * images / seconds
         print(f"Trained in {seconds:.1f} s, {rate:,.0f} images per second")
@@ -119,4 +120,4 @@ def follow(training: "Training") -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_stage(main)

@@ -15,6 +15,7 @@ from conftest import Repository, stages_run
 from safetensors.torch import save
 from stages import embed, evaluate, render
 
+from cvae.artifacts import saved_model
 from cvae.artifacts.history import read_history
 from cvae.commands import sample
 from cvae.embedding import read_latents
@@ -36,7 +37,7 @@ def refusal(read: Callable, *arguments: object) -> str:
 @pytest.fixture
 def folder(tmp_path) -> Path:
     """A whole model of one latent and one hidden unit."""
-    CVAE(1, 1).initialise(torch.Generator().manual_seed(0)).save(tmp_path)
+    saved_model.save(CVAE(1, 1).initialise(torch.Generator().manual_seed(0)), tmp_path)
     return tmp_path
 
 
@@ -57,7 +58,7 @@ WIDTHS = "a whole number from 1 to 65536, or a list of 1 to 16 of them"
         ({"latent_dims": 10**9}, "latent_dims is 1000000000; allowed: a whole number from 1 to 1024"),
         ({"latent_dims": 1.0}, "latent_dims is 1.0; allowed: a whole number from 1 to 1024"),
         ({"hidden_dims": []}, f"hidden_dims is []; allowed: {WIDTHS}"),
-        ({"hidden_dims": True}, f"hidden_dims is true; allowed: {WIDTHS}"),
+        ({"hidden_dims": True}, f"hidden_dims is True; allowed: {WIDTHS}"),
         ({"hidden_dims": [True]}, f"hidden_dims is [True]; allowed: {WIDTHS}"),
         ({"prior_std": "x"}, "prior_std is 'x'; allowed: a number from 0.001 to 1000.0"),
         ({"prior_std": float("nan")}, "prior_std is nan; allowed: a number from 0.001 to 1000.0"),
@@ -67,11 +68,11 @@ WIDTHS = "a whole number from 1 to 65536, or a list of 1 to 16 of them"
     ],
     ids=str,
 )
-def test_a_wrong_value_in_a_models_configuration_is_told_as_one_in_params_yaml_is(folder, values, told):
+def test_a_wrong_value_in_a_models_configuration_is_reported(folder, values, told):
     (folder / "config.json").write_text(json.dumps(configured(folder, **values)))
-    message = refusal(CVAE.load, folder)
+    message = refusal(saved_model.load, folder)
     assert message.startswith(f"{folder}: damaged (config.json: {told}")
-    assert message.endswith("); `dvc repro -sf train` makes it anew")
+    assert message.endswith("); `dvc repro -sf train` makes it again")
 
 
 @pytest.mark.parametrize(
@@ -93,7 +94,7 @@ def test_a_wrong_value_in_a_models_configuration_is_told_as_one_in_params_yaml_i
 )
 def test_a_configuration_that_is_none_is_told(folder, content):
     (folder / "config.json").write_bytes(content if isinstance(content, bytes) else content.encode())
-    assert refusal(CVAE.load, folder).startswith(f"{folder}: damaged (config.json")
+    assert refusal(saved_model.load, folder).startswith(f"{folder}: damaged (config.json")
 
 
 WEIGHTS = {
@@ -123,10 +124,10 @@ def test_damaged_weights_are_told(folder, kind):
     damage, told = WEIGHTS[kind]
     path = folder / "model.safetensors"
     path.write_bytes(damage(path.read_bytes()))
-    message = refusal(CVAE.load, folder)
+    message = refusal(saved_model.load, folder)
     assert message.startswith(f"{folder}: damaged (")
     assert told in message
-    assert message.endswith("); `dvc repro -sf train` makes it anew")
+    assert message.endswith("); `dvc repro -sf train` makes it again")
 
 
 def of(whole: bytes) -> dict[str, torch.Tensor]:
@@ -138,7 +139,7 @@ def of(whole: bytes) -> dict[str, torch.Tensor]:
 def test_an_edited_configuration_of_the_same_weights_is_told(folder):
     edited = json.loads((folder / "config.json").read_text()) | {"likelihood": "bernoulli"}
     (folder / "config.json").write_text(json.dumps(edited))
-    assert "not as they were saved, by the sha256 in config.json" in refusal(CVAE.load, folder)
+    assert "not as they were saved, by the sha256 in config.json" in refusal(saved_model.load, folder)
 
 
 def test_a_configuration_that_is_cut_short_and_closed_again_is_no_older_one(folder):
@@ -146,13 +147,13 @@ def test_a_configuration_that_is_cut_short_and_closed_again_is_no_older_one(fold
     lines = edited.splitlines()
     for count in range(1, len(lines)):
         (folder / "config.json").write_text("\n".join(lines[:count]).rstrip(",") + "\n}")
-        assert refusal(CVAE.load, folder).startswith(f"{folder}: damaged (")
+        assert refusal(saved_model.load, folder).startswith(f"{folder}: damaged (")
 
 
 def test_a_model_older_than_the_checksum_and_the_choice_of_activations_is_loaded(folder):
-    whole = CVAE.load(folder)
+    whole = saved_model.load(folder)
     (folder / "config.json").write_text(json.dumps(configured(folder, activation=None, hidden_dims=1)))
-    assert CVAE.load(folder).configuration() == whole.configuration()
+    assert saved_model.load(folder).configuration() == whole.configuration()
 
 
 @pytest.mark.parametrize("damage", ["announces 270 GB of weights", "holds 100 GB"])
@@ -165,7 +166,7 @@ def test_a_model_that_is_not_as_large_as_it_says_costs_no_memory(folder, damage)
         (folder / "config.json").write_text(json.dumps(huge))
     tracemalloc.start()
     before = resident()
-    refusal(CVAE.load, folder)
+    refusal(saved_model.load, folder)
     assert resident() - before < 2**28
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -191,11 +192,11 @@ def workspace(repository, tmp_path, monkeypatch) -> Repository:
 
 @pytest.mark.parametrize("stage", [evaluate, embed, render], ids=lambda stage: stage.__name__)
 def test_every_stage_that_reads_the_model_says_how_it_is_made_anew(workspace, stage, monkeypatch):
-    monkeypatch.setattr(evaluate, "share_cores", lambda threads: None)  # of this process, which goes on
+    monkeypatch.setattr(evaluate, "share_cores", lambda *_: None)  # of this process, which goes on
     (workspace.root / "data/model/model.safetensors").write_bytes(b"")
     told = refusal(stage.main)
     assert told.startswith("data/model: damaged (model.safetensors: ")
-    assert told.endswith("; `dvc repro -sf train` makes it anew")
+    assert told.endswith("; `dvc repro -sf train` makes it again")
 
 
 def of_another_model(path: Path) -> None:
@@ -227,7 +228,7 @@ def test_damaged_latents_are_told_by_render(workspace, damage, told):
     damage(path)
     message = refusal(render.main)
     assert message.startswith(f"{path}: {told}")
-    assert message.endswith("; `dvc repro -sf embed` makes it anew")
+    assert message.endswith("; `dvc repro -sf embed` makes it again")
     assert message == refusal(read_latents, path, "train", "mu", 2)
 
 
@@ -252,7 +253,7 @@ def test_a_damaged_history_is_told_by_render_and_track(repository, tmp_path, dam
     path.write_text(damage((repository.root / "plots/training.csv").read_text()))
     message = refusal(read_history, path)
     assert message.startswith(f"{path}: {told}")
-    assert message.endswith("; `dvc repro -sf train` makes it anew")
+    assert message.endswith("; `dvc repro -sf train` makes it again")
 
 
 @pytest.mark.parametrize(
@@ -305,7 +306,7 @@ def test_a_spoiled_object_of_dvcs_cache_is_told_by_the_stage_that_reads_it_and_m
     assert path.read_bytes() != whole
     done = spoiled.run(sys.executable, "-m", "dvc", "repro", "-sf", "render", status=255)
     assert "render: data/latents.parquet: damaged (" in done.stderr
-    assert "; `dvc repro -sf embed` makes it anew" in done.stderr
+    assert "; `dvc repro -sf embed` makes it again" in done.stderr
 
     kept.unlink()
     assert stages_run(spoiled.dvc("repro", "-sf", "embed")) == ["embed"]

@@ -26,6 +26,7 @@ from edited import (
 from test_checkpoint import interrupt
 from torch import nn
 
+from cvae.artifacts import saved_model
 from cvae.compute.devices import open_device
 from cvae.compute.seeding import generator
 from cvae.data import idx
@@ -140,7 +141,7 @@ def test_the_articles_network_is_not_held_up_by_what_makes_it_fast(digits, capsy
 def test_an_edited_model_is_saved_and_loaded(kind, digits, tmp_path):
     model = make(kind)
     train(model, digits, epochs=1)
-    model.save(tmp_path)
+    saved_model.save(model, tmp_path)
     loaded, state = kind.load(tmp_path), model.state_dict()
     assert loaded.state_dict().keys() == state.keys()
     assert all(torch.equal(loaded.state_dict()[name], state[name]) for name in state)
@@ -155,10 +156,10 @@ def test_a_model_with_an_argument_more_keeps_it(tmp_path):
         def configuration(self) -> dict:
             return {"channels": self.channels} | super().configuration()
 
-    Wider(channels=3).initialise(generator(0, "weights")).save(tmp_path)
+    saved_model.save(Wider(channels=3).initialise(generator(0, "weights")), tmp_path)
     assert Wider.load(tmp_path).channels == 3
     with pytest.raises(UserError, match=r"config\.json: 'channels' is not a parameter"):
-        CVAE.load(tmp_path)
+        saved_model.load(tmp_path)
 
 
 def test_what_is_measured_and_drawn_of_a_gaussian_is_what_decode_gives(digits):
@@ -266,7 +267,7 @@ mlflow.set_tracking_uri("sqlite:///mlflow.db")
 served = mlflow.pyfunc.load_model(f"models:/{model.model_id}")
 image = load("data/raw")[1].images[0] / 255
 row = served.predict(pd.DataFrame({"digit": [3], "image": [image.tolist()]})).iloc[0]
-own = CVAE.load("data/model")
+own = saved_model.load("data/model")
 mu, _ = own.encode(torch.tensor(image[None]).float(), torch.tensor([3]))
 print(json.dumps([row["z"], mu[0].tolist()]))
 """

@@ -20,6 +20,7 @@ import pytest
 import torch
 from test_properties import DEFAULTS, SPELLINGS, outcome, unpacked
 
+from cvae.artifacts import saved_model
 from cvae.data.idx import read_idx
 from cvae.model import CVAE
 from cvae.pipeline.parameters import read_parameters
@@ -138,9 +139,9 @@ def test_any_model_is_the_saved_one_or_refused(memory):
     saved = []
     for number, width in enumerate((1, 2, [4, 3])):
         model = CVAE(number % 2 + 1, width).initialise(torch.Generator().manual_seed(number))
-        model.save(memory)
+        saved_model.save(model, memory)
         saved.append(
-            (CVAE.load(memory), *((memory / name).read_bytes() for name in ("config.json", "model.safetensors")))
+            (saved_model.load(memory), *((memory / name).read_bytes() for name in ("config.json", "model.safetensors")))
         )
 
     def attempt(chance: random.Random) -> str:
@@ -155,9 +156,9 @@ def test_any_model_is_the_saved_one_or_refused(memory):
             weights = damaged(weights, chance, first=header)
         (memory / "config.json").write_bytes(configuration)
         (memory / "model.safetensors").write_bytes(weights)
-        loaded, refusal = outcome(CVAE.load, memory)
+        loaded, refusal = outcome(saved_model.load, memory)
         if refusal:
-            assert refusal.endswith("; `dvc repro -sf train` makes it anew")
+            assert refusal.endswith("; `dvc repro -sf train` makes it again")
             return refusal
         assert loaded.configuration() == model.configuration()
         assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), model.parameters(), strict=True))

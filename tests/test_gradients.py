@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.distributions import Bernoulli, Independent, Normal, kl_divergence
 
+from cvae.artifacts import saved_model
 from cvae.compute.seeding import generator
 from cvae.data.idx import LABELS, PIXELS
 from cvae.model import CVAE
@@ -124,9 +125,9 @@ def test_a_model_stays_what_it_is_when_its_weights_become_a_vector():
 
 def test_a_model_whose_weights_are_a_vector_is_saved_as_any_other(tmp_path):
     model = make_model()
-    model.save(tmp_path / "before")
+    saved_model.save(model, tmp_path / "before")
     WeightVector(model)
-    model.save(tmp_path / "after")
+    saved_model.save(model, tmp_path / "after")
     name = "model.safetensors"
     assert (tmp_path / "before" / name).read_bytes() == (tmp_path / "after" / name).read_bytes()
 

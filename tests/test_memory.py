@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 import torch
 
+from cvae.artifacts import saved_model
 from cvae.support.errors import UserError
 from cvae.support.faults import explained, memory_shortage
 
@@ -35,7 +36,7 @@ def wide(repository, tmp_path_factory):
     from cvae.model import CVAE
 
     wide = repository.copy(tmp_path_factory.mktemp("wide") / "cvae", ".git", "cache")
-    CVAE(hidden_dims=WIDE).initialise(generator(0, "weights")).save(wide.root / "data/model")
+    saved_model.save(CVAE(hidden_dims=WIDE).initialise(generator(0, "weights")), wide.root / "data/model")
     wide.set(hidden_dims=WIDE)
     return wide
 

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch.distributions import Independent, Normal, kl_divergence
 
+from cvae.artifacts import saved_model
 from cvae.compute.seeding import generator
 from cvae.data.idx import LABELS, PIXELS
 from cvae.model import CVAE
@@ -143,9 +144,9 @@ def test_held_out_figures_repeat_and_do_not_depend_on_the_batches():
 
 def test_a_saved_model_comes_back_and_its_bytes_repeat(tmp_path):
     model = make_model(latent_dims=3, hidden_dims=17, likelihood="bernoulli", prior_std=1.5)
-    model.save(tmp_path / "a")
-    model.save(tmp_path / "b")
-    loaded = CVAE.load(tmp_path / "a")
+    saved_model.save(model, tmp_path / "a")
+    saved_model.save(model, tmp_path / "b")
+    loaded = saved_model.load(tmp_path / "a")
 
     assert loaded.configuration() == model.configuration()
     assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), model.parameters(), strict=True))
@@ -176,8 +177,8 @@ def write_other_configuration(folder):
     ],
 )
 def test_a_damaged_model_is_told_in_one_line(tmp_path, damage, message):
-    make_model().save(tmp_path)
+    saved_model.save(make_model(), tmp_path)
     damage(tmp_path)
     with pytest.raises(UserError, match=message) as caught:
-        CVAE.load(tmp_path)
+        saved_model.load(tmp_path)
     assert "\n" not in str(caught.value)

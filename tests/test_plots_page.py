@@ -125,7 +125,7 @@ def scatters(browser, compared, tmp_path_factory) -> Opened:
 def test_the_page_is_what_its_generator_makes():
     made = runpy.run_path(str(PROJECT / ".dvc/plots/page.py"))["page"]()
     committed = (PROJECT / ".dvc/plots/page.html").read_text(encoding="utf-8")
-    assert committed == made, "`make page` makes it anew"
+    assert committed == made, "`make page` makes it again"
     assert len(committed.encode()) < 2**20
 
 

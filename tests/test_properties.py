@@ -22,6 +22,7 @@ from conftest import closed_port
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
+from cvae.artifacts import saved_model
 from cvae.commands import compare, sample, serve, ui
 from cvae.data import download, idx
 from cvae.model import CVAE
@@ -375,9 +376,9 @@ def test_the_most_that_gzip_can_pack_is_read(tmp_path):
 def whole(tmp_path_factory) -> tuple[CVAE, bytes, bytes]:
     """A model of one latent and one hidden unit, its config.json and its weights."""
     folder = tmp_path_factory.mktemp("model")
-    CVAE(1, 1).initialise(torch.Generator().manual_seed(0)).save(folder)
+    saved_model.save(CVAE(1, 1).initialise(torch.Generator().manual_seed(0)), folder)
     names = ("config.json", "model.safetensors")
-    return CVAE.load(folder), *((folder / name).read_bytes() for name in names)
+    return saved_model.load(folder), *((folder / name).read_bytes() for name in names)
 
 
 def damaged(content: bytes) -> st.SearchStrategy[bytes]:
@@ -407,10 +408,10 @@ def test_a_damaged_model_is_the_saved_one_or_told(tmp_path, whole, data):
         weights = data.draw(damaged(weights) | st.binary(max_size=20))
     (tmp_path / "config.json").write_bytes(configuration)
     (tmp_path / "model.safetensors").write_bytes(weights)
-    loaded, refusal = outcome(CVAE.load, tmp_path)
+    loaded, refusal = outcome(saved_model.load, tmp_path)
     if refusal:
         assert refusal.startswith(f"{tmp_path}: damaged (")
-        assert refusal.endswith("; `dvc repro -sf train` makes it anew")
+        assert refusal.endswith("; `dvc repro -sf train` makes it again")
         return
     assert loaded.configuration() == model.configuration()
     assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), model.parameters(), strict=True))

@@ -16,6 +16,7 @@ import yaml
 from conftest import PROJECT, environment
 from PIL import Image
 
+from cvae.artifacts import saved_model
 from cvae.commands import sample
 from cvae.compute.seeding import generator
 from cvae.data import idx
@@ -45,7 +46,7 @@ def folder(tmp_path_factory) -> Path:
         model = CVAE(latent_dims=dims, hidden_dims=32).initialise(generator(0, "weights")).requires_grad_(False)
         for weight in model.parameters():
             weight *= 3  # for images that differ as much as a trained model's
-        model.save(folder / str(dims))
+        saved_model.save(model, folder / str(dims))
     return folder
 
 
@@ -125,7 +126,7 @@ def test_every_kind_is_drawn_for_any_number_of_latents(draw, kind, dims):
 
 @pytest.mark.parametrize("dims", DIMS)
 def test_samples_of_a_digit_are_what_the_decoder_makes_of_the_prior(draw, folder, dims):
-    model = CVAE.load(folder / str(dims))
+    model = saved_model.load(folder / str(dims))
     images = decode(model, prior(model, 7, seed=1), 7)
     images = np.concatenate((images, np.zeros((1, 28, 28)))).reshape(2, 4, 28, 28)
     place(images, draw("--digit", "7", "--count", "7", "--seed", "1", dims=dims))
@@ -142,20 +143,20 @@ def test_samples_are_those_of_the_served_model(draw, folder):
 
 
 def test_samples_of_all_digits_have_a_row_for_each(draw, folder):
-    model = CVAE.load(folder / "2")
+    model = saved_model.load(folder / "2")
     images = decode(model, prior(model, 30, seed=0), np.arange(10).repeat(3))
     place(images.reshape(10, 3, 28, 28), draw("--count", "3"))
 
 
 def test_a_row_of_styles_is_one_z_through_all_labels(draw, folder):
-    model = CVAE.load(folder / "4")
+    model = saved_model.load(folder / "4")
     z = prior(model, 3, seed=5, purpose="styles")
     images = np.stack([decode(model, z, label) for label in range(10)], axis=1)
     place(images, draw("--styles", "--count", "3", "--seed", "5", dims=4))
 
 
 def test_an_interpolation_leads_from_one_posterior_mean_to_the_other_under_each_label(draw, folder, digits):
-    model, (_, test) = CVAE.load(folder / "2"), digits
+    model, (_, test) = saved_model.load(folder / "2"), digits
     a, b = 3, 8
     assert test.labels[a] != test.labels[b]
     first, second = posterior_means(model, test, [a, b])
@@ -173,7 +174,7 @@ def test_an_interpolation_between_images_of_one_label_is_one_row(draw, digits):
 
 @pytest.mark.parametrize("binarize", ["static", "dynamic"])
 def test_a_model_of_binary_pixels_interpolates_between_binary_images(draw, folder, digits, tmp_path, binarize):
-    model, test = CVAE.load(folder / "2"), binarised(digits[1], "test")
+    model, test = saved_model.load(folder / "2"), binarised(digits[1], "test")
     shutil.copytree(folder / "2", tmp_path / "data/model")
     write_lock(tmp_path, "digits", binarize=binarize)
     arguments = ["--interpolate", "3", "8", "--count", "2", "--data", str(folder / "data/raw")]
@@ -193,14 +194,14 @@ def test_a_grid_has_the_size_and_range_that_are_asked_for(draw, folder, views):
     draw("--grid", "--digit", "7", "--size", "5", "--range", "1.5")
     [view] = views
     assert (view.label, view.grid_range, view.manifold.shape) == (7, 1.5, (140, 140))
-    corner = decode(CVAE.load(folder / "2"), np.array([[-1.5, 1.5]]), 7)[0]
+    corner = decode(saved_model.load(folder / "2"), np.array([[-1.5, 1.5]]), 7)[0]
     np.testing.assert_allclose(view.manifold[:28, :28], corner, atol=1e-6)
 
 
 def test_a_grid_of_more_latents_lies_through_the_training_images_of_its_label(draw, folder, digits, views):
     draw("--grid", "--size", "3", dims=4)
     assert [view.label for view in views] == list(range(10))
-    model, (train, _) = CVAE.load(folder / "4"), digits
+    model, (train, _) = saved_model.load(folder / "4"), digits
     for label in (0, 7):
         centre = posterior_means(model, train, train.labels == label).mean(0, keepdims=True)
         np.testing.assert_allclose(views[label].manifold[28:56, 28:56], decode(model, centre, label)[0], atol=1e-4)
@@ -211,7 +212,7 @@ def test_a_grid_of_a_model_of_binary_pixels_lies_through_binary_images(draw, fol
     shutil.copytree(folder / "4", tmp_path / "data/model")
     write_lock(tmp_path, "digits", binarize="static")
     draw("--grid", "--size", "3", "--digit", "7", dims=None, here=tmp_path)
-    model, train = CVAE.load(folder / "4"), binarised(digits[0], "train")
+    model, train = saved_model.load(folder / "4"), binarised(digits[0], "train")
     centre = posterior_means(model, train, train.labels == 7).mean(0, keepdims=True)
     np.testing.assert_allclose(views[0].manifold[28:56, 28:56], decode(model, centre, 7)[0], atol=1e-4)
 
@@ -373,7 +374,7 @@ def test_the_pipelines_model_if_damaged_is_told_how_it_is_made_anew(folder, tmp_
     monkeypatch.chdir(tmp_path)
     shutil.copytree(folder / "2", tmp_path / "data/model")
     (tmp_path / "data/model/config.json").write_text("{")
-    with pytest.raises(UserError, match=r"^data/model: damaged .*; `dvc repro -sf train` makes it anew"):
+    with pytest.raises(UserError, match=r"^data/model: damaged .*; `dvc repro -sf train` makes it again"):
         sample.open_model(sample.parse_arguments([]))
 
 
@@ -456,7 +457,7 @@ def test_a_model_whose_weights_are_not_in_it_is_refused(fetch, folder, tmp_path)
                 fetch.fetch_model(uri, tmp_path / "fetched")
         else:
             weights, _ = fetch.fetch_model(uri, tmp_path / "fetched")
-            CVAE.load(weights)
+            saved_model.load(weights)
 
 
 def test_a_model_that_mlflow_does_not_have_is_told_in_one_line(fetch, tmp_path):

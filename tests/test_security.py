@@ -83,10 +83,11 @@ LOADED_BY_EVERY_WAY = """
 import sys
 found = []
 sys.addaudithook(lambda event, details: found.append(details) if event == "pickle.find_class" else None)
+from cvae.artifacts import saved_model
 from cvae.model import CVAE
 from cvae.tracking.fetch import fetch_run
 folder, _ = fetch_run(sys.argv[1], sys.argv[2])
-CVAE.load(folder)
+saved_model.load(folder)
 import mlflow, pandas
 mlflow.pyfunc.load_model(str(folder.parents[1])).predict(pandas.DataFrame({"digit": [3]}))
 print(found)

@@ -24,6 +24,7 @@ import torch
 from conftest import PROJECT, closed_port, end, environment, is_served, kill_group, wait_for
 from packaging.requirements import Requirement
 
+from cvae.artifacts import saved_model
 from cvae.commands import serve
 from cvae.compute.seeding import generator
 from cvae.data import idx
@@ -42,7 +43,7 @@ def run(compared):
 
 @pytest.fixture(scope="module")
 def model(compared) -> CVAE:
-    return CVAE.load(compared.root / "data/model")
+    return saved_model.load(compared.root / "data/model")
 
 
 def decoded(model: CVAE, z, digits: list[int]) -> np.ndarray:

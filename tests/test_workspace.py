@@ -5,8 +5,8 @@ import os
 import pytest
 
 from cvae.compute import threads
-from cvae.compute.threads import SPINS, experiments_at_once, share_cores
-from cvae.pipeline.repository import main_repository
+from cvae.compute.threads import SPINS, share_cores
+from cvae.pipeline.repository import experiments_at_once, main_repository
 
 
 @pytest.fixture
@@ -57,14 +57,14 @@ def test_threads_sleep_while_they_wait_where_experiments_outnumber_the_cores(
     repository, monkeypatch, folder, threads, policy
 ):
     monkeypatch.chdir(repository / folder)
-    share_cores(threads)
+    share_cores(threads, experiments_at_once())
     assert waiting() == policy
 
 
 @pytest.mark.parametrize(("processes", "policy"), [("4", (None, SPINS)), ("5", ("PASSIVE", None))])
 def test_processes_of_one_training_count_too(repository, monkeypatch, processes, policy):
     monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)
-    share_cores(1)
+    share_cores(1, experiments_at_once())
     assert waiting() == policy
 
 
@@ -73,6 +73,6 @@ def test_processes_of_one_training_count_too(repository, monkeypatch, processes,
 def test_what_a_person_set_is_kept(repository, monkeypatch, folder, variable, value):
     monkeypatch.chdir(repository / folder)
     monkeypatch.setenv(variable, value)
-    share_cores(2)
+    share_cores(2, experiments_at_once())
     assert os.environ[variable] == value
     assert variable == "GOMP_SPINCOUNT" or "GOMP_SPINCOUNT" not in os.environ

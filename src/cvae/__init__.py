@@ -1,33 +1,19 @@
-"""A conditional variational autoencoder on MNIST-like images: what the pipeline's stages do."""
+"""A conditional variational autoencoder on MNIST-like images.
 
-import os
-import signal
-import sys
-from types import FrameType, TracebackType
+Read `model`, then `objective`, then `training.loop`: that is all of the CVAE. Around it:
 
+- `data`: data sets, their download, and binarised pixels
+- `compute`: devices, threads, processes and seeds
+- `training`: the loop, and beside it what only makes it faster
+- `evaluation`: likelihood, label accuracy, sample quality, use of the latents
+- `embedding`: the latents of every image
+- `figures`: every picture
+- `artifacts`: what stages hand to each other, and how it is written
 
-def interrupt(_: int, frame: FrameType | None, message: str = "") -> None:
-    """Raise what Ctrl-C raises, but not into an import: some make another error of it, torch's an abort of Python."""
-    while frame:
-        if frame.f_code.co_filename.startswith("<frozen importlib"):
-            os._exit(130)
-        frame = frame.f_back
-    raise KeyboardInterrupt(message)
+All of these work without DVC and without MLflow. The other half is the pipeline:
 
-
-def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    if issubclass(kind, KeyboardInterrupt):
-        sys.stdout.flush()
-        os._exit(130)
-    sys.__excepthook__(kind, error, trace)
-
-
-# Ctrl-C ends `python -m cvae.…` and `python -m stages.…` without a traceback, with exit status 130, from their first
-# moment on. While Python imports their package, argv[0] is "-m". In other programs Ctrl-C is not ours to answer.
-if (
-    sys.argv[0] == "-m"
-    and any(argument.startswith(("cvae.", "stages.")) for argument in sys.orig_argv)
-    and signal.getsignal(signal.SIGINT) is signal.default_int_handler  # else it is ignored, as behind nohup
-):
-    signal.signal(signal.SIGINT, interrupt)
-    sys.excepthook = _tell
+- `pipeline`: DVC's side, with params.yaml, dvc.yaml, dvc.lock and checkpoints
+- `tracking`: MLflow's side, with the store, the runs and the served model
+- `commands`: what a person types
+- `support`: errors, atomic file writes, output streams, progress bars
+"""

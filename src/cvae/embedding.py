@@ -60,7 +60,7 @@ def read_latents(path: str | Path, split: str, quantity: str, latent_dims: int) 
     Raises:
         UserError: the file is missing or damaged, or of a model of another number of latents than `latent_dims`.
     """
-    again = "`dvc repro -sf embed` makes it anew"
+    again = "`dvc repro -sf embed` makes it again"
     try:
         with pq.ParquetFile(path) as file:
             dims = sum(name.startswith(f"{quantity}_") for name in file.schema_arrow.names)

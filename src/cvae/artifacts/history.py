@@ -5,8 +5,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cvae.artifacts.tables import csv_bytes
 from cvae.support.errors import UserError, one_line
-from cvae.support.files import csv_bytes, write_whole
+from cvae.support.files import write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,11 +20,6 @@ SUMMARY = {
     "train_reconstruction": "reconstruction",
     "train_kl": "kl",
 }
-
-
-def rounded(row: dict[str, float]) -> dict[str, float]:
-    """`row` with its fractions to eight significant digits: more than float32 sums hold, and short to read."""
-    return {name: float(f"{value:.8g}") if isinstance(value, float) else value for name, value in row.items()}
 
 
 def write_history(rows: list[dict[str, float]], table: str | Path, summary: str | Path) -> None:
@@ -41,7 +37,7 @@ def read_history(table: str | Path) -> "pd.DataFrame":
     import numpy as np
     import pandas as pd
 
-    again = "`dvc repro -sf train` makes it anew"
+    again = "`dvc repro -sf train` makes it again"
     try:
         text = Path(table).read_text(encoding="utf-8")
         rows = pd.read_csv(io.StringIO(text))

@@ -35,13 +35,14 @@ import numpy as np
 import yaml
 from tabulate import tabulate
 
-from cvae.commands.runner import Parser, run_command, whole
+from cvae.artifacts.tables import csv_bytes
+from cvae.commands.runner import Parser, run, whole
 from cvae.pipeline.dvc_lock import LOCK, md5_of, parameters_behind, parse_lock
 from cvae.pipeline.git import files_at, require_git
 from cvae.pipeline.parameters import Parameters, load_yaml
 from cvae.pipeline.repository import require_root
 from cvae.support.errors import UserError, one_line
-from cvae.support.files import csv_bytes, write_whole
+from cvae.support.files import write_whole
 
 if TYPE_CHECKING:
     from cvae.commands.rate_distortion import Panel
@@ -492,4 +493,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_command("compare", main)
+    run("compare", main)

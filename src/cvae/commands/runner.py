@@ -1,29 +1,112 @@
-"""Commands: their arguments and their ends, each mistake told in one line."""
+"""Run a command or a stage: Ctrl-C ends it quietly, and what a person can put right is reported in one line."""
 
 import argparse
+import gc
+import os
+import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
+from types import FrameType, TracebackType
 from typing import NoReturn
 
 from cvae.support.errors import one_line
-from cvae.support.faults import explained
+from cvae.support.faults import explained, memory_shortage
 from cvae.support.streams import open_streams
 
+MEMORY = {  # the parameters that a stage's need of memory grows with, the weightiest first
+    "train": ("hidden_dims", "batch_size", "latent_dims"),
+    "evaluate": ("hidden_dims",),
+    "embed": ("hidden_dims", "latent_dims"),
+    "render": ("hidden_dims", "latent_dims", "grid_size"),
+}
 
-def run_command(name: str, main: Callable[[], None]) -> None:
-    """Run `main`; what a person can put right ends it with one line, which `name` begins, and exit status 1."""
+
+def run(name: str, main: Callable[[], None], advice: Callable[[], str] | None = None) -> None:
+    """Run `main`. A fault that a person can put right ends it with one line, which `name` begins, and exit status 1.
+
+    `advice`: more to say where memory is too small.
+    """
+    gc.set_threshold(100_000)  # objects made since the last pass; Python's 700 cost two seconds while torch is imported
+    end_quietly_when_interrupted()
     open_streams()
     try:
         main()
         print(end="", flush=True)
+    except KeyboardInterrupt:
+        sys.exit(130)
     except Exception as error:
-        if (told := explained(error)) is None:
+        if (fault := explained(error)) is None:
             raise
-        sys.exit(f"{name}: {one_line(told)}")
+        sys.exit(f"{name}: {one_line(fault)}{advice() if advice and memory_shortage(error) else ''}")
+    finally:
+        gc.freeze()  # nothing is left to be found by the last pass, at exit
+
+
+def run_stage(main: Callable[[], None], *options: str) -> None:
+    """Run the `main` of a stage's module, which may be given `options`; any other argument starts nothing.
+
+    SIGTERM, by which torchrun ends the processes of one that failed, interrupts it as Ctrl-C does.
+    """
+    name = Path(sys.argv[0]).stem
+    signal.signal(signal.SIGTERM, _terminate)
+
+    def checked() -> None:
+        _check_arguments(name, options)
+        main()
+
+    run(name, checked, lambda: _smaller(name))
+
+
+def end_quietly_when_interrupted() -> None:
+    """Let Ctrl-C end this program without a traceback, with exit status 130, unless it is ignored, as behind nohup."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt)
+        sys.excepthook = _report
+
+
+def _interrupt(_: int, frame: FrameType | None, message: str = "") -> None:
+    """Raise `KeyboardInterrupt`, but not into an import: some make another error of it, torch's an abort of Python."""
+    while frame:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            os._exit(130)
+        frame = frame.f_back
+    raise KeyboardInterrupt(message)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    _interrupt(number, frame, "ended by SIGTERM")
+
+
+def _report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        sys.stdout.flush()
+        os._exit(130)
+    sys.__excepthook__(kind, error, trace)
+
+
+def _check_arguments(stage: str, options: tuple[str, ...]) -> None:
+    usage = " ".join([f"usage: python -m stages.{stage}", *(f"[{option}]" for option in options)])
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(f"{usage}\n\n{sys.modules['__main__'].__doc__}\nIts parameters are in params.yaml.", flush=True)
+        sys.exit(0)
+    if unknown := [argument for argument in sys.argv[1:] if argument not in options]:
+        shown = ascii(unknown[0])[1:-1]
+        print(f"{stage}: unknown argument {shown}; parameters are set in params.yaml ({usage})", file=sys.stderr)
+        sys.exit(2)
+
+
+def _smaller(stage: str) -> str:
+    """Which lines of params.yaml to lower where memory is too small for `stage`."""
+    from cvae.pipeline.parameters import read_parameters
+
+    params = read_parameters()
+    present = [f"{key} (now {getattr(params, key)})" for key in MEMORY.get(stage, ())]
+    return f"; in params.yaml, lower {' or '.join(present)}" if present else ""
 
 
 class Parser(argparse.ArgumentParser):
-    """Tells a mistake in one line, without the usage, and exits with status 2; `name` begins that line."""
+    """Reports a mistake in one line, without the usage, and exits with status 2; `name` begins that line."""
 
     def __init__(self, name: str, **options):
         super().__init__(allow_abbrev=False, **options)

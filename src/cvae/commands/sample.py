@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from cvae.commands.runner import Parser, run_command, whole
+from cvae.commands.runner import Parser, run, whole
 from cvae.data.idx import LABEL_NAMES, LABELS, SIDE, TITLES
 from cvae.support.errors import UserError, one_line
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from matplotlib.figure import Figure
 
+    from cvae.artifacts import saved_model
     from cvae.data.idx import Split
     from cvae.figures.figures import LabelView
     from cvae.model import CVAE
@@ -216,11 +217,11 @@ def fetch(arguments: argparse.Namespace, folder: str) -> tuple[Path, dict[str, s
 
 def load_model(folder: Path, name: str | None = None) -> "CVAE":
     """The model in `folder`. `name`: of its source, for errors; None for the pipeline's, which they say how to make."""
+    from cvae.artifacts import saved_model
     from cvae.compute.devices import open_device
-    from cvae.model import CVAE
 
     try:
-        return CVAE.load(folder, open_device("cpu", threads=1))
+        return saved_model.load(folder, open_device("cpu", threads=1))
     except UserError as error:
         if name is None:
             raise
@@ -457,4 +458,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     gc.set_threshold(100_000)  # as the stages do: passes over what torch and seaborn import take a second
-    run_command("sample", main)
+    run("sample", main)

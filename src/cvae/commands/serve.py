@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from cvae.commands import server
-from cvae.commands.runner import Parser, run_command, whole
+from cvae.commands.runner import Parser, run, whole
 from cvae.commands.sample import is_of_mlflow, load_model
 from cvae.pipeline.repository import require_root
 from cvae.support.errors import UserError
@@ -69,4 +69,4 @@ def _check(model: str) -> None:
 
 
 if __name__ == "__main__":
-    run_command("serve", main)
+    run("serve", main)

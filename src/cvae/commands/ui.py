@@ -4,7 +4,7 @@ import argparse
 import os
 
 from cvae.commands import server
-from cvae.commands.runner import Parser, run_command, whole
+from cvae.commands.runner import Parser, run, whole
 from cvae.pipeline.repository import require_root
 from cvae.support.errors import UserError
 from cvae.tracking import charts, registry
@@ -43,4 +43,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_command("ui", main)
+    run("ui", main)

@@ -2,19 +2,10 @@
 
 import os
 import re
-from pathlib import Path
 
-from cvae.pipeline.repository import EXPERIMENTS, main_repository
 from cvae.support.errors import UserError
 
 SPINS = "10000"
-
-
-def experiments_at_once() -> int:
-    """How many experiments run in temporary copies now, if this is one of them; 1 in the repository itself."""
-    repository = main_repository()
-    copies = repository.joinpath(*EXPERIMENTS)
-    return len([*copies.glob("tmp*"), *copies.glob("standalone/tmp*")]) if Path.cwd() != repository else 1
 
 
 def cores() -> int:
@@ -34,20 +25,21 @@ def processes_of(variable: str) -> int:
     return int(text)
 
 
-def share_cores(threads: int) -> None:
-    """Have this process's `threads` wait for each other in a way that suits what else runs.
+def share_cores(threads: int, experiments: int = 1) -> None:
+    """Choose how this process's `threads` wait for each other, by what else runs: `experiments` at the same time.
 
-    OpenMP's threads spin while they wait, by default for so long that one whose core does other work holds up all:
-    beside one busy process, an epoch on two cores took 9 to 15 s instead of 0.8. With `SPINS` turns and then sleep
-    it takes 3 s, and alone no longer than before. If the threads of experiments, and of processes of one training,
-    outnumber the cores, they sleep at once: two trainings then take 1.4 s an epoch, not 3. Results are the same to
-    the bit. It must be called before torch, whose OpenMP reads these variables once, is imported; what a person
-    has set is kept.
+    OpenMP's threads spin while they wait. By default they spin for so long that one thread whose core does other work
+    holds up all: beside one busy process, an epoch on two cores took 9 to 15 s instead of 0.8. With `SPINS` turns
+    before they sleep it takes 3 s, and alone no longer than before. Where there are more threads than cores, counting
+    those of all experiments and of all processes of this training, they sleep at once: two trainings then take 1.4 s
+    an epoch, not 3. Results are the same to the bit.
+
+    Call it before torch is imported, since OpenMP reads these variables once. Variables that are set already are kept.
 
     Raises:
-        UserError: LOCAL_WORLD_SIZE is no number.
+        UserError: LOCAL_WORLD_SIZE is not a number.
     """
-    at_once = experiments_at_once() * processes_of("LOCAL_WORLD_SIZE")
+    at_once = experiments * processes_of("LOCAL_WORLD_SIZE")
     if at_once > 1 and at_once * threads > cores():
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     elif "OMP_WAIT_POLICY" not in os.environ:

@@ -10,7 +10,7 @@ import torch
 from tabulate import tabulate
 from torch import Tensor
 
-from cvae.artifacts.history import rounded
+from cvae.artifacts.tables import csv_bytes, rounded
 from cvae.data.binarisation import binarised
 from cvae.data.idx import LABELS, PIXELS, Split
 from cvae.data.tensors import to_device
@@ -20,7 +20,7 @@ from cvae.evaluation.samples import draw_samples, mean_distance, nearest_labels,
 from cvae.model import CVAE
 from cvae.objective import held_out_noise, held_out_sums, means
 from cvae.support.errors import UserError
-from cvae.support.files import csv_bytes, write_whole
+from cvae.support.files import write_whole
 
 LABEL_SAMPLES = 10  # draws of z for an image and a label, of the bounds that images are classified by
 DRAWN = 300  # images of each label

@@ -2,7 +2,7 @@
 
 import re
 import reprlib
-from collections.abc import Collection, Hashable
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -148,13 +148,9 @@ def read_parameters(path: str | Path = "params.yaml") -> Parameters:
     return check_parameters(content, str(path))
 
 
-def check_parameters(
-    content: object, name: str = "params.yaml", keys: Collection[str] = tuple(Parameters.model_fields)
-) -> Parameters:
-    """Turn a file's content into `Parameters`, or raise a `UserError` of one line that calls the file `name`.
-
-    It must have all `keys` and no other; those that are not among them keep their defaults.
-    """
+def check_parameters(content: object, name: str = "params.yaml") -> Parameters:
+    """Turn a file's content into `Parameters`, or raise a `UserError` of one line that calls the file `name`."""
+    keys = Parameters.model_fields
     if content is None:
         raise UserError(f"{name}: is empty; `git checkout HEAD {name}` brings it back")
     if not isinstance(content, dict):

@@ -23,6 +23,13 @@ def main_repository() -> Path:
     return workspace
 
 
+def experiments_at_once() -> int:
+    """How many experiments run in temporary copies now, if this is one of them; 1 in the repository itself."""
+    repository = main_repository()
+    copies = repository.joinpath(*EXPERIMENTS)
+    return len([*copies.glob("tmp*"), *copies.glob("standalone/tmp*")]) if Path.cwd() != repository else 1
+
+
 def require_root() -> None:
     """Raise a `UserError` where this is not the root of the repository, from which all paths are."""
     if not Path("dvc.yaml").exists():

@@ -1,10 +1,8 @@
 """How results are written: whole under their names, or not at all."""
 
-import csv
-import io
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -56,12 +54,3 @@ def ensure_writable(*paths: str | Path) -> None:
                 file.write(b"it fits")
         except OSError as error:
             raise file_error(error, path) or error from None
-
-
-def csv_bytes(rows: Sequence[Mapping[str, object]]) -> bytes:
-    """`rows` as a CSV file whose header is the keys of the first."""
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue().encode()

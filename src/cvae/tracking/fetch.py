@@ -29,7 +29,8 @@ def fetch_run(run_id: str, folder: str | Path) -> tuple[Path, dict[str, str]]:
 def fetch_model(uri: str, folder: str | Path) -> tuple[Path, dict[str, str]]:
     """Download the model at `uri` (models:/… or runs:/…) to `folder`.
 
-    Returns the folder within that `CVAE.load` reads, and the parameters of the model's run; none, if that is gone.
+    Returns the folder within that `saved_model.load` reads, and the parameters of the model's run; none, if that
+    run is gone.
 
     Raises:
         UserError: there is no such model or no store, the store cannot be used, or the model is another project's.

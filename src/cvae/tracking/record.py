@@ -237,7 +237,7 @@ def _log_data(name: str, digest: str) -> None:
 
 def _test_figures() -> dict[str, float]:
     """The numbers in metrics/test.json, whose `likelihood` and `pixels` are words; raises `UserError` if damaged."""
-    path, again = Path(run_keys.TEST_FIGURES), "`dvc repro -sf evaluate` makes it anew"
+    path, again = Path(run_keys.TEST_FIGURES), "`dvc repro -sf evaluate` makes it again"
     try:
         figures = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -33,9 +33,9 @@ import torch
 from mlflow.exceptions import MlflowException
 from torch import Tensor
 
+from cvae.artifacts import saved_model
 from cvae.compute.seeding import generator
 from cvae.data.idx import LABELS, PIXELS, SIDE
-from cvae.model import CVAE
 
 REQUIREMENTS = ("mlflow", "numpy", "pandas", "safetensors", "torch")
 FARTHEST = 1e6  # of a latent from 0, a thousand of the widest prior's standard deviations; then products overflow
@@ -45,7 +45,7 @@ class Generator(mlflow.pyfunc.PythonModel):
     """Decodes each row's latents, as given, drawn from the prior, or encoded from its image."""
 
     def load_context(self, context) -> None:
-        self.model = CVAE.load(context.artifacts["model"])
+        self.model = saved_model.load(context.artifacts["model"])
 
     def predict(self, context, model_input: pd.DataFrame, params: dict | None = None) -> pd.DataFrame:
         """Columns `image`, lists of 28 lists of 28 floats in [0, 1], and `z`, lists of `latent_dims` floats.
@@ -144,7 +144,7 @@ def log(folder: str | Path, model=None) -> None:
 
     from cvae.tracking import description
 
-    optional = [*(f"z_{d}" for d in range(CVAE.load(folder).latent_dims)), "image"]
+    optional = [*(f"z_{d}" for d in range(saved_model.load(folder).latent_dims)), "image"]
     columns = [ColSpec(AnyType(), "digit"), *(ColSpec(AnyType(), name, required=False) for name in optional)]
     numbers = Array(DataType.double)
     with tempfile.TemporaryDirectory() as aside:
