@@ -78,10 +78,10 @@ audit: $(READY)  ## Look all dependencies up among the known vulnerabilities; th
 	  .venv-audit/bin/pip-audit -r constraints.txt --no-deps --disable-pip --strict --progress-spinner off
 
 ui: $(READY)  ## Start the MLflow UI on 127.0.0.1 and print the link of the charts.
-	@$(ENV); PYTHONPATH=src exec python -m cvae.commands.ui --port $(or $(PORT),5000)
+	@$(ENV); PYTHONPATH=src exec python -m cvae ui --port $(or $(PORT),5000)
 
-serve: $(READY)  ## Serve the present model on 127.0.0.1, or ARGS="--run ID", and print a request to try.
-	@$(ENV); PYTHONPATH=src exec python -m cvae.commands.serve --port $(or $(PORT),5001) $(ARGS)
+serve: $(READY)  ## Serve the present model on 127.0.0.1, or ARGS="--run NAME", and print a request to try.
+	@$(ENV); PYTHONPATH=src exec python -m cvae serve --port $(or $(PORT),5001) $(ARGS)
 
 plots: $(READY)  ## Write the page of `dvc plots show`: dvc_plots/index.html.
 	@$(ENV); dvc plots show
@@ -90,7 +90,7 @@ page: $(READY)  ## Make that page's template anew, .dvc/plots/page.html, after a
 	@$(ENV); python .dvc/plots/page.py
 
 compare: $(READY)  ## Compare DVC's experiments, all or those in ARGS: a table, plots/rate_distortion.png and .csv.
-	@$(ENV); PYTHONPATH=src python -m cvae.commands.compare $(ARGS)
+	@$(ENV); PYTHONPATH=src python -m cvae compare $(ARGS)
 
 constraints: $(READY)  ## Pin anew, in constraints.txt, everything below requirements.txt.
 	@$(ENV); python -m pip install -q uv && grep -v '^-[ce]' requirements.txt | python -m uv pip compile - \

@@ -1,6 +1,5 @@
 """Run a command or a stage: Ctrl-C ends it quietly, and what a person can put right is reported in one line."""
 
-import argparse
 import gc
 import os
 import signal
@@ -8,7 +7,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import NoReturn
 
 from cvae.support.errors import one_line
 from cvae.support.faults import explained, memory_shortage
@@ -103,29 +101,3 @@ def _smaller(stage: str) -> str:
     params = read_parameters()
     present = [f"{key} (now {getattr(params, key)})" for key in MEMORY.get(stage, ())]
     return f"; in params.yaml, lower {' or '.join(present)}" if present else ""
-
-
-class Parser(argparse.ArgumentParser):
-    """Reports a mistake in one line, without the usage, and exits with status 2; `name` begins that line."""
-
-    def __init__(self, name: str, **options):
-        super().__init__(allow_abbrev=False, **options)
-        self._name = name
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self._name}: {one_line(message)}\n")
-
-
-def whole(low: int, high: int | None = None) -> Callable[[str], int]:
-    """For argparse: whole numbers from `low`, to `high` if that is given."""
-
-    def parse(text: str) -> int:
-        try:
-            if text.isascii() and low <= int(text) and (high is None or int(text) <= high):
-                return int(text)
-        except ValueError:
-            pass
-        limit = "on" if high is None else f"to {high:,}"
-        raise argparse.ArgumentTypeError(f"{text!r:.40} is not a whole number from {low} {limit}")
-
-    return parse

@@ -1,21 +1,22 @@
-"""`python -m cvae.commands.serve`: a run's model behind HTTP, on this machine only, by MLflow's server.
+"""`cvae serve`: a run's model behind HTTP, on this machine only, by MLflow's server.
 
 What it takes and gives: `cvae.tracking.served_model`.
 """
 
-import argparse
 import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import click
+
 from cvae.commands import server
-from cvae.commands.runner import Parser, run, whole
-from cvae.commands.sample import is_of_mlflow, load_model
+from cvae.commands.sample.sources import is_of_mlflow, load_model
 from cvae.pipeline.repository import require_root
 from cvae.support.errors import UserError
 from cvae.tracking import registry
 from cvae.tracking.current_run import present_run, require_store
 from cvae.tracking.fetch import LOGGED_AGAIN, fetch_model
+from cvae.tracking.named_run import named_run
 from cvae.tracking.store import import_mlflow, locate, locked, newest_model, open_store, told_in_one_line
 
 REQUEST = """\
@@ -23,39 +24,36 @@ curl -s {address}/invocations -H 'Content-Type: application/json' -d '{{"datafra
 """
 
 
-def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = Parser("serve", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    which = parser.add_mutually_exclusive_group()
-    which.add_argument("--run", metavar="ID", help="an MLflow run; else the one that records what is in the workspace")
-    which.add_argument("--model", metavar="URI", help="a model as MLflow names it, such as models:/NAME@best")
-    parser.add_argument("--port", type=whole(1, 65535), default=5001)
-    return parser.parse_args(argv)
-
-
-def main() -> None:
-    options = parse_arguments()
+@click.command()
+@click.option("--run", metavar="RUN", help="Serve the model of this MLflow run: its name or id.")
+@click.option("--model", metavar="URI", help="Serve a model as MLflow names it, such as models:/NAME@best.")
+@click.option("--port", type=click.IntRange(1, 65535), default=5001, show_default=True)
+def serve(run: str | None, model: str | None, port: int) -> None:
+    """Serve a model over HTTP, on this machine only: the present result's, unless --run or --model names another."""
+    if run is not None and model is not None:
+        raise click.UsageError("--run and --model each name a model; give one of them")
     require_root()
-    if options.model is not None:
-        is_of_mlflow(options.model)
-    address = server.address(options.port)
+    if model is not None:
+        is_of_mlflow(model)
+    address = server.address(port)
     location = locate()
     require_store(location)
     mlflow = import_mlflow()
     with told_in_one_line(location), locked():
         client, experiment = open_store(location)
-        if options.model is None:
-            run = present_run(client, experiment) if options.run is None else client.get_run(options.run)
-            model = newest_model(client, run).model_uri
+        if model is None:
+            chosen = present_run(client, experiment) if run is None else named_run(client, run)
+            model = newest_model(client, chosen).model_uri
             _check(model)
         else:
-            model = registry.chosen(client, options.model)
+            model = registry.chosen(client, model)
             mlflow.models.get_model_info(model)  # raises where there is none
     print(f"Serving {model} at {address}/invocations")
     print("A picture's pixels, once the server says that it is running:")
     print(REQUEST.format(address=address), end="")
     os.environ["MLFLOW_TRACKING_URI"] = location.uri
     # -P: the folder of the file is no place to import from
-    server.serve("-P", str(Path(__file__).with_name("mlflow_server.py")), "--model-uri", model, port=options.port)
+    server.serve("-P", str(Path(__file__).with_name("mlflow_server.py")), "--model-uri", model, port=port)
 
 
 def _check(model: str) -> None:
@@ -66,7 +64,3 @@ def _check(model: str) -> None:
             load_model(weights, model)
         except UserError as error:
             raise UserError(f"{error}; {LOGGED_AGAIN}") from None
-
-
-if __name__ == "__main__":
-    run("serve", main)

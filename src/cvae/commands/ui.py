@@ -1,10 +1,10 @@
-"""`python -m cvae.commands.ui`: the MLflow UI on this repository's store, with the links worth following."""
+"""`cvae ui`: the MLflow UI on this repository's store, with the links worth following."""
 
-import argparse
 import os
 
+import click
+
 from cvae.commands import server
-from cvae.commands.runner import Parser, run, whole
 from cvae.pipeline.repository import require_root
 from cvae.support.errors import UserError
 from cvae.tracking import charts, registry
@@ -12,14 +12,10 @@ from cvae.tracking.current_run import present_run
 from cvae.tracking.store import close_killed_runs, locate, locked, open_store, told_in_one_line
 
 
-def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = Parser("ui", description=__doc__)
-    parser.add_argument("--port", type=whole(1, 65535), default=5000)
-    return parser.parse_args(argv)
-
-
-def main() -> None:
-    port = parse_arguments().port
+@click.command()
+@click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
+def ui(port: int) -> None:
+    """Start the MLflow UI on this repository's runs, and print the links worth following."""
     require_root()
     location = locate()
     address = location.shown if location.is_server else server.address(port)
@@ -40,7 +36,3 @@ def main() -> None:
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # nothing here uses jobs; they are chatty
     os.environ["MLFLOW_BACKEND_STORE_URI"] = location.uri  # among the arguments, every user could read it
     server.serve("-m", "mlflow", "ui", port=port)
-
-
-if __name__ == "__main__":
-    run("ui", main)

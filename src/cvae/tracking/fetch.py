@@ -12,17 +12,18 @@ import yaml
 from cvae.support.errors import UserError
 from cvae.tracking import registry
 from cvae.tracking.current_run import require_store
+from cvae.tracking.named_run import named_run
 from cvae.tracking.store import connect, locate, newest_model, require_usable, told_in_one_line
 
 
-def fetch_run(run_id: str, folder: str | Path) -> tuple[Path, dict[str, str]]:
-    """Download the model of MLflow run `run_id` to `folder`, as `fetch_model` does.
+def fetch_run(run: str, folder: str | Path) -> tuple[Path, dict[str, str]]:
+    """Download the model of the MLflow run with this name or id to `folder`, as `fetch_model` does.
 
     Raises:
         UserError: there is no such run or no store, the store cannot be used, or the run has no model.
     """
     with _opened() as (client, _):
-        uri = newest_model(client, client.get_run(run_id)).model_uri
+        uri = newest_model(client, named_run(client, run)).model_uri
     return fetch_model(uri, folder)
 
 

@@ -1,0 +1,1 @@
+"""`cvae compare`: DVC's experiments side by side, as tables and one picture."""

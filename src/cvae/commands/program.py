@@ -1,0 +1,70 @@
+"""The program `cvae`: what a person types, with a sub-command for each thing to do."""
+
+import difflib
+import sys
+from importlib import import_module
+
+import click
+
+from cvae.commands.runner import run
+from cvae.support.errors import one_line
+
+COMMANDS = {  # where each one is, and its line in the help; imported only when it is run, to answer at once
+    "sample": ("cvae.commands.sample.command", "Draw pictures with a trained model."),
+    "compare": ("cvae.commands.compare.command", "Compare DVC's experiments, as tables and a picture."),
+    "ui": ("cvae.commands.ui", "Start the MLflow UI on this repository's runs."),
+    "serve": ("cvae.commands.serve", "Serve a model over HTTP, on this machine only."),
+}
+HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
+
+
+class Program(click.Group):
+    """Finds sub-commands by name in `COMMANDS`, and suggests one for a name that is misspelt."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        return getattr(import_module(COMMANDS[name][0]), name) if name in COMMANDS else None
+
+    def resolve_command(self, ctx: click.Context, args: list[str]):
+        require_known(args[0], COMMANDS)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+def require_known(name: str, known) -> None:
+    """Raise click's error for a sub-command that is not among `known`, with the likeliest one."""
+    if name not in known and not name.startswith("-"):
+        close = difflib.get_close_matches(name, known, 1)
+        advice = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
+        raise click.UsageError(f"no such command {name!r:.40}; {advice}")
+
+
+@click.command(cls=Program, context_settings=HELP)
+def program() -> None:
+    """Work with the models of this pipeline. Run it from the root of the repository."""
+
+
+def main() -> None:
+    arguments = sys.argv[1:]
+    name = arguments[0] if arguments and arguments[0] in COMMANDS else "cvae"
+    run(name, lambda: invoke(name, arguments))
+
+
+def invoke(name: str, arguments: list[str]) -> None:
+    """Run the program. A mistake in `arguments` ends it with one line, which `name` begins, and exit status 2."""
+    try:
+        with program.make_context("cvae", arguments) as context:
+            program.invoke(context)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.ctx.get_help())
+        sys.exit(2)
+    except click.UsageError as error:
+        print(f"{name}: {one_line(error.format_message())}", file=sys.stderr, flush=True)
+        sys.exit(2)
+    except click.exceptions.Exit as done:  # after --help
+        sys.exit(done.exit_code)

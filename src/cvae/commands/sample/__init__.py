@@ -1,0 +1,1 @@
+"""`cvae sample`: what a trained model draws. `command` reads the arguments, `sources` opens, `drawing` draws."""

@@ -1,0 +1,193 @@
+"""Each kind of picture: samples, a grid across the latents, styles, an interpolation."""
+
+import math
+from typing import TYPE_CHECKING
+
+from cvae.commands.sample.sources import DATA, Origin, open_data
+from cvae.data.idx import LABEL_NAMES, LABELS, SIDE, TITLES
+from cvae.support.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.figure import Figure
+
+    from cvae.data.idx import Split
+    from cvae.figures.figures import LabelView
+    from cvae.model import CVAE
+
+
+def label_names(dataset: str | None) -> tuple[str, ...]:
+    return LABEL_NAMES.get(dataset, tuple(map(str, range(LABELS))))
+
+
+def entitle(dataset: str | None, caption: str, label: int | None = None) -> str:
+    """A picture's title: of one label, if there is a `label`."""
+    subject = [TITLES.get(dataset, "Label" if label is not None else "")]
+    if label is not None:
+        subject.append(label_names(dataset)[label])
+    return f"{' '.join(subject)}: {caption}" if subject != [""] else caption.capitalize()
+
+
+def draw_samples(model: "CVAE", origin: Origin, digit: int | None, count: int, seed: int) -> "tuple[Figure, str]":
+    """Draw samples from the prior: of one label as a square, or a row of each of the ten.
+
+    Return the figure, and what it shows in words, as all these functions do.
+
+    MLflow's served model draws the same images for the same seed and the same table of digits, row by row.
+    """
+    from cvae.figures import figures
+    from cvae.figures.planes import decode
+
+    names = label_names(origin.dataset)
+    labels = [label for label in (range(LABELS) if digit is None else [digit]) for _ in range(count)]
+    images = decode(model, sample_prior(model, len(labels), seed, "samples"), labels)
+    if digit is None:
+        table, row_names = images.reshape(LABELS, count, SIDE, SIDE), names
+    else:
+        columns = choose_columns(count)
+        table, row_names = fill_table(images, columns), ()
+    title = entitle(origin.dataset, "samples from the prior", digit)
+    what = f"{count} sample{'s' if count > 1 else ''} of {'each label' if digit is None else names[digit]}"
+    return figures.draw_table(table, title, row_names), f"{what}, seed {seed}"
+
+
+def sample_prior(model: "CVAE", count: int, seed: int, purpose: str) -> "np.ndarray":
+    """Sample `count` latents from the prior, (count, latent_dims)."""
+    import torch
+
+    from cvae.compute.seeding import generator
+
+    return (torch.randn(count, model.latent_dims, generator=generator(seed, purpose)) * model.prior_std).numpy()
+
+
+def choose_columns(count: int) -> int:
+    """Of the tables for `count` images that are at most four times as wide as high, the one with the fewest gaps."""
+    least = math.isqrt(count - 1) + 1
+    return min(range(least, 2 * least + 1), key=lambda columns: -count % columns)
+
+
+def fill_table(images: "np.ndarray", columns: int) -> "np.ndarray":
+    """`images`, (n, 28, 28), in reading order as (rows, columns, 28, 28), with blank ones at the end."""
+    import numpy as np
+
+    blank = np.zeros((-len(images) % columns, SIDE, SIDE), images.dtype)
+    return np.concatenate((images, blank)).reshape(-1, columns, SIDE, SIDE)
+
+
+def draw_grid(
+    model: "CVAE", origin: Origin, digit: int | None, size: int, half: float, folder: str | None
+) -> "tuple[Figure, str]":
+    """Draw what the decoder makes of the latents of one label, or of each, as the pipeline's own pictures show it.
+
+    Raises:
+        UserError: a plane through more than two latents needs images of the label, and there are none.
+    """
+    from cvae.figures import figures
+
+    data = None
+    if model.latent_dims > 2:
+        data, _ = open_data(folder, origin)
+    elif folder is not None:
+        raise UserError(f"--data: a grid over the latents of a model of {model.latent_dims} needs no images")
+    caption = "what the decoder draws across its latents"
+    labels = range(LABELS) if digit is None else [digit]
+    views = [view_label(model, origin.dataset, label, data, size, half) for label in labels]
+    what = f"{views[0].manifold.size // SIDE**2} images across z from -{half:g} to {half:g}"
+    if digit is None:
+        title = entitle(origin.dataset, caption)
+        return figures.draw_overview(views, figures.draw_manifold, title), f"{what}, of each label"
+    title = entitle(origin.dataset, caption, digit)
+    return figures.draw_one(views[0], figures.draw_manifold, title), f"{what}, of {views[0].name}"
+
+
+def view_label(
+    model: "CVAE", dataset: str | None, label: int, data: "Split | None", size: int, half: float
+) -> "LabelView":
+    """One label's manifold, on the plane that its images among `data` span; None will do for up to two latents."""
+    import numpy as np
+
+    from cvae.data.idx import Split
+    from cvae.figures.figures import LabelView
+    from cvae.figures.planes import decode_manifold, fit_plane
+
+    mu = np.zeros((1, model.latent_dims))
+    if data is not None:
+        own = data.labels == label
+        if not own.any():
+            raise UserError(f"there is no training image of label {label}, through which to lay a plane of latents")
+        mu = encode(model, Split(data.images[own], data.labels[own]))
+    plane = fit_plane(mu)
+    return LabelView(
+        label=label,
+        name=label_names(dataset)[label],
+        axis_names=plane.names,
+        points=np.zeros((0, len(plane.names))),
+        prior_mean=plane.project(np.zeros((1, model.latent_dims)))[0],
+        prior_std=model.prior_std,
+        reach=half,
+        manifold=decode_manifold(model, plane, label, size, half),
+        grid_range=half,
+    )
+
+
+def encode(model: "CVAE", split: "Split") -> "np.ndarray":
+    """Posterior means of the images of `split`, (n, latent_dims)."""
+    import torch
+
+    from cvae.data.tensors import to_device
+
+    with torch.no_grad():
+        return model.encode(*to_device(split, torch.device("cpu")))[0].numpy()
+
+
+def draw_styles(model: "CVAE", origin: Origin, count: int, seed: int) -> "tuple[Figure, str]":
+    """Draw one z from the prior a row, through all ten labels; by default those of plots/styles.png under seed 0."""
+    import numpy as np
+
+    from cvae.figures import figures
+    from cvae.figures.planes import decode
+
+    z = sample_prior(model, count, seed, "styles")
+    images = decode(model, z.repeat(LABELS, axis=0), np.tile(np.arange(LABELS), count))
+    row_names = ["z = " + ", ".join(f"{value:z.1f}" for value in row) for row in z] if model.latent_dims <= 2 else ()
+    column_names = [name.replace(" ", "\n", 1) for name in label_names(origin.dataset)]
+    title = entitle(origin.dataset, "one z from the prior a row, through all labels")
+    figure = figures.draw_table(images.reshape(count, LABELS, SIDE, SIDE), title, row_names, column_names)
+    return figure, f"{count} z through all labels, seed {seed}"
+
+
+def draw_interpolation(
+    model: "CVAE", origin: Origin, a: int, b: int, count: int, folder: str | None
+) -> "tuple[Figure, str]":
+    """Draw two test images, and between them what the decoder makes of a straight line from one's z to the other's.
+
+    z is the posterior mean, of each image under its own label. Of two labels, each decodes a row, which shows the
+    image that has it.
+
+    Raises:
+        UserError: the images cannot be read, or are fewer.
+    """
+    import numpy as np
+
+    from cvae.data.idx import Split
+    from cvae.figures import figures
+    from cvae.figures.planes import decode
+
+    _, test = open_data(folder, origin)
+    if (last := max(a, b)) >= len(test):
+        raise UserError(f"interpolate {last}: {folder or DATA} has test images 0 to {len(test) - 1:,}")
+    ends = Split(test.images[[a, b]], test.labels[[a, b]])
+    first, second = encode(model, ends)
+    path = first + np.linspace(0, 1, count)[:, None] * (second - first)
+
+    originals, blank = ends.images.reshape(2, SIDE, SIDE) / 255, np.zeros((SIDE, SIDE))
+    labels = list(dict.fromkeys(ends.labels.tolist()))
+    rows = []
+    for label in labels:
+        start, end = np.where((ends.labels == label)[:, None, None], originals, blank)
+        rows.append([start, blank, *decode(model, path, label), blank, end])
+    names, between = label_names(origin.dataset), [""] * (count + 2)
+    title = entitle(origin.dataset, "between the posterior means of two test images")
+    column_names = [f"image {a}", *between, f"image {b}"]
+    figure = figures.draw_table(np.array(rows), title, [f"as {names[label]}" for label in labels], column_names)
+    return figure, f"{count} steps from test image {a} to {b}"
