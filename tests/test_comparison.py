@@ -16,26 +16,17 @@ from matplotlib.contour import ContourSet
 from matplotlib.legend import Legend
 from PIL import Image
 
-from cvae.commands import compare
-from cvae.commands.compare import (
-    Result,
-    by_task,
-    find_curves,
-    find_sweep,
-    format_means,
-    format_table,
-    heading,
-    in_order,
-    label_results,
-    read_results,
-    varied,
-)
-from cvae.commands.rate_distortion import NEAR, RADIUS, Panel, draw_rate_distortion
-from cvae.commands.sweep import MOST_CURVES
+from cvae.commands.compare import command, experiments, panels, results, tables
+from cvae.commands.compare.panels import find_curves, find_sweep, label_results
+from cvae.commands.compare.rate_distortion import NEAR, RADIUS, Panel, draw_rate_distortion
+from cvae.commands.compare.results import Result, by_task, in_order, read_results, varied
+from cvae.commands.compare.sweep import MOST_CURVES
+from cvae.commands.compare.tables import format_means, format_table, heading
+from cvae.commands.program import invoke
 from cvae.pipeline.parameters import Parameters
 from cvae.support.errors import UserError
 
-PARAMETERS = {key: value for key, value in Parameters().model_dump().items() if key in compare.COMPARED}
+PARAMETERS = {key: value for key, value in Parameters().model_dump().items() if key in results.COMPARED}
 MEASURED = {"nll": 22.5, "nll_samples": 500, "label_accuracy": 0.97, "sample_accuracy": 0.9}
 
 
@@ -199,7 +190,7 @@ def test_the_table_of_a_sweep_fits_a_terminal_and_has_a_dash_for_what_a_run_lack
 
 def test_columns_that_no_run_has_are_left_out(tmp_path):
     results = [result("a", label_accuracy=0.97), result("b", latent_dims=4)]
-    compare.write_table([results], tmp_path / "table.csv")
+    tables.write_table([results], tmp_path / "table.csv")
     columns = ["experiment", "latent_dims", "kl", "reconstruction", "negative_elbo", "label_accuracy", "active_units"]
     assert (tmp_path / "table.csv").read_text().splitlines()[0].split(",") == columns
     assert format_table(results).splitlines()[0].split() == columns
@@ -297,7 +288,7 @@ def test_the_seeds_of_a_configuration_ran_anywhere_and_each_counts_once():
 def test_csv_has_every_digit_and_every_parameter_that_differs(tmp_path):
     one = result("a", 3.3857248, 26.63851, beta=1.0, **MEASURED | {"nll": 28.123457})
     groups = by_task([one, result("b", 1, 2, dataset="kmnist", beta=0.1)])
-    compare.write_table(groups, tmp_path / "table.csv")
+    tables.write_table(groups, tmp_path / "table.csv")
     with open(tmp_path / "table.csv", newline="") as file:
         rows = {row["experiment"]: row for row in csv.DictReader(file)}
     figures = {"kl": "3.3857248", "reconstruction": "26.63851", "negative_elbo": "30.024235", "active_units": "2"}
@@ -348,7 +339,7 @@ def test_the_seeds_of_a_configuration_are_one_point_of_its_curve_however_many_th
 
 def test_a_curve_goes_through_the_means_of_the_seeds_and_each_run_has_its_colour():
     results = [measured(latent_dims=d, beta=b, seed=s) for d in (2, 4) for b in (0.5, 1.0, 2.0) for s in (0, 1, 2)]
-    axes, *_ = draw_rate_distortion(compare.panels_of([in_order(results)])).axes
+    axes, *_ = draw_rate_distortion(panels.panels_of([in_order(results)])).axes
     points = np.array([(one.kl, one.reconstruction) for one in in_order(results)])
     means = points.reshape(2, 3, 3, 2).mean(2)
     colours = axes.collections[0].get_facecolors()
@@ -361,8 +352,8 @@ def test_a_curve_goes_through_the_means_of_the_seeds_and_each_run_has_its_colour
 
 
 def test_rate_is_drawn_to_the_right_and_distortion_upwards():
-    panels = compare.panels_of(by_task([result("b", 5, 15, latent_dims=4), result("a", 3, 20)]))
-    (axes,) = draw_rate_distortion(panels).axes
+    drawn = panels.panels_of(by_task([result("b", 5, 15, latent_dims=4), result("a", 3, 20)]))
+    (axes,) = draw_rate_distortion(drawn).axes
     np.testing.assert_array_equal(axes.collections[0].get_offsets(), [[3, 20], [5, 15]])
     np.testing.assert_array_equal(axes.lines[0].get_xydata(), [[3, 20], [5, 15]])
     assert (axes.get_xlabel()[:4], axes.get_ylabel()[:10]) == ("rate", "distortion")
@@ -383,7 +374,7 @@ def measured(**parameters) -> Result:
 
 def drawn_sweep(results: list[Result]) -> tuple:
     """The axes of the accuracies and of the nats."""
-    _, *axes = draw_rate_distortion(compare.panels_of([in_order(results)])).axes
+    _, *axes = draw_rate_distortion(panels.panels_of([in_order(results)])).axes
     return tuple(axes)
 
 
@@ -427,7 +418,7 @@ def test_a_sweep_has_its_accuracies_and_nats_beside_its_curve():
 
 def test_each_curve_has_the_colour_that_it_has_to_the_left():
     results = [measured(latent_dims=d, beta=b) for d in (2, 4, 8) for b in (0.5, 1.0, 2.0)]
-    left, shares, nats = draw_rate_distortion(compare.panels_of([in_order(results)])).axes
+    left, shares, nats = draw_rate_distortion(panels.panels_of([in_order(results)])).axes
     colours = [line.get_color() for line in left.lines[:3]]
     assert len(set(colours)) == 3
     for axes in (shares, nats):
@@ -540,7 +531,7 @@ SWEEPS = {
 
 @pytest.mark.parametrize("name", SWEEPS)
 def test_no_text_of_the_picture_is_clipped_or_covers_another(name):
-    figure = draw_rate_distortion(compare.panels_of(by_task(SWEEPS[name])))
+    figure = draw_rate_distortion(panels.panels_of(by_task(SWEEPS[name])))
     figure.canvas.draw()
     boxes = {}
     for axes in figure.axes:
@@ -640,12 +631,12 @@ def test_dashed_lines_hold_equal_sums():
 def test_each_task_has_axes_of_its_own_and_the_picture_repeats_to_the_byte(tmp_path):
     results = [result("a"), result("b", 5, 15, latent_dims=4), result("c", 30, 80, likelihood="bernoulli")]
     for name in ("one.png", "two.png"):
-        compare.write_picture(by_task(results), tmp_path / name)
+        panels.write_picture(by_task(results), tmp_path / name)
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
     with Image.open(tmp_path / "one.png") as image:
         assert image.size == (2000, 720)
 
-    compare.write_picture(by_task([*results, measured(beta=2.0)]), tmp_path / "sweep.png")
+    panels.write_picture(by_task([*results, measured(beta=2.0)]), tmp_path / "sweep.png")
     with Image.open(tmp_path / "sweep.png") as image:
         assert image.size == (1800, 1440)
 
@@ -703,11 +694,11 @@ PARAMS = "seed: 0\nlearning_rate: 1e-05\nnll_samples: 50\ngrid_size: 20\nthreads
 def test_figures_are_of_the_parameters_that_dvc_locked(file, old, new, expected):
     files = {"params.yaml": PARAMS.encode(), "dvc.lock": LOCKED.encode(), "metrics/test.json": MADE}
     assert old.encode() in files[file]
-    assert compare.is_current(files | {file: files[file].replace(old.encode(), new.encode())}) == expected
+    assert experiments.is_current(files | {file: files[file].replace(old.encode(), new.encode())}) == expected
 
 
 def run_command(repository, *arguments: str, status: int = 0):
-    command = (sys.executable, "-m", "cvae.commands.compare", *arguments)
+    command = (sys.executable, "-m", "cvae", "compare", *arguments)
     return repository.run(*command, status=status, PYTHONPATH="src")
 
 
@@ -741,7 +732,7 @@ def test_the_command_compares_real_experiments(clone, branch):
         rows = list(csv.DictReader(file))
     assert [(row["experiment"], row["latent_dims"]) for row in rows] == [(branch, "2"), ("wide", "4")]
     for row, expected in zip(rows, figures, strict=True):
-        shown = [key for key in compare.FIGURES if key in expected]
+        shown = [key for key in results.FIGURES if key in expected]
         assert {key: float(row[key]) for key in shown} == {key: expected[key] for key in shown}
         assert float(row["negative_elbo"]) == pytest.approx(expected["loss"], abs=2e-6)  # beta is 1
     assert clone.git("status", "--porcelain") == ""
@@ -752,9 +743,8 @@ def test_the_command_prints_the_means_below_the_table_where_there_are_seeds(monk
     results = [result("a"), result("b", kl=4.0, **other)]
     monkeypatch.chdir(tmp_path)
     (tmp_path / "dvc.yaml").touch()
-    monkeypatch.setattr(sys, "argv", ["compare"])
-    monkeypatch.setattr(compare, "find_results", lambda *_: (results, []))
-    compare.main()
+    monkeypatch.setattr(command, "find_results", lambda *_: (results, []))
+    invoke("compare", ["compare"])
     table, *means, _ = capsys.readouterr().out.strip().split("\n\n")
     assert table.endswith(format_table(results))
     assert means == ([format_means(results)] if "seed" in other else [])
@@ -777,7 +767,8 @@ def test_widths_of_several_layers_are_shown_as_dvc_has_them(clone):
 
 def test_a_workspace_edited_since_its_figures_is_left_out_and_torch_and_mlflow_are_not_imported(clone, branch):
     check = (
-        "import sys; from cvae.commands.compare import main; main(); assert not {'torch', 'mlflow'} & set(sys.modules)"
+        "import sys; from cvae.commands.program import invoke; invoke('compare', ['compare', *sys.argv[1:]]); "
+        "assert not {'torch', 'mlflow'} & set(sys.modules)"
     )
     clone.set(latent_dims=7)
     try:

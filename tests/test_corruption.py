@@ -17,7 +17,7 @@ from stages import embed, evaluate, render
 
 from cvae.artifacts import saved_model
 from cvae.artifacts.history import read_history
-from cvae.commands import sample
+from cvae.commands.sample import sources
 from cvae.embedding import read_latents
 from cvae.model import CVAE
 from cvae.support.errors import UserError
@@ -282,9 +282,9 @@ def test_track_tells_what_is_damaged_before_it_opens_the_store(workspace, path, 
 
 def test_damaged_images_of_ones_own_are_told_without_the_pipelines_advice(workspace):
     (workspace.root / "data/raw/train-labels-idx1-ubyte.gz").write_bytes(b"")
-    told = refusal(sample.open_data, "data/raw", sample.Origin())
+    told = refusal(sources.open_data, "data/raw", sources.Origin())
     assert told == "data/raw/train-labels-idx1-ubyte.gz: not an IDX file of bytes with 1 dimensions (starts )"
-    assert refusal(sample.open_data, None, sample.Origin()) == f"{told}; `dvc repro -sf download` brings it back"
+    assert refusal(sources.open_data, None, sources.Origin()) == f"{told}; `dvc repro -sf download` brings it back"
 
 
 @pytest.mark.long

@@ -200,7 +200,7 @@ def test_a_stage_works_when_there_is_space_again_and_ends_with_the_same_bytes(ma
 
 
 def test_a_picture_that_does_not_fit_is_told_in_one_line_and_leaves_no_part_of_it(made, on_a_disk):
-    done = on_a_disk(made, 0, *module("cvae.commands.sample"), "--digit", "7", "--out", "plots/sevens.png")
+    done = on_a_disk(made, 0, *module("cvae"), "sample", "--digit", "7", "--out", "plots/sevens.png")
     assert done.status("full") == 1
     told = "sample: plots/sevens.png: No space left on device; free some space, then run it again"
     assert done.lines("full") == [told]
@@ -209,7 +209,7 @@ def test_a_picture_that_does_not_fit_is_told_in_one_line_and_leaves_no_part_of_i
 
 @pytest.mark.long
 def test_a_comparison_that_does_not_fit_is_told_in_one_line_and_leaves_no_part_of_it(compared, on_a_disk):
-    done = on_a_disk(compared, 60, *module("cvae.commands.compare"))  # with less, git and DVC cannot say what there is
+    done = on_a_disk(compared, 60, *module("cvae"), "compare")  # with less, git and DVC cannot say what there is
     assert done.status("full") == 1
     told = "compare: plots/rate_distortion.png: No space left on device; free some space, then run it again"
     assert done.lines("full") == [told]

@@ -255,7 +255,7 @@ def test_an_added_convolution_trains_resumes_is_saved_served_and_drawn(repositor
     smoothing = torch.tensor(load_weights(resumed)["smoothing.weight"])
     assert not torch.equal(smoothing, initial_smoothing(clone)), "it moved"
 
-    clone.run(sys.executable, "-m", "cvae.commands.sample", "--run", run.info.run_id, PYTHONPATH="src")
+    clone.run(sys.executable, "-m", "cvae", "sample", "--run", run.info.run_id, PYTHONPATH="src")
     assert (clone.root / "samples.png").stat().st_size > 1000
     check = """
 import json, sys

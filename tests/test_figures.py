@@ -86,7 +86,7 @@ import os
 import numpy as np, pandas as pd
 from cvae.figures import figures
 from matplotlib import font_manager
-from cvae.commands.compare import write_picture
+from cvae.commands.compare.panels import write_picture
 from test_comparison import measured
 
 if "ARIAL" in os.environ:

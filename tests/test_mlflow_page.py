@@ -17,7 +17,7 @@ DIGITS = [f"manifolds/{digit}" for digit in range(10)]
 def ui(compared, tmp_path_factory) -> str:
     """The address of `make ui` on a repository with two runs, and what it printed before it served."""
     log = tmp_path_factory.mktemp("ui") / "log"
-    command = [sys.executable, "-m", "cvae.commands.ui", "--port", str(port := closed_port())]
+    command = [sys.executable, "-m", "cvae", "ui", "--port", str(port := closed_port())]
     with log.open("w") as output:
         process = subprocess.Popen(
             command,

@@ -7,7 +7,7 @@ import pytest
 from conftest import Repository
 from mlflow import MlflowClient
 
-from cvae.commands.sample import Origin, open_data, open_model, parse_arguments
+from cvae.commands.sample.sources import Origin, Source, open_data, open_model
 from cvae.support.errors import UserError
 from cvae.tracking.current_run import how_to_record, made_with, present_run, require_store
 from cvae.tracking.run_keys import RECEIPT
@@ -120,7 +120,7 @@ def test_a_store_that_is_gone_is_told_with_the_command_that_makes_it(clone):
 
 def test_a_dvc_lock_of_other_files_names_no_picture(clone):
     origin = Origin("digits", "none")
-    assert open_model(parse_arguments([]))[1] == origin
+    assert open_model(Source())[1] == origin
     open_data(None, origin)
     labels = clone.root / "data/raw/t10k-labels-idx1-ubyte.gz"
     labels.unlink()  # it may be a link into DVC's cache
@@ -129,4 +129,4 @@ def test_a_dvc_lock_of_other_files_names_no_picture(clone):
         open_data(None, origin)
     clone.dvc("exp", "apply", "wide")
     clone.git("checkout", "--", ".")
-    assert open_model(parse_arguments([]))[1] == Origin(None, None)
+    assert open_model(Source())[1] == Origin(None, None)

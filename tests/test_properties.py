@@ -6,6 +6,7 @@ has the long form.
 
 import contextlib
 import gzip
+import inspect
 import io
 import json
 import math
@@ -14,6 +15,7 @@ import struct
 import tracemalloc
 import zlib
 from collections.abc import Callable
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -23,7 +25,7 @@ from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from cvae.artifacts import saved_model
-from cvae.commands import compare, sample, serve, ui
+from cvae.commands.program import COMMANDS, invoke
 from cvae.data import download, idx
 from cvae.model import CVAE
 from cvae.pipeline.parameters import Parameters, check_parameters, read_parameters
@@ -227,6 +229,11 @@ WORDS = [
     ),
     *("1e-300", "1e400", "nan", "inf", "-inf", "9" * 5000, "a.png", "a\0.png", "\ud800.png", "runs:/", "models:/x@y"),
     *(
+        "grid",
+        "styles",
+        "interpolate",
+        "prior",
+        "--exp",
         "--port",
         "0",
         "65536",
@@ -245,42 +252,35 @@ WORDS = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("name", "parse"),
-    [
-        ("sample", sample.parse_arguments),
-        ("compare", compare.parse_arguments),
-        ("ui", ui.parse_arguments),
-        ("serve", serve.parse_arguments),
-    ],
-)
+@pytest.mark.parametrize("name", ["sample", "compare", "ui", "serve"])
 @examples(200)
 @given(arguments=st.lists(st.sampled_from(WORDS) | st.text(max_size=8), max_size=6))
-def test_any_arguments_are_taken_or_told_in_one_line(name, parse, arguments):
+def test_any_arguments_are_taken_or_reported_in_one_line(name, arguments):
     assume("-h" not in "".join(argument[:2] for argument in arguments))
-    errors, taken, status = io.StringIO(), None, None
-    with contextlib.redirect_stderr(errors):
+    errors, taken, status = io.StringIO(), {}, None
+    imported = import_module(COMMANDS[name][0])
+    with contextlib.redirect_stderr(errors), pytest.MonkeyPatch.context() as patch:
+        if name == "sample":
+            patch.setattr(imported, "make", lambda draw, **source: taken.update(inspect.getclosurevars(draw).nonlocals))
+        else:
+            patch.setattr(getattr(imported, name), "callback", lambda **options: taken.update(options))
         try:
-            taken = parse(arguments)
+            invoke(name, [name, *arguments])
         except SystemExit as ended:
             status = ended.code
     line = errors.getvalue()
-    if taken is None:
+    if status is not None:
         assert status == 2
         assert line.startswith(f"{name}: ")
         assert line.endswith("\n")
         assert line[:-1].isprintable()
         return
     assert line == ""
-    if name == "sample":
-        options = sample.OPTIONS[taken.kind]
-        assert 1 <= (taken.count if "count" in options else 1) <= 1000
-        assert 0 <= (taken.seed if "seed" in options else 0) < 2**32
-        assert 2 <= (taken.size if "size" in options else 2) <= 100
-        assert 1e-3 <= (taken.range if "range" in options else 1) <= 100
-        assert taken.digit in (None, *range(10))
-    elif name != "compare":
-        assert 1 <= taken.port <= 65535
+    assert taken
+    ranges = {"count": (1, 1000), "seed": (0, 2**32 - 1), "size": (2, 100), "half": (1e-3, 100), "port": (1, 65535)}
+    for option, (low, high) in ranges.items():
+        assert low <= taken.get(option, low) <= high
+    assert taken.get("digit") in (None, *range(10))
 
 
 # IDX files

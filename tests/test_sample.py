@@ -1,4 +1,4 @@
-"""`python -m cvae.commands.sample`: what its pictures hold, and how it tells a mistake."""
+"""`cvae sample`: what its pictures hold, and how it tells a mistake."""
 
 import re
 import shutil
@@ -17,7 +17,8 @@ from conftest import PROJECT, environment
 from PIL import Image
 
 from cvae.artifacts import saved_model
-from cvae.commands import sample
+from cvae.commands.program import invoke
+from cvae.commands.sample import drawing, sources
 from cvae.compute.seeding import generator
 from cvae.data import idx
 from cvae.data.binarisation import binarised
@@ -30,10 +31,10 @@ DIMS = (1, 2, 4)
 KINDS = {
     "samples of all": [],
     "samples of one": ["--digit", "7", "--count", "7"],
-    "grid of all": ["--grid", "--size", "3"],
-    "grid of one": ["--grid", "--digit", "7"],
-    "styles": ["--styles", "--count", "3"],
-    "interpolation": ["--interpolate", "3", "8"],
+    "grid of all": ["grid", "--size", "3"],
+    "grid of one": ["grid", "--digit", "7"],
+    "styles": ["styles", "--count", "3"],
+    "interpolation": ["interpolate", "3", "8"],
 }
 
 
@@ -57,8 +58,7 @@ def draw(folder, tmp_path, monkeypatch):
     def draw(*arguments: str, dims: int | None = 2, here: Path = folder) -> np.ndarray:
         model = [] if dims is None else ["--model", str(dims)]
         monkeypatch.chdir(here)
-        monkeypatch.setattr(sys, "argv", ["sample", *arguments, *model, "--out", str(tmp_path / "picture.png")])
-        sample.main()
+        invoke("sample", ["sample", *arguments, *model, "--out", str(tmp_path / "picture.png")])
         with Image.open(tmp_path / "picture.png") as picture:
             return np.asarray(picture.convert("L"))
 
@@ -68,7 +68,7 @@ def draw(folder, tmp_path, monkeypatch):
 def run(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess:
     """The real command, in `folder`."""
     variables = {"PYTHONPATH": str(PROJECT / "src")} | variables
-    command = [sys.executable, "-m", "cvae.commands.sample", *arguments]
+    command = [sys.executable, "-m", "cvae", "sample", *arguments]
     return subprocess.run(command, cwd=folder, env=environment(**variables), capture_output=True, text=True)
 
 
@@ -152,7 +152,7 @@ def test_a_row_of_styles_is_one_z_through_all_labels(draw, folder):
     model = saved_model.load(folder / "4")
     z = prior(model, 3, seed=5, purpose="styles")
     images = np.stack([decode(model, z, label) for label in range(10)], axis=1)
-    place(images, draw("--styles", "--count", "3", "--seed", "5", dims=4))
+    place(images, draw("styles", "--count", "3", "--seed", "5", dims=4))
 
 
 def test_an_interpolation_leads_from_one_posterior_mean_to_the_other_under_each_label(draw, folder, digits):
@@ -161,14 +161,14 @@ def test_an_interpolation_leads_from_one_posterior_mean_to_the_other_under_each_
     assert test.labels[a] != test.labels[b]
     first, second = posterior_means(model, test, [a, b])
     path = np.stack([first, (first + second) / 2, second])
-    picture = draw("--interpolate", str(a), str(b), "--count", "3")
+    picture = draw("interpolate", str(a), str(b), "--count", "3")
     place(interpolation(model, test, a, b, path), picture)
 
 
 def test_an_interpolation_between_images_of_one_label_is_one_row(draw, digits):
     _, test = digits
     a, b = np.flatnonzero(test.labels == 4)[:2]
-    same, different = draw("--interpolate", str(a), str(b)), draw("--interpolate", "3", "8")
+    same, different = draw("interpolate", str(a), str(b)), draw("interpolate", "3", "8")
     assert different.shape[0] - same.shape[0] in (75, 100)  # a row of 84 pixels, in steps of 25
 
 
@@ -177,7 +177,7 @@ def test_a_model_of_binary_pixels_interpolates_between_binary_images(draw, folde
     model, test = saved_model.load(folder / "2"), binarised(digits[1], "test")
     shutil.copytree(folder / "2", tmp_path / "data/model")
     write_lock(tmp_path, "digits", binarize=binarize)
-    arguments = ["--interpolate", "3", "8", "--count", "2", "--data", str(folder / "data/raw")]
+    arguments = ["interpolate", "3", "8", "--count", "2", "--data", str(folder / "data/raw")]
     picture = draw(*arguments, dims=None, here=tmp_path)
     place(interpolation(model, test, 3, 8, posterior_means(model, test, [3, 8])), picture)
 
@@ -191,7 +191,7 @@ def views(monkeypatch) -> list[figures.LabelView]:
 
 
 def test_a_grid_has_the_size_and_range_that_are_asked_for(draw, folder, views):
-    draw("--grid", "--digit", "7", "--size", "5", "--range", "1.5")
+    draw("grid", "--digit", "7", "--size", "5", "--range", "1.5")
     [view] = views
     assert (view.label, view.grid_range, view.manifold.shape) == (7, 1.5, (140, 140))
     corner = decode(saved_model.load(folder / "2"), np.array([[-1.5, 1.5]]), 7)[0]
@@ -199,7 +199,7 @@ def test_a_grid_has_the_size_and_range_that_are_asked_for(draw, folder, views):
 
 
 def test_a_grid_of_more_latents_lies_through_the_training_images_of_its_label(draw, folder, digits, views):
-    draw("--grid", "--size", "3", dims=4)
+    draw("grid", "--size", "3", dims=4)
     assert [view.label for view in views] == list(range(10))
     model, (train, _) = saved_model.load(folder / "4"), digits
     for label in (0, 7):
@@ -211,7 +211,7 @@ def test_a_grid_of_a_model_of_binary_pixels_lies_through_binary_images(draw, fol
     shutil.copytree(folder / "data/raw", tmp_path / "data/raw")
     shutil.copytree(folder / "4", tmp_path / "data/model")
     write_lock(tmp_path, "digits", binarize="static")
-    draw("--grid", "--size", "3", "--digit", "7", dims=None, here=tmp_path)
+    draw("grid", "--size", "3", "--digit", "7", dims=None, here=tmp_path)
     model, train = saved_model.load(folder / "4"), binarised(digits[0], "train")
     centre = posterior_means(model, train, train.labels == 7).mean(0, keepdims=True)
     np.testing.assert_allclose(views[0].manifold[28:56, 28:56], decode(model, centre, 7)[0], atol=1e-4)
@@ -219,14 +219,14 @@ def test_a_grid_of_a_model_of_binary_pixels_lies_through_binary_images(draw, fol
 
 def test_the_pipelines_own_pictures_are_grids_to_the_byte(draw, repository, tmp_path):
     for arguments, picture in ((["--digit", "7"], "manifolds/7.png"), ([], "manifolds.png")):
-        draw("--grid", *arguments, dims=None, here=repository.root)
+        draw("grid", *arguments, dims=None, here=repository.root)
         assert (tmp_path / "picture.png").read_bytes() == (repository.root / "plots" / picture).read_bytes()
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 50])
 def test_every_name_is_within_the_picture(count):
     images = np.zeros((2, count, 28, 28))
-    title = sample.entitle("fashion-mnist", "between the posterior means of two test images", 9)
+    title = drawing.entitle("fashion-mnist", "between the posterior means of two test images", 9)
     figure = figures.draw_table(images, title, ["as 9 ankle boot", "0"], ["image 59999", *[""] * (count - 1)])
     width, height = figure.bbox.size
     boxes = [text.get_window_extent() for text in figure.texts if text.get_text()]
@@ -241,14 +241,14 @@ def test_every_name_is_within_the_picture(count):
 
 @pytest.mark.parametrize(("count", "columns"), [(1, 1), (2, 2), (5, 5), (7, 4), (16, 4), (100, 10), (1000, 40)])
 def test_samples_form_a_table_with_few_gaps(count, columns):
-    assert sample.choose_columns(count) == columns
+    assert drawing.choose_columns(count) == columns
 
 
 def test_titles_name_what_is_known():
-    assert sample.entitle("fashion-mnist", "samples", 9) == "Fashion-MNIST 9 ankle boot: samples"
-    assert sample.entitle("mnist", "samples") == "MNIST: samples"
-    assert sample.entitle(None, "samples", 3) == "Label 3: samples"
-    assert sample.entitle(None, "samples") == "Samples"
+    assert drawing.entitle("fashion-mnist", "samples", 9) == "Fashion-MNIST 9 ankle boot: samples"
+    assert drawing.entitle("mnist", "samples") == "MNIST: samples"
+    assert drawing.entitle(None, "samples", 3) == "Label 3: samples"
+    assert drawing.entitle(None, "samples") == "Samples"
 
 
 def test_the_pipelines_model_is_titled_with_the_data_set_that_it_was_trained_on(draw, folder, tmp_path, monkeypatch):
@@ -271,8 +271,8 @@ def test_without_a_dvc_lock_that_tells_it_the_origin_is_unknown(folder, tmp_path
     shutil.copytree(folder / "2", tmp_path / "data/model")
     if lock is not None:
         (tmp_path / "dvc.lock").write_bytes(lock.encode("latin-1"))
-    _, origin = sample.open_model(sample.parse_arguments([]))
-    assert origin == sample.Origin(dataset=None, binarize=None)
+    _, origin = sources.open_model(sources.Source())
+    assert origin == sources.Origin(dataset=None, binarize=None)
 
 
 # The command
@@ -304,21 +304,23 @@ def hide(package: str, folder: Path) -> str:
 
 
 MISTAKES = {
-    "--digit 12": "argument --digit: '12' is not a whole number from 0 to 9",
-    "--digit x": "argument --digit: 'x' is not a whole number from 0 to 9",
-    "--count 0": "argument --count: '0' is not a whole number from 1 to 1,000",
-    "--digit 3 --count 1000000": "argument --count: '1000000' is not a whole number from 1 to 1,000",
+    "--digit 12": "Invalid value for '--digit': 12 is not in the range 0<=x<=9.",
+    "--digit x": "Invalid value for '--digit': 'x' is not a valid integer range.",
+    "--count 0": "Invalid value for '--count': 0 is not in the range 1<=x<=1000.",
+    "--digit 3 --count 1000000": "Invalid value for '--count': 1000000 is not in the range 1<=x<=1000.",
     "--count 51": "--count 51: samples of all ten digits can have from 1 to 50",
-    "--interpolate 3 8 --count 1": "--count 1: --interpolate can have from 2 to 50",
-    "--interpolate 3": "argument --interpolate: expected 2 arguments",
-    "--styles --grid": "argument --grid: not allowed with argument --styles",
-    "--styles --digit 3": "--digit is no option of --styles; those with it: samples, --grid",
-    "--grid --seed 3": "--seed is no option of --grid; those with it: samples, --styles",
-    "--range 1": "--range is no option of samples; those with it: --grid",
-    "--grid --range nan": "argument --range: 'nan' is not a number from 0.001 to 100",
-    "--grid --range 1e-300": "argument --range: '1e-300' is not a number from 0.001 to 100",
-    "--run abc --model x": "argument --model: not allowed with argument --run",
-    "--dig 3": "unrecognized arguments: --dig 3",
+    "interpolate 3 8 --count 1": "Invalid value for '--count': 1 is not in the range 2<=x<=50.",
+    "interpolate 3": "Missing argument 'B'.",
+    "styles grid": "Got unexpected extra argument (grid)",
+    "styles --digit 3": "No such option '--digit'.",
+    "grid --seed 3": "No such option '--seed'. Did you mean '--size'?",
+    "--range 1": "No such option '--range'. Did you mean '--run'?",
+    "--range 1 grid": "No such option '--range'. Did you mean '--run'?",
+    "grid --range nan": "--range nan: it spans z from -X to X, for X from 0.001 to 100",
+    "grid --range 1e-300": "Invalid value for '--range': 1e-300 is not in the range 0.001<=x<=100.",
+    "--run abc --model x": "--model, --run and --exp each name a model; give one of them",
+    "--diigt 3": "No such option '--diigt'. Did you mean '--digit'?",
+    "gird": "no such command 'gird'; did you mean grid?",
     "--out data": "--out data: is a folder; name a file in it",
     "--out x.jpg": "--out x.jpg: pictures are PNG files; its name must end in .png",
     "--out file/x.png": "--out file/x.png: {folder}/file is not a folder",
@@ -327,7 +329,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_told_in_one_line_before_torch_is_imported(mistake, tmp_path):
+def test_a_mistake_is_reported_in_one_line_before_torch_is_imported(mistake, tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "file").touch()
     done = run(tmp_path, *mistake.split(), PYTHONPATH=hide("torch", tmp_path))
@@ -356,18 +358,21 @@ def test_a_damaged_model_is_told_in_one_line(folder, tmp_path):
 
 @pytest.mark.parametrize("damaged", ["model.safetensors", "config.json"])
 @pytest.mark.parametrize(
-    ("arguments", "name"),
-    [(["--run", "0123"], "MLflow run 0123"), (["--model", "models:/cvae@best"], "models:/cvae@best")],
+    ("source", "name"),
+    [
+        (sources.Source(run="0123"), "MLflow run 0123"),
+        (sources.Source(model="models:/cvae@best"), "models:/cvae@best"),
+    ],
 )
-def test_a_damaged_model_of_mlflow_goes_by_its_name_there(folder, monkeypatch, arguments, name, damaged):
+def test_a_damaged_model_of_mlflow_goes_by_its_name_there(folder, monkeypatch, source, name, damaged):
     def fetch(arguments, target: str) -> tuple[Path, dict[str, str]]:
         weights = shutil.copytree(folder / "2", Path(target) / "artifacts/model")
         (weights / damaged).write_bytes(b"{")
         return weights, {}
 
-    monkeypatch.setattr(sample, "fetch", fetch)
+    monkeypatch.setattr(sources, "fetch", fetch)
     with pytest.raises(UserError, match=rf"^{re.escape(name)}: damaged \(.*\)$"):
-        sample.open_model(sample.parse_arguments(arguments))
+        sources.open_model(source)
 
 
 def test_the_pipelines_model_if_damaged_is_told_how_it_is_made_anew(folder, tmp_path, monkeypatch):
@@ -375,26 +380,35 @@ def test_the_pipelines_model_if_damaged_is_told_how_it_is_made_anew(folder, tmp_
     shutil.copytree(folder / "2", tmp_path / "data/model")
     (tmp_path / "data/model/config.json").write_text("{")
     with pytest.raises(UserError, match=r"^data/model: damaged .*; `dvc repro -sf train` makes it again"):
-        sample.open_model(sample.parse_arguments([]))
+        sources.open_model(sources.Source())
 
 
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--interpolate", "3", "297"], "--interpolate 297: data/raw has test images 0 to 296"),
-        (["--interpolate", "3", "8", "--data", "nowhere"], "--data nowhere: no such folder"),
-        (["--interpolate", "3", "8", "--data", "2"], r"2/train-images-idx3-ubyte.gz: missing"),
-        (["--grid", "--data", "data/raw"], "--data: a grid over the latents of a model of 2 needs no images"),
-        (["--out", "/proc/picture.png"], "/proc/picture.png: No such file or directory; "),
-        (["--out", f"{'a' * 300}.png"], r"--out a+\.png: cannot be written \(File name too long\)"),
+        (["interpolate", "3", "297"], "interpolate 297: data/raw has test images 0 to 296"),
+        (["interpolate", "3", "8", "--data", "nowhere"], "--data nowhere: no such folder"),
+        (["interpolate", "3", "8", "--data", "2"], r"2/train-images-idx3-ubyte.gz: missing"),
+        (["grid", "--data", "data/raw"], "--data: a grid over the latents of a model of 2 needs no images"),
     ],
 )
-def test_what_cannot_be_had_is_told_in_one_line(draw, monkeypatch, arguments, told):
-    parse = sample.parse_arguments
-    if "--out" in arguments:
-        monkeypatch.setattr(sample, "parse_arguments", lambda: parse(["--model", "2", *arguments]))
+def test_what_cannot_be_had_is_told_in_one_line(draw, arguments, told):
     with pytest.raises(UserError, match=told) as caught:
         draw(*arguments)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("/proc/picture.png", "/proc/picture.png: No such file or directory; "),
+        (f"{'a' * 300}.png", r"--out a+\.png: cannot be written \(File name too long\)"),
+    ],
+)
+def test_a_picture_that_cannot_be_written_is_reported_in_one_line(folder, monkeypatch, out, message):
+    monkeypatch.chdir(folder)
+    with pytest.raises(UserError, match=message) as caught:
+        invoke("sample", ["sample", "--model", "2", "--out", out])
     assert "\n" not in str(caught.value)
 
 
@@ -402,7 +416,7 @@ def test_images_of_another_data_set_than_the_models_are_refused(tmp_path, monkey
     write_lock(tmp_path, "mnist")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"data/raw is of mnist by dvc.lock, the model of kmnist; --data names"):
-        sample.open_data(None, sample.Origin("kmnist"))
+        sources.open_data(None, sources.Origin("kmnist"))
 
 
 # Models of MLflow
@@ -441,8 +455,8 @@ def test_a_models_origin_is_in_its_run(repository, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
     monkeypatch.chdir(repository.root)
     [recorded] = repository.runs()
-    _, origin = sample.open_model(sample.parse_arguments(["--run", recorded.info.run_id]))
-    assert origin == sample.Origin("digits", "none")
+    _, origin = sources.open_model(sources.Source(run=recorded.info.run_id))
+    assert origin == sources.Origin("digits", "none")
 
 
 def test_a_model_whose_weights_are_not_in_it_is_refused(fetch, folder, tmp_path):
@@ -465,7 +479,7 @@ def test_a_model_that_mlflow_does_not_have_is_told_in_one_line(fetch, tmp_path):
         with pytest.raises(UserError, match=r"^MLflow at mlflow\.db: ") as caught:
             fetch.fetch_model(uri, tmp_path)
         assert "\n" not in str(caught.value)
-    with pytest.raises(UserError, match="Run with id=0123 not found; `make ui` shows what there is"):
+    with pytest.raises(UserError, match="no run of MLflow has the name or id 0123; `make ui` shows what there is"):
         fetch.fetch_run("0123", tmp_path)
 
 

@@ -112,7 +112,7 @@ def test_the_ui_listens_on_this_machine_alone_and_its_arguments_have_no_address_
     port = closed_port()
     with open(tmp_path / "log", "w") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "cvae.commands.ui", "--port", str(port)],
+            [sys.executable, "-m", "cvae", "ui", "--port", str(port)],
             cwd=tmp_path,
             env=environment(
                 PYTHONPATH=str(PROJECT / "src"),

@@ -25,7 +25,7 @@ from conftest import PROJECT, closed_port, end, environment, is_served, kill_gro
 from packaging.requirements import Requirement
 
 from cvae.artifacts import saved_model
-from cvae.commands import serve
+from cvae.commands.program import invoke
 from cvae.compute.seeding import generator
 from cvae.data import idx
 from cvae.model import CVAE
@@ -123,12 +123,12 @@ def test_the_logged_model_needs_its_requirements_and_its_own_code_alone(compared
 
 @pytest.fixture(scope="module")
 def served(compared, tmp_path_factory) -> tuple[psutil.Process, str, str]:
-    """`python -m cvae.commands.serve` in a workspace: its process, its address and what it printed."""
+    """`cvae serve` in a workspace: its process, its address and what it printed."""
     log = tmp_path_factory.mktemp("serve") / "log"
     address = f"http://127.0.0.1:{(port := closed_port())}"
     with log.open("w") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "cvae.commands.serve", "--port", str(port)],
+            [sys.executable, "-m", "cvae", "serve", "--port", str(port)],
             cwd=compared.root,
             env=environment(PYTHONPATH="src"),
             stdout=output,
@@ -309,8 +309,7 @@ def serve_with(compared, monkeypatch):
         monkeypatch.delenv(name, raising=False)
 
     def call(*arguments: str) -> list[str]:
-        monkeypatch.setattr("sys.argv", ["serve", *arguments])
-        serve.main()
+        invoke("serve", ["serve", *arguments])
         return started.pop()
 
     return call
@@ -387,7 +386,7 @@ def test_a_model_whose_files_are_gone_is_told_with_the_way_to_have_them_again(
 @pytest.mark.parametrize("program", ["ui", "serve"])
 def test_a_server_begun_outside_the_repositorys_root_makes_nothing_there(program, tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", f"cvae.tracking.{program}", "--port", str(closed_port())],
+        [sys.executable, "-m", "cvae", program, "--port", str(closed_port())],
         cwd=tmp_path,
         env=environment(PYTHONPATH=str(PROJECT / "src")),
         capture_output=True,
@@ -411,7 +410,7 @@ def test_a_server_begun_outside_the_repositorys_root_makes_nothing_there(program
 def test_ctrl_c_ends_a_server_quietly_while_mlflow_still_starts(compared, program, how, times):
     """As a terminal sends it, to the whole process group; an impatient person does so twice."""
     process = subprocess.Popen(
-        [sys.executable, "-m", f"cvae.tracking.{program}", "--port", str(closed_port())],
+        [sys.executable, "-m", "cvae", program, "--port", str(closed_port())],
         cwd=compared.root,
         env=environment(PYTHONPATH="src"),
         stdout=subprocess.PIPE,

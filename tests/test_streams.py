@@ -8,7 +8,7 @@ import pytest
 from conftest import Repository, environment
 
 TRAIN = ("stages.train",)
-SAMPLE = ("cvae.commands.sample", "--digit", "3", "--out", "drawn ü.png")
+SAMPLE = ("cvae", "sample", "--digit", "3", "--out", "drawn ü.png")
 
 
 @pytest.fixture
@@ -72,8 +72,6 @@ def test_letters_that_a_terminal_does_not_know_are_spelt_out(workspace):
     done = run(workspace, *SAMPLE, capture_output=True, env={"PYTHONIOENCODING": "ascii"})
     assert done.returncode == 0, done.stderr
     assert done.stdout == "drawn \\xfc.png: 16 samples of 3, seed 0, drawn by data/model\n"
-    refused = run(
-        workspace, "cvae.commands.sample", "--out", "ü", capture_output=True, env={"PYTHONIOENCODING": "ascii"}
-    )
+    refused = run(workspace, "cvae", "sample", "--out", "ü", capture_output=True, env={"PYTHONIOENCODING": "ascii"})
     assert refused.returncode == 1
     assert refused.stderr.startswith("sample: --out \\xfc: pictures are PNG files")

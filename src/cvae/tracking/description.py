@@ -22,7 +22,7 @@ A table in, a row an image:
 - `image`: 28 by 28 or 784 pixels in [0, 1]; such a row has no latents, and is encoded
 
 A table out, a row for each: `image`, 28 by 28 pixels in [0, 1], and `z`, the latents that it was decoded from.
-`python -m cvae.commands.serve` serves it.
+`make serve` serves it.
 """
 
 

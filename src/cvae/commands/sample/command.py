@@ -3,6 +3,7 @@
 It runs on one CPU thread, whatever trained the model, so that the same arguments give the same bytes.
 """
 
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -93,6 +94,8 @@ def prior(digit: int | None, count: int, seed: int, **source) -> None:
 @click.option("--data", metavar="FOLDER", help=f"Images for a model of more than two latents ({DATA}).")
 def grid(digit: int | None, size: int, half: float, data: str | None, **source) -> None:
     """Decode a grid of z across the latents of a digit, or of each."""
+    if math.isnan(half):  # which click takes for a number in the range
+        raise click.UsageError("--range nan: it spans z from -X to X, for X from 0.001 to 100")
 
     def draw(model, origin):
         from cvae.commands.sample.drawing import draw_grid
