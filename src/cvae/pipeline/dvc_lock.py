@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from cvae.pipeline.dvc_yaml import files_in, stages
 from cvae.pipeline.parameters import load_yaml
 from cvae.support.errors import UserError
@@ -46,7 +44,7 @@ def parse_lock(text: str) -> dict[str, Made]:
     """The stages of a dvc.lock of this text by name; raises a ValueError if it is damaged."""
     try:
         return {name: _made(entry) for name, entry in (load_yaml(text) or {}).get("stages", {}).items()}
-    except (AttributeError, TypeError, LookupError, RecursionError, yaml.YAMLError):
+    except (AttributeError, TypeError, LookupError, ValueError):
         raise ValueError("no dvc.lock") from None
 
 

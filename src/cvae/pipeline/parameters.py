@@ -1,17 +1,11 @@
 """params.yaml: its only reader. Imports neither torch nor anything slow, so a typo is told at once."""
 
-import re
-import reprlib
-from collections.abc import Hashable
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cvae.support.errors import UserError
-
-LARGEST = 2**16  # characters of a params.yaml; PyYAML takes seconds to read as many
 
 Width = Annotated[int, Field(ge=1, le=65536)]
 
@@ -53,75 +47,23 @@ class Parameters(BaseModel):
     registered_model: str = Field("", max_length=200, pattern=r"^([A-Za-z][A-Za-z0-9_. -]*)?$")
 
 
-class _YAML12Loader(yaml.SafeLoader):
-    """Reads scalars by YAML 1.2's core schema, as DVC does: 1e-05 is a number, 010 is ten, `no` is text.
-
-    What DVC would refuse, or read as something else, is an error here.
-    """
-
-    yaml_implicit_resolvers: ClassVar[dict] = {}
-
-    def process_directives(self):
-        if self.check_token(yaml.DirectiveToken):  # after `%YAML 1.1`, 010 is eight to DVC
-            told = "a directive, which has no place here"
-            raise yaml.parser.ParserError(None, None, told, self.peek_token().start_mark)
-        return super().process_directives()
-
-    def construct_object(self, node, deep=False):
-        try:
-            return super().construct_object(node, deep)
-        except (ValueError, LookupError, AttributeError, TypeError, OverflowError):  # `!!bool abc`
-            told = f"not what its tag {_short(node.tag.replace('tag:yaml.org,2002:', '!!'))} says"
-            raise yaml.constructor.ConstructorError(None, None, told, node.start_mark) from None
-
-    def construct_mapping(self, node, deep=False):
-        seen = set()
-        for key_node, _ in node.value if isinstance(node, yaml.MappingNode) else ():
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, Hashable):
-                continue  # PyYAML says so below
-            if key in seen:  # PyYAML would take the last
-                told = f"{_short(key)} stands here for the second time"
-                raise yaml.constructor.ConstructorError(None, None, told, key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-def _whole_number(loader: _YAML12Loader, node: yaml.Node) -> int | str:
-    text = loader.construct_scalar(node)
-    if re.fullmatch(r"[-+]?[0-9]{4300,}", text):  # Python makes no number of so many digits; no key takes such text
-        return text
-    return int(text)
-
-
-for _tag, _pattern, _first in (
-    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    ("null", r"~|null|Null|NULL|", "~nN\0"),
-    ("int", r"[-+]?[0-9]+", "-+0123456789"),
-    (
-        "float",
-        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
-        "-+.0123456789",
-    ),
-):
-    _YAML12Loader.add_implicit_resolver(
-        f"tag:yaml.org,2002:{_tag}", re.compile(f"(?:{_pattern})$"), [c if c != "\0" else "" for c in _first]
-    )
-_YAML12Loader.add_constructor("tag:yaml.org,2002:int", _whole_number)
-_YAML12Loader.add_constructor("tag:yaml.org,2002:float", yaml.SafeLoader.construct_yaml_float)
-
-
 def load_yaml(text: str) -> object:
-    """What `text` holds, its scalars as DVC reads and writes them.
+    """Parse YAML 1.2 with the reader that DVC uses: 1e-05 is a number, 010 is ten, `no` is text.
 
     Raises:
-        yaml.YAMLError: it is not YAML, or YAML that DVC would read as something else.
-        RecursionError: it is nested hundreds of levels deep.
+        ValueError: it is not YAML; the message says where.
     """
-    if odd := re.search("[\x85\u2028\u2029]", text):  # ends a line to PyYAML, not to DVC
-        line = text.count("\n", 0, odd.start()) + 1
-        raise yaml.YAMLError(f"line {line} holds U+{ord(odd[0]):04X}, a line break to some readers and none to others")
-    return yaml.load(text, Loader=_YAML12Loader)
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        return YAML(typ="safe").load(text)
+    except YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise ValueError(place + str(getattr(error, "problem", None) or error)) from None
+    except (LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:  # `!!bool abc`
+        raise ValueError(f"a value is not what its tag says, or it is nested too deeply ({error})") from None
 
 
 def read_parameters(path: str | Path = "params.yaml") -> Parameters:
@@ -130,21 +72,14 @@ def read_parameters(path: str | Path = "params.yaml") -> Parameters:
     Raises:
         UserError: one line that names the file, the key, its value and what is allowed.
     """
-    path = Path(path)
     try:
-        with path.open(encoding="utf-8") as file:
-            text = file.read(LARGEST + 1)
-        if len(text) > LARGEST:
-            raise UserError(f"{path}: longer than {LARGEST:,} characters; `git checkout HEAD {path}` brings it back")
-        content = load_yaml(text)
+        content = load_yaml(Path(path).read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UserError(
             f"{path}: cannot be read ({error.strerror}); `git checkout HEAD {path}` brings it back"
         ) from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}{_position(error)}: not YAML ({_reason(error)})") from None
-    except (ValueError, RecursionError) as error:  # not UTF-8
-        raise UserError(f"{path}: not YAML that can be read ({_short(error)})") from None
+    except ValueError as error:  # not UTF-8 either
+        raise UserError(f"{path}: not YAML ({_short(error)})") from None
     return check_parameters(content, str(path))
 
 
@@ -188,22 +123,8 @@ def _allowed(key: str) -> str:
     return f"{kind} {low} {schema['maximum']}"
 
 
-_brief = reprlib.Repr()  # aliases of aliases make a text of gigabytes out of a few lines
-_brief.maxlevel, _brief.maxstring, _brief.maxlong, _brief.maxother = 3, 100, 100, 100
-_brief.maxlist = _brief.maxdict = _brief.maxset = _brief.maxtuple = 16
-
-
 def _short(value: object) -> str:
-    """`value` on one line and as YAML spells it, cut to 80 characters."""
-    text = " ".join((str(value) if isinstance(value, Exception) else _brief.repr(value)).split())
+    """Write `value` on one line as YAML spells it, cut to 80 characters."""
+    text = " ".join((str(value) if isinstance(value, Exception) else repr(value)).split())
     text = {"None": "null", "True": "true", "False": "false"}.get(text, text)
     return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _position(error: yaml.YAMLError) -> str:
-    mark = getattr(error, "problem_mark", None)
-    return f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-
-
-def _reason(error: yaml.YAMLError) -> str:
-    return getattr(error, "problem", None) or getattr(error, "reason", None) or _short(error)

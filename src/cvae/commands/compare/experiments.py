@@ -3,8 +3,6 @@
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-import yaml
-
 from cvae.commands.compare.results import IMMATERIAL, MEASURED, Result, read_results
 from cvae.pipeline.dvc_lock import LOCK, md5_of, parameters_behind, parse_lock
 from cvae.pipeline.git import files_at, require_git
@@ -20,7 +18,7 @@ def is_current(files: Mapping[str, bytes]) -> bool:
         if measured is None or all(made.outs.get(MEASURED) != digest for made in lock.values()):
             return False
         return all(params.get(key) == measured[key] for key in measured if key not in IMMATERIAL)
-    except (ValueError, AttributeError, RecursionError, yaml.YAMLError):  # one of the three is damaged or not there
+    except (ValueError, AttributeError):  # one of the three is damaged or not there
         return False
 
 
