@@ -288,7 +288,7 @@ def draw_samples(model: "CVAE", origin: Origin, arguments: argparse.Namespace) -
     MLflow's served model draws the same images for the same seed and the same table of digits, row by row.
     """
     from cvae.figures import figures
-    from cvae.figures.planes import decode
+    from cvae.figures.latent_plane import decode
 
     count, digit, names = arguments.count, arguments.digit, label_names(origin.dataset)
     labels = [label for label in (range(LABELS) if digit is None else [digit]) for _ in range(count)]
@@ -358,7 +358,7 @@ def view_label(
 
     from cvae.data.idx import Split
     from cvae.figures.figures import LabelView
-    from cvae.figures.planes import decode_manifold, fit_plane
+    from cvae.figures.latent_plane import decode_manifold, fit_plane
 
     mu = np.zeros((1, model.latent_dims))
     if data is not None:
@@ -395,7 +395,7 @@ def draw_styles(model: "CVAE", origin: Origin, arguments: argparse.Namespace) ->
     import numpy as np
 
     from cvae.figures import figures
-    from cvae.figures.planes import decode
+    from cvae.figures.latent_plane import decode
 
     count = arguments.count
     z = draw_prior(model, count, arguments.seed, "styles")
@@ -420,7 +420,7 @@ def draw_interpolation(model: "CVAE", origin: Origin, arguments: argparse.Namesp
 
     from cvae.data.idx import Split
     from cvae.figures import figures
-    from cvae.figures.planes import decode
+    from cvae.figures.latent_plane import decode
 
     _, test = open_data(arguments.data, origin)
     if (last := max(arguments.interpolate)) >= len(test):

@@ -1,4 +1,4 @@
-"""What the results in the workspace were made of, by dvc.lock, in which DVC notes it as each stage ends."""
+"""Read dvc.lock, in which DVC records what each result was made from, and check the workspace against it."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ Value = int | float | str | list | None
 
 @dataclass(frozen=True)
 class Made:
-    """How a stage made its outputs. `deps`, `outs`: the MD5 sums of its files and folders, by their paths."""
+    """How a stage made its outputs. `deps`, `outs`: the MD5 sums of its files and folders, by path."""
 
     command: str | list[str]
     parameters: dict[str, Value]
@@ -29,10 +29,10 @@ class Made:
 
 
 def read_lock() -> dict[str, Made]:
-    """The stages of dvc.lock by name; none, if there is no such file yet.
+    """Return the stages in dvc.lock by name, or none if there is no such file yet.
 
     Raises:
-        UserError: it is damaged.
+        UserError: the file is damaged.
     """
     try:
         return parse_lock(Path(LOCK).read_text(encoding="utf-8"))
@@ -43,7 +43,7 @@ def read_lock() -> dict[str, Made]:
 
 
 def parse_lock(text: str) -> dict[str, Made]:
-    """The stages of a dvc.lock of this text by name; raises a ValueError if it is damaged."""
+    """Return the stages in the text of a dvc.lock by name; raise a `ValueError` if it is damaged."""
     try:
         return {name: _made(entry) for name, entry in (load_yaml(text) or {}).get("stages", {}).items()}
     except (AttributeError, TypeError, LookupError, RecursionError, yaml.YAMLError):
@@ -58,14 +58,15 @@ def _made(entry: dict) -> Made:
 
 
 def measured_with(lock: dict[str, Made]) -> dict[str, Value]:
-    """The parameters that the stages of `lock` read."""
+    """Return the parameters that the stages in `lock` read."""
     return {key: value for made in lock.values() for key, value in made.parameters.items()}
 
 
 def parameters_behind(lock: dict[str, Made], place: str) -> dict[str, Value] | None:
-    """The parameters that `place` was made with, by its stage and all those before it.
+    """Return the parameters that `place` was made with, by its stage and all stages before it.
 
-    None if `lock` does not say so: no stage made it, or one has read another file than the stage before it left.
+    Returns None if `lock` cannot tell: no stage made `place`, or one read a file that differs from what the stage
+    before it wrote.
     """
     makers = {out: made for made in lock.values() for out in made.outs}
     waiting, seen, parameters = [place], set(), {}
@@ -84,14 +85,14 @@ def parameters_behind(lock: dict[str, Made], place: str) -> dict[str, Value] | N
 
 
 def require_current(results: Sequence[str]) -> None:
-    """Refuse files that do not belong together: `results`, params.yaml, and all that `results` were made of.
+    """Refuse files that do not belong together: `results`, params.yaml, and everything `results` were made from.
 
-    `dvc repro -s` runs a stage on whatever is there. That can be the results of parameters that were edited since, or
-    of two runs, if git brought back its files and nobody asked DVC for the others. Files among `results` that no stage
-    makes are taken as they are, and so is what dvc.yaml no longer says that a stage reads.
+    `dvc repro -s` runs a stage on whatever files are there. The parameters may have been edited since, or the files may
+    come from two runs, for instance after `git checkout` without `dvc checkout`. Files in `results` that no stage
+    makes are not checked, nor are inputs that dvc.yaml no longer lists.
 
     Raises:
-        UserError: one of `results` is not as its stage left it, or a stage would run again with what is here now.
+        UserError: one of `results` has changed since its stage wrote it, or a stage would run again on these files.
     """
     lock, described = read_lock(), stages()
     present = load_yaml(Path("params.yaml").read_text(encoding="utf-8"))
@@ -121,7 +122,7 @@ def require_current(results: Sequence[str]) -> None:
 
 @dataclass(frozen=True)
 class _Ran:
-    """A stage that has run. `entry`: of dvc.yaml."""
+    """A stage that has run. `entry`: its description in dvc.yaml. `made`: its record in dvc.lock."""
 
     name: str
     entry: dict
@@ -133,7 +134,7 @@ class _Ran:
 
     @property
     def deps(self) -> dict[str, str]:
-        """Those that dvc.yaml still has: dvc.lock keeps what was taken out, until the stage runs again."""
+        """Return the ones that dvc.yaml still lists; dvc.lock keeps removed ones until the stage runs again."""
         deps = {_from_root(self.entry, dep): digest for dep, digest in self.made.deps.items()}
         return {place: deps[place] for place in _places(self.entry, "deps") if place in deps}
 
@@ -144,7 +145,7 @@ class _Ran:
         return "`dvc repro` runs it again"
 
     def require_same(self, params: dict) -> None:
-        """Raise a `UserError` if the stage ran with other values than those in `params`, of what dvc.yaml still has."""
+        """Raise a `UserError` if the stage ran with values that differ from `params`, for keys dvc.yaml still lists."""
         for key in self._keys():
             if key in self.made.parameters and params.get(key) != (was := self.made.parameters[key]):
                 now = f"{params.get(key)!r:.60}"
@@ -160,24 +161,27 @@ class _Ran:
         for each in self.entry.get("params", []):
             if isinstance(each, str):
                 keys.append(each)
-            elif "params.yaml" in each:  # and which of them; all, if there are none
+            elif "params.yaml" in each:  # with a list of keys, or with none for all keys
                 keys += each["params.yaml"] or self.made.parameters
         return keys
 
 
 def _places(entry: dict, *groups: str) -> list[str]:
-    """The paths in these groups of a stage's entry in dvc.yaml, where each may have options."""
+    """Return the paths in these groups of a stage's entry in dvc.yaml; each may come with options."""
     listed = [each for group in groups for each in entry.get(group, [])]
     return [_from_root(entry, each if isinstance(each, str) else next(iter(each))) for each in listed]
 
 
 def _from_root(entry: dict, path: str) -> str:
-    """A path of a stage, which counts from the stage's `wdir`, as it is from the repository's root."""
+    """Return `path`, which is relative to the stage's `wdir`, relative to the repository's root."""
     return Path(os.path.normpath(Path(entry.get("wdir", "."), path))).as_posix()
 
 
 def _is_of(command: object, template: str, params: dict) -> bool:
-    """Whether DVC makes `command` of `template` with these texts among `params`, and any values of its other names."""
+    """Return whether DVC could turn `template` into `command` with the text values in `params`.
+
+    Other names in the template may have any value.
+    """
     parts = re.split(r"\$\{([^}]*)\}", template)  # every second one is a name
     for index, name in enumerate(parts):
         text = params.get(name) if index % 2 else name
@@ -186,7 +190,7 @@ def _is_of(command: object, template: str, params: dict) -> bool:
 
 
 def md5(place: str | Path) -> str:
-    """As dvc.lock has it: of a file its MD5 sum, of a folder that of a list of its files' in JSON, and `.dir`."""
+    """Return a digest as in dvc.lock: a file's MD5 sum or, for a folder, that of a JSON list of its files and `.dir`."""
     if not Path(place).is_dir():
         return md5_of(Path(place).read_bytes()) if Path(place).exists() else ""
     files = [

@@ -1,4 +1,4 @@
-"""What a result was made from, as a short hash; dvc.yaml says what a stage reads."""
+"""Read dvc.yaml, and hash what a stage reads into a short fingerprint."""
 
 import hashlib
 import json
@@ -9,7 +9,7 @@ from cvae.support.errors import UserError, one_line
 
 
 def stages() -> dict[str, dict]:
-    """What dvc.yaml says of each stage; raises `UserError` if it cannot be read."""
+    """Return each stage's description in dvc.yaml; raise a `UserError` if it cannot be read."""
     import yaml
 
     try:
@@ -24,14 +24,14 @@ def stage(name: str) -> dict:
 
 
 def fingerprint(facts: object, places: Iterable[str]) -> str:
-    """32 hexadecimal digits: equal for equal `facts`, of which JSON is made, and equal files at and below `places`."""
+    """Return 32 hexadecimal digits, equal for equal `facts` (which must fit JSON) and equal files in `places`."""
     files = sorted(file for place in places for file in files_in(place))
     digests = {file.as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
     return hashlib.sha256(json.dumps([facts, digests], sort_keys=True).encode()).hexdigest()[:32]
 
 
 def files_in(place: str | Path) -> list[Path]:
-    """The file `place`, or the files below the folder `place`, in a fixed order; hidden ones and bytecode left out."""
+    """Return the file `place`, or all files in the folder `place` in a fixed order except hidden files and bytecode."""
     place = Path(place)
     if place.is_file():
         return [place]

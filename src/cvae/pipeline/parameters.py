@@ -1,4 +1,4 @@
-"""params.yaml: its only reader. Imports neither torch nor anything slow, so a typo is told at once."""
+"""Read and check params.yaml; nothing else reads it. Imports nothing slow, so that a typo is reported at once."""
 
 import re
 import reprlib
@@ -11,15 +11,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cvae.support.errors import UserError
 
-LARGEST = 2**16  # characters of a params.yaml; PyYAML takes seconds to read as many
+LARGEST = 2**16  # most characters in a params.yaml; PyYAML takes seconds to read that many
 
 Width = Annotated[int, Field(ge=1, le=65536)]
 
 
 class Parameters(BaseModel):
-    """Every key of params.yaml, its type and its range; params.yaml itself says what each one means.
+    """Every key of params.yaml, its type and its range; comments in params.yaml explain the keys.
 
-    The defaults are the article's settings. A file must still name every key.
+    The defaults are the article's settings, but a file must still list every key.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -54,42 +54,42 @@ class Parameters(BaseModel):
 
 
 class _YAML12Loader(yaml.SafeLoader):
-    """Reads scalars by YAML 1.2's core schema, as DVC does: 1e-05 is a number, 010 is ten, `no` is text.
+    """Read scalars by YAML 1.2's core schema, as DVC does: 1e-05 is a number, 010 is ten, `no` is text.
 
-    What DVC would refuse, or read as something else, is an error here.
+    Anything that DVC would refuse, or read differently, is an error here.
     """
 
     yaml_implicit_resolvers: ClassVar[dict] = {}
 
     def process_directives(self):
-        if self.check_token(yaml.DirectiveToken):  # after `%YAML 1.1`, 010 is eight to DVC
-            told = "a directive, which has no place here"
-            raise yaml.parser.ParserError(None, None, told, self.peek_token().start_mark)
+        if self.check_token(yaml.DirectiveToken):  # after `%YAML 1.1`, DVC reads 010 as eight
+            message = "a directive, which has no place here"
+            raise yaml.parser.ParserError(None, None, message, self.peek_token().start_mark)
         return super().process_directives()
 
     def construct_object(self, node, deep=False):
         try:
             return super().construct_object(node, deep)
         except (ValueError, LookupError, AttributeError, TypeError, OverflowError):  # `!!bool abc`
-            told = f"not what its tag {_short(node.tag.replace('tag:yaml.org,2002:', '!!'))} says"
-            raise yaml.constructor.ConstructorError(None, None, told, node.start_mark) from None
+            message = f"not what its tag {_short(node.tag.replace('tag:yaml.org,2002:', '!!'))} says"
+            raise yaml.constructor.ConstructorError(None, None, message, node.start_mark) from None
 
     def construct_mapping(self, node, deep=False):
         seen = set()
         for key_node, _ in node.value if isinstance(node, yaml.MappingNode) else ():
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, Hashable):
-                continue  # PyYAML says so below
-            if key in seen:  # PyYAML would take the last
-                told = f"{_short(key)} stands here for the second time"
-                raise yaml.constructor.ConstructorError(None, None, told, key_node.start_mark)
+                continue  # PyYAML raises an error below
+            if key in seen:  # PyYAML would use the last one
+                message = f"{_short(key)} stands here for the second time"
+                raise yaml.constructor.ConstructorError(None, None, message, key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
 
 
 def _whole_number(loader: _YAML12Loader, node: yaml.Node) -> int | str:
     text = loader.construct_scalar(node)
-    if re.fullmatch(r"[-+]?[0-9]{4300,}", text):  # Python makes no number of so many digits; no key takes such text
+    if re.fullmatch(r"[-+]?[0-9]{4300,}", text):  # Python refuses to convert so many digits, and no key accepts text
         return text
     return int(text)
 
@@ -112,13 +112,13 @@ _YAML12Loader.add_constructor("tag:yaml.org,2002:float", yaml.SafeLoader.constru
 
 
 def load_yaml(text: str) -> object:
-    """What `text` holds, its scalars as DVC reads and writes them.
+    """Parse `text`, reading scalars as DVC does.
 
     Raises:
-        yaml.YAMLError: it is not YAML, or YAML that DVC would read as something else.
+        yaml.YAMLError: it is not YAML, or is YAML that DVC would read differently.
         RecursionError: it is nested hundreds of levels deep.
     """
-    if odd := re.search("[\x85\u2028\u2029]", text):  # ends a line to PyYAML, not to DVC
+    if odd := re.search("[\x85\u2028\u2029]", text):  # a line break for PyYAML, but not for DVC
         line = text.count("\n", 0, odd.start()) + 1
         raise yaml.YAMLError(f"line {line} holds U+{ord(odd[0]):04X}, a line break to some readers and none to others")
     return yaml.load(text, Loader=_YAML12Loader)
@@ -128,7 +128,7 @@ def read_parameters(path: str | Path = "params.yaml") -> Parameters:
     """Read and check `path`.
 
     Raises:
-        UserError: one line that names the file, the key, its value and what is allowed.
+        UserError: something is wrong; one line names the file, the key, its value and what is allowed.
     """
     path = Path(path)
     try:
@@ -149,7 +149,7 @@ def read_parameters(path: str | Path = "params.yaml") -> Parameters:
 
 
 def check_parameters(content: object, name: str = "params.yaml") -> Parameters:
-    """Turn a file's content into `Parameters`, or raise a `UserError` of one line that calls the file `name`."""
+    """Return a file's content as `Parameters`, or raise a one-line `UserError` that calls the file `name`."""
     keys = Parameters.model_fields
     if content is None:
         raise UserError(f"{name}: is empty; `git checkout HEAD {name}` brings it back")
@@ -169,7 +169,7 @@ def check_parameters(content: object, name: str = "params.yaml") -> Parameters:
 
 
 def _allowed(key: str) -> str:
-    """What may stand at `key`, in words, from the constraints that check it."""
+    """Describe the values allowed for `key`, from the constraints that check it."""
     schema = Parameters.model_json_schema()["properties"][key]
     if "enum" in schema:
         return "one of " + ", ".join(schema["enum"])
@@ -188,13 +188,13 @@ def _allowed(key: str) -> str:
     return f"{kind} {low} {schema['maximum']}"
 
 
-_brief = reprlib.Repr()  # aliases of aliases make a text of gigabytes out of a few lines
+_brief = reprlib.Repr()  # limits the length, since nested aliases turn a few lines into gigabytes of text
 _brief.maxlevel, _brief.maxstring, _brief.maxlong, _brief.maxother = 3, 100, 100, 100
 _brief.maxlist = _brief.maxdict = _brief.maxset = _brief.maxtuple = 16
 
 
 def _short(value: object) -> str:
-    """`value` on one line and as YAML spells it, cut to 80 characters."""
+    """Return `value` on one line, spelt as in YAML and cut to 80 characters."""
     text = " ".join((str(value) if isinstance(value, Exception) else _brief.repr(value)).split())
     text = {"None": "null", "True": "true", "False": "false"}.get(text, text)
     return text if len(text) <= 80 else text[:77] + "..."
