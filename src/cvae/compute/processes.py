@@ -31,7 +31,7 @@ class Processes:
         if self.count > 1:
             self._together(distributed.all_reduce, tensor)
 
-    def spread(self, tensor: Tensor) -> None:
+    def broadcast(self, tensor: Tensor) -> None:
         """Replace `tensor` by the first process's. Raises what `sum` raises."""
         if self.count > 1:
             self._together(distributed.broadcast, tensor, 0)

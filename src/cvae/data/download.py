@@ -69,20 +69,20 @@ def download(dataset: str, folder: str | Path, mirror: str | None = None) -> Non
         raise file_error(error, error.filename or folder) or error from None
 
 
-def _fetch_files(dataset: str, folder: Path, places: list[str], checksums: dict[str, str]) -> None:
+def _fetch_files(dataset: str, folder: Path, candidates: list[str], checksums: dict[str, str]) -> None:
     for name in idx.FILES:
         target = folder / name
         if target.exists() and hashlib.md5(target.read_bytes()).hexdigest() == checksums[name]:
             continue
         reasons = []
-        for place in list(places):
+        for source in list(candidates):
             try:
-                fetch(place, target, checksums[name])
+                fetch(source, target, checksums[name])
             except SourceError as error:
-                reasons.append(f"  {_shown(place)}: {error}")
+                reasons.append(f"  {_shown(source)}: {error}")
                 continue
-            places.remove(place)  # try the source that worked first for the next file
-            places.insert(0, place)
+            candidates.remove(source)  # try the source that worked first for the next file
+            candidates.insert(0, source)
             break
         else:
             raise UserError(
@@ -92,32 +92,32 @@ def _fetch_files(dataset: str, folder: Path, places: list[str], checksums: dict[
             )
 
 
-def fetch(place: str, target: Path, checksum: str) -> None:
-    """Fetch the file called `target.name` from `place`, a URL or a directory.
+def fetch(source: str, target: Path, checksum: str) -> None:
+    """Fetch the file called `target.name` from `source`, a URL or a directory.
 
     It is renamed to `target` once its MD5 `checksum` is verified.
 
     Raises:
         SourceError: the source is unreachable, refuses, stalls, is too slow, sends only part, or sends another file.
     """
-    aside = target.with_name(target.name + ".part")
-    scheme, separator, rest = place.partition("://")
+    part = target.with_name(target.name + ".part")
+    scheme, separator, rest = source.partition("://")
     try:
-        with aside.open("wb") as file:
+        with part.open("wb") as file:
             if not separator:
-                _copy(Path(place, target.name), file)
+                _copy(Path(source, target.name), file)
             elif scheme.lower() == "file":
                 _copy(Path(unquote(rest), target.name), file)
             elif scheme.lower() in ("http", "https"):
-                _stream(_address(place, target.name), file)
+                _stream(_address(source, target.name), file)
             else:
                 raise SourceError("neither a folder nor an address with file://, http:// or https://")
-        content = aside.read_bytes()
+        content = part.read_bytes()
         if hashlib.md5(content).hexdigest() != checksum:
             raise SourceError(_other_content(content, target.name, checksum))
-        os.replace(aside, target)
+        os.replace(part, target)
     finally:
-        aside.unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
 
 
 def _other_content(content: bytes, name: str, checksum: str) -> str:
@@ -153,21 +153,21 @@ def _copy(path: Path, file: BinaryIO) -> None:
         shutil.copyfileobj(source, file)
 
 
-def _address(place: str, name: str) -> str:
-    """Return the URL of the file `name` at the URL `place`, keeping its query if it has one."""
+def _address(source: str, name: str) -> str:
+    """Return the URL of the file `name` at the URL `source`, keeping its query if it has one."""
     try:
-        parts = urlsplit(place)
+        parts = urlsplit(source)
         usable = bool(parts.hostname) and (parts.port is None or parts.port > 0)
     except ValueError:
         usable = False
-    if not usable or " " in place:
+    if not usable or " " in source:
         raise SourceError("not an address; in a password, write / # ? @ and a space as %2F %23 %3F %40 %20")
     return parts._replace(path=f"{parts.path.rstrip('/')}/{name}").geturl()
 
 
-def _shown(place: str) -> str:
-    """Return `place` without secrets, for a message."""
-    return shown(place.replace(" ", "%20") if "://" in place else place)
+def _shown(source: str) -> str:
+    """Return `source` without secrets, for a message."""
+    return shown(source.replace(" ", "%20") if "://" in source else source)
 
 
 def _stream(url: str, file: BinaryIO) -> None:
@@ -296,16 +296,16 @@ def _innermost(error: BaseException) -> str:
 
 
 def reachable(dataset: str, mirror: str | None = None) -> bool:
-    """Return whether any source of `dataset` serves its smallest file; `make run` uses this to choose a data set."""
+    """Return whether any source of `dataset` serves its smallest file; `make run` falls back to `digits` if not."""
     if dataset == "digits":
         return True
     name = idx.TEST_LABELS
-    places, checksums = sources(dataset, mirror)
+    candidates, checksums = sources(dataset, mirror)
     with tempfile.TemporaryDirectory() as folder:
-        for place in places:
+        for source in candidates:
             try:
-                fetch(place, Path(folder) / name, checksums[name])
+                fetch(source, Path(folder) / name, checksums[name])
                 return True
             except SourceError as error:
-                print(f"  {_shown(place)}: {error}", file=sys.stderr)
+                print(f"  {_shown(source)}: {error}", file=sys.stderr)
     return False

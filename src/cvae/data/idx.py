@@ -14,7 +14,7 @@ from cvae.support.errors import UserError
 from cvae.support.files import write_whole
 
 MOST_DEFLATED = 1032  # gzip's highest compression ratio: 258 bytes from two bits
-AGAIN = "`dvc repro -sf download` brings it back"
+REMEDY = "`dvc repro -sf download` brings it back"
 
 SIDE = 28
 PIXELS = SIDE * SIDE
@@ -66,14 +66,14 @@ def _split(images_path: Path, labels_path: Path) -> Split:
     images, labels = read_idx(images_path, dimensions=3), read_idx(labels_path, dimensions=1)
     if images.shape[1:] != (SIDE, SIDE):
         raise UserError(
-            f"{images_path}: images are {images.shape[1]} by {images.shape[2]} pixels, not {SIDE} by {SIDE}; {AGAIN}"
+            f"{images_path}: images are {images.shape[1]} by {images.shape[2]} pixels, not {SIDE} by {SIDE}; {REMEDY}"
         )
     if len(images) != len(labels):
         message = f"{len(images)} images, but {len(labels)} labels in {labels_path.name}"
-        raise UserError(f"{images_path}: {message}; {AGAIN}")
+        raise UserError(f"{images_path}: {message}; {REMEDY}")
     if labels.max() >= LABELS:
         message = f"label {labels.max()} of image {labels.argmax()} is not a digit from 0 to 9"
-        raise UserError(f"{labels_path}: {message}; {AGAIN}")
+        raise UserError(f"{labels_path}: {message}; {REMEDY}")
     return Split(images.reshape(-1, PIXELS), labels)
 
 
@@ -106,9 +106,9 @@ def read_idx(path: str | Path, dimensions: int) -> np.ndarray:
     except FileNotFoundError:
         raise UserError(f"{path}: missing; `dvc repro download` brings it back") from None
     except (EOFError, zlib.error, gzip.BadGzipFile, struct.error) as error:
-        raise UserError(f"{path}: damaged ({error}); {AGAIN}") from None
+        raise UserError(f"{path}: damaged ({error}); {REMEDY}") from None
     except ValueError as error:
-        raise UserError(f"{path}: {error}; {AGAIN}") from None
+        raise UserError(f"{path}: {error}; {REMEDY}") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     return np.frombuffer(values, np.uint8).reshape(shape)

@@ -107,7 +107,7 @@ class Checkpoint:
         return not self._has_failed and time.perf_counter() - self._written_at >= self._cost / SHARE
 
     def write(self, progress: Progress) -> None:
-        """Replace the checkpoint by `progress`. A crash leaves the old one or the new one; a failure prints one line."""
+        """Replace the checkpoint by `progress`. A crash leaves the old one or the new one; failure prints one line."""
         now = time.perf_counter()
         try:
             write_whole({self.path: _encode(self.key, progress)}, synced=True)

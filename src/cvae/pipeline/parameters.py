@@ -1,4 +1,4 @@
-"""Read and check params.yaml; nothing else reads it. Imports nothing slow, so that a typo is reported at once."""
+"""Read and check params.yaml. Imports nothing slow, torch least of all, so that a typo is reported at once."""
 
 import re
 import reprlib

@@ -40,8 +40,8 @@ def explained(error: Exception) -> str | None:
 def file_error(error: OSError, place: str | os.PathLike = "") -> UserError | None:
     """Return an error that names the file or folder, gives the reason and says what to do; None if `error` is another.
 
-    The file is `place`, or the one that `error` names. The reason is the system's text for `error.errno`, because
-    libraries replace the text in the error by their own, of several lines.
+    The file is `place`, or the one that `error` names. The reason is the system's text for `error.errno`, because the
+    text in `error` may be a library's own, several lines long.
     """
     if error.errno not in ADVICE:
         return None

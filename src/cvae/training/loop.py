@@ -167,12 +167,12 @@ class Training:
         All processes must call this; the first one's `state` is used.
         """
         has_state = torch.tensor(float(bool(state)), device=self._device)
-        self._processes.spread(has_state)
+        self._processes.broadcast(has_state)
         if not has_state:
             return
         state = {name: state.get(name, current).to(self._device) for name, current in self.state().items()}
         for tensor in state.values():
-            self._processes.spread(tensor)
+            self._processes.broadcast(tensor)
         adam = self._adam
         with torch.no_grad():
             self._weights.values.copy_(state["weights"])
@@ -246,7 +246,7 @@ class _Pass:
                 processes.sum(weights.gradient)
                 adam.step()
                 for buffer in model.buffers() if processes.count > 1 else ():
-                    processes.spread(buffer)
+                    processes.broadcast(buffer)
             return gradients.sums()
 
         # Several processes wait for each other between kernels: if one could not record its graph, the rest would hang.
