@@ -36,9 +36,9 @@ class Training:
     """Train `model` on its own device. Iterate over it: each epoch yields a row of figures.
 
     `model` may be any module with the `latent_dims`, `likelihood`, `prior_std`, `encode`, `logits` and `decode` of
-    `CVAE`. Autograd trains all of its parameters, and its buffers are kept up to date. If `cvae.training.gradients`
-    has the gradient of exactly this model, that faster code runs instead; otherwise one line says why not. The model
-    is in training mode during an epoch and in evaluation mode for the test figures.
+    `CVAE`. Autograd trains all of its parameters; buffers, such as the averages of batch norm, are updated too. If
+    `cvae.training.gradients` has the gradient of exactly this model, that faster code runs instead; otherwise one line
+    says why not. The model is in training mode during an epoch and in evaluation mode for the test figures.
 
     A row holds `epoch`, from 1; `loss` (reconstruction + beta · KL), `reconstruction` and `kl`, each with the prefix
     `train_` and `test_`, means in nats per image; and `article_loss`, a sum over the training images. Training figures
@@ -75,17 +75,19 @@ class Training:
         self._epochs, self._learning_rate, self._schedule, self._beta = epochs, learning_rate, schedule, beta
         self._precision = precision
         self._device = device = next(model.parameters()).device
+
         noise = held_out_noise(model, len(test_split), seed).to(device)
         test = [processes.share(part) for part in (*to_device(test_split, device), noise)]
         self._test_sums, self._test_count = captured(partial(_test_sums, model, test), device), len(test_split)
+
         self._epoch = 0  # the last completed one
         self._shuffles, self._noises = generator(seed, "shuffles"), generator(seed, "noise")
         self._remember_random_state()
         self._levels = epochs_stream(seed) if redraw else None
-        self._pass_size = STEPS * batch_size  # images
-
         self._weights = weights = WeightVector(model)
         self._adam = adam = Adam(weights, learning_rate)
+
+        self._pass_size = STEPS * batch_size  # images
         images, labels = to_device(train_split, device)
         gradients_class = self._choose_gradients(images, labels, batch_size)
         inputs = gradients_class.prepare(model, weights, images, labels)
@@ -99,6 +101,7 @@ class Training:
         self._grey = torch.tensor(train_split.images, device=device) if redraw else None
 
     def __iter__(self) -> Iterator[dict[str, float]]:
+        """Train the remaining epochs, and yield a row after each."""
         parts = self._sample_epoch()
         while self._epoch < self._epochs:
             epoch = self._epoch + 1

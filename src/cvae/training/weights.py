@@ -21,8 +21,8 @@ class WeightVector:
     several places is stored once. One that the loss does not depend on keeps a zero gradient.
 
     A linear layer becomes one matrix: a row for each input, a row for each label if it is conditional, a row for the
-    bias, and rows of zeros up to a multiple of eight. `matrices` and `gradients` map each layer to its matrix. Other
-    parameters are stored as they are. Everything is in the order of the modules.
+    bias, and rows of zeros up to a multiple of eight. `matrices` and `gradients` map each layer to its matrix. Any
+    other parameter becomes a vector, padded likewise. All follow one another in the order of the modules.
 
     Raises:
         UserError: the parameters differ in type (float32, float64, ...).
@@ -35,7 +35,7 @@ class WeightVector:
                 raise UserError(f"the model's {name} is {parameter.dtype}, but training needs one type: {first.dtype}")
 
         placed: set[nn.Parameter] = set()
-        layers, shapes, views = [], [], []
+        layers, shapes, views = [], [], []  # a view: a function that pairs parameters with their parts of a matrix
         for module in model.modules():
             own = [parameter for parameter in module.parameters(recurse=False) if parameter not in placed]
             if _is_linear(module) and len(own) == len(_rows(module)):
