@@ -1,4 +1,4 @@
-"""Optional speed: the gradient of `cvae.model` derived by hand with the chain rule. Delete this and training works.
+"""Optional speed: the gradient of `cvae.model` derived by hand. Training works without this module.
 
 Autograd trains any model, including this one. `misfit` checks whether these formulas give a model's gradient; if so,
 an epoch of the default run takes 1.0 s on two cores instead of 1.4 s.
@@ -52,7 +52,7 @@ def misfit(
     """
     device = images.device.type
     if device not in ("cpu", "cuda") or (device == "cuda" and precision == "bfloat16"):
-        return f"do not run in {precision} on {device}"  # autocast ignores products with out=; MPS is untested
+        return f"do not run in {precision} on {device}"  # autocast skips products with out=; MPS is untested
     try:
         layers = [layer for stack in _stacks(model) for layer in stack]
         activations = ACTIVATIONS[model.activation]
