@@ -11,7 +11,7 @@ from torch.distributions import Bernoulli, LowRankMultivariateNormal, Normal
 
 from cvae.compute.seeding import generator
 from cvae.data.idx import LABELS, PIXELS
-from cvae.evaluation import likelihood
+from cvae.evaluation import likelihood as bounds
 from cvae.evaluation.evaluate import likelihood_constant
 from cvae.evaluation.likelihood import bounds_of_labels, importance_weighted_nll
 from cvae.model import CVAE
@@ -93,7 +93,7 @@ def test_nll_is_that_of_a_linear_gaussian_model(drawn):
     ids=["sign", "no-log-k", "log-k-sign", "ratio-sign", "no-sigma", "prior-sign", "sum-of-logs"],
 )
 def test_a_broken_bound_does_not_pass_for_the_likelihood(right, broken, drawn):
-    source = Path(likelihood.__file__).read_text()
+    source = Path(bounds.__file__).read_text()
     assert source.count(right) == 1
     module: dict = {"__name__": "broken"}
     exec(compile(source.replace(right, broken), "broken", "exec"), module)
@@ -129,7 +129,7 @@ def test_the_likelihood_of_an_image_is_torchs(likelihood):
     mean = logits.sigmoid()
     of = Normal(mean, 0.5**0.5) if likelihood == "gaussian" else Bernoulli(logits=logits)
     expected = of.log_prob(x).sum(2) + likelihood_constant(model)
-    torch.testing.assert_close(likelihood._log_likelihood(model, x, z, y), expected, rtol=1e-5, atol=1e-3)
+    torch.testing.assert_close(bounds._log_likelihood(model, x, z, y), expected, rtol=1e-5, atol=1e-3)
 
 
 def test_images_and_samples_may_come_in_parts(monkeypatch):
@@ -137,7 +137,7 @@ def test_images_and_samples_may_come_in_parts(monkeypatch):
     model = make_model(likelihood="bernoulli")
     x, y = make_images(50)
     whole = importance_weighted_nll(model, x, y, 400, 0)
-    monkeypatch.setattr(likelihood, "CHUNK", 784 * 150)
+    monkeypatch.setattr(bounds, "CHUNK", 784 * 150)
     decoded, logits = [], model.logits
     monkeypatch.setattr(model, "logits", lambda z, y: decoded.append(len(z)) or logits(z, y))
     parts = importance_weighted_nll(model, x, y, 400, 0)

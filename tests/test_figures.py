@@ -14,7 +14,7 @@ from cvae.compute.seeding import generator
 from cvae.data import idx
 from cvae.embedding import embed_dataset, read_latents, write_latents
 from cvae.figures import figures, rendering
-from cvae.figures.planes import decode, decode_manifold, fit_plane, tile
+from cvae.figures.latent_plane import decode, decode_manifold, fit_plane, tile
 from cvae.model import CVAE
 from cvae.support.errors import UserError
 

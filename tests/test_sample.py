@@ -23,7 +23,7 @@ from cvae.compute.seeding import generator
 from cvae.data import idx
 from cvae.data.binarisation import binarised
 from cvae.figures import figures
-from cvae.figures.planes import decode
+from cvae.figures.latent_plane import decode
 from cvae.model import CVAE
 from cvae.support.errors import UserError
 

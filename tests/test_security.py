@@ -10,7 +10,6 @@ from importlib import metadata
 
 import psutil
 import pytest
-import yaml
 from conftest import PROJECT, closed_port, end, environment, is_served, wait_for
 from packaging.requirements import Requirement
 

@@ -1,4 +1,4 @@
-"""The latent embedding of every image, as one table."""
+"""Embed every image in the latent space, and write and read the result as one table."""
 
 import io
 from pathlib import Path
@@ -19,7 +19,7 @@ from cvae.support.files import write_whole
 
 @torch.no_grad()
 def embed(model: CVAE, split: Split, noise: torch.Tensor) -> dict[str, np.ndarray]:
-    """q(z|x,y) of every image of `split`: `mu`, `sigma` and one sample `z` = μ + σ·noise, (n, latent_dims) float32."""
+    """Return `mu` and `sigma` of q(z|x,y) and a sample `z` = μ + σ·noise for each image, (n, latent_dims) float32."""
     device = next(model.parameters()).device
     parts = []
     for start in range(0, len(split), 10_000):
@@ -32,7 +32,10 @@ def embed(model: CVAE, split: Split, noise: torch.Tensor) -> dict[str, np.ndarra
 
 
 def embed_dataset(model: CVAE, splits: dict[str, Split], seed: int) -> pa.Table:
-    """A row per image: split ("train" or "test"), index in its split, label, then mu_0 …, sigma_0 …, z_0 …"""
+    """Return a table with one row per image.
+
+    Columns: `split` ("train" or "test"), `index` within the split, `label`, mu_0 …, sigma_0 …, z_0 …
+    """
     tables = []
     for name, split in splits.items():
         noise = torch.randn(len(split), model.latent_dims, generator=generator(seed, f"embedding/{name}"))
@@ -48,24 +51,24 @@ def embed_dataset(model: CVAE, splits: dict[str, Split], seed: int) -> pa.Table:
 
 
 def write_latents(table: pa.Table, path: str | Path) -> None:
-    """Write the table of `embed_dataset`; the same table gives the same bytes."""
-    packed = io.BytesIO()
-    pq.write_table(table, packed, compression="zstd")
-    write_whole({path: packed.getbuffer()})
+    """Write the table from `embed_dataset` as Parquet; the same table gives the same bytes."""
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd")
+    write_whole({path: buffer.getbuffer()})
 
 
 def read_latents(path: str | Path, split: str, quantity: str, latent_dims: int) -> tuple[np.ndarray, np.ndarray]:
-    """`quantity` ("mu", "sigma" or "z") of one split, (n, latent_dims), and its labels, (n,).
+    """Read `quantity` ("mu", "sigma" or "z") for one split, (n, latent_dims), and its labels, (n,).
 
     Raises:
-        UserError: the file is missing or damaged, or of a model of another number of latents than `latent_dims`.
+        UserError: the file is missing or damaged, or its model does not have `latent_dims` latents.
     """
-    again = "`dvc repro -sf embed` makes it again"
+    remedy = "`dvc repro -sf embed` makes it again"
     try:
         with pq.ParquetFile(path) as file:
             dims = sum(name.startswith(f"{quantity}_") for name in file.schema_arrow.names)
             if dims not in (0, latent_dims):
-                raise UserError(f"{path}: of a model of {dims} latents, and data/model has {latent_dims}; {again}")
+                raise UserError(f"{path}: of a model of {dims} latents, and data/model has {latent_dims}; {remedy}")
             names = [f"{quantity}_{d}" for d in range(latent_dims)]
             table = file.read(["split", "label", *names])
         table = table.filter(pc.equal(table["split"], split)).cast(
@@ -75,10 +78,10 @@ def read_latents(path: str | Path, split: str, quantity: str, latent_dims: int) 
         labels = table["label"].to_numpy()
     except FileNotFoundError:
         raise UserError(f"{path}: missing; `dvc repro embed` makes it") from None
-    except MemoryError:  # pyarrow's own is an ArrowException too
+    except MemoryError:  # pyarrow's is also an ArrowException
         raise
     except (pa.ArrowException, KeyError, OSError, ValueError) as error:
-        raise UserError(f"{path}: damaged ({one_line(error)[:200]}); {again}") from None
+        raise UserError(f"{path}: damaged ({one_line(error)[:200]}); {remedy}") from None
     if not (len(labels) and np.isfinite(values).all() and np.isin(labels, range(LABELS)).all()):
-        raise UserError(f"{path}: damaged (a {quantity} or a label of {split} is missing); {again}")
+        raise UserError(f"{path}: damaged (a {quantity} or a label of {split} is missing); {remedy}")
     return values, labels

@@ -1,7 +1,8 @@
 """The conditional variational autoencoder, in the order that data flows through it.
 
-The article's model: an encoder q(z|x,y) and a decoder p(x|z,y) of one hidden layer each, both told the
-label y, and a prior N(0, prior_std² I) over z. More hidden layers, and other activations, are options.
+By default it is the article's model: an encoder q(z|x,y) and a decoder p(x|z,y), each with one hidden layer and
+the label y as an extra input, and a prior N(0, prior_std² I) over z. More hidden layers and other activations are
+options.
 """
 
 import math
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from cvae.data.idx import LABELS, PIXELS
 
-ACTIVATIONS = {  # of the encoder's hidden layers, and of the decoder's
+ACTIVATIONS = {  # name: (encoder's, decoder's)
     "article": ("relu", "sigmoid"),
     "relu": ("relu", "relu"),
     "tanh": ("tanh", "tanh"),
@@ -27,8 +28,8 @@ _FUNCTIONS = {"relu": torch.relu, "tanh": torch.tanh, "sigmoid": torch.sigmoid}
 class ConditionalLinear(nn.Module):
     """A linear layer on [x, onehot(label)], without building the one-hot vectors.
 
-    A product with a one-hot vector picks one column of the weight matrix; this layer keeps those columns
-    as the rows of a table and adds the row of each label. Same function, same initial distribution.
+    Multiplying by a one-hot vector picks one column of the weight matrix. This layer stores those columns as the
+    rows of a table and adds the row for each label. Same function, same initial distribution.
     """
 
     def __init__(self, in_features: int, labels: int, out_features: int):
@@ -43,7 +44,7 @@ class ConditionalLinear(nn.Module):
 
 
 class Linear(nn.Linear):
-    """A linear layer that draws no weights of its own: `CVAE.initialise` does, or a saved model brings them."""
+    """A linear layer that leaves its weights unset; `CVAE.initialise` or a saved model sets them."""
 
     @property
     def fan_in(self) -> int:
@@ -54,11 +55,13 @@ class Linear(nn.Linear):
 
 
 class CVAE(nn.Module):
-    """Shapes: images x (n, 784) float in [0, 1], labels y (n,) int64, latents z (n, latent_dims).
+    """The encoder, the decoder and the settings of the prior and the likelihood.
 
-    `hidden_dims`: widths of the encoder's hidden layers, from the image on; the decoder has the same ones in
-    reverse. An encoder's or a decoder's first layer is told the label. `activation`: a key of `ACTIVATIONS`.
-    `likelihood`: what p(x|z,y) is; "gaussian" of variance ½, or "bernoulli".
+    Shapes: images x (n, 784) float in [0, 1], labels y (n,) int64, latents z (n, latent_dims).
+
+    `hidden_dims`: widths of the encoder's hidden layers, starting at the image; the decoder has the same widths in
+    reverse. The label enters at the first layer of each. `activation`: a key of `ACTIVATIONS`.
+    `likelihood`: the form of p(x|z,y), "gaussian" (with variance ½) or "bernoulli".
     """
 
     def __init__(
@@ -84,9 +87,9 @@ class CVAE(nn.Module):
         self.pixel_logits = Linear(widths[0], PIXELS)
 
     def initialise(self, generator: torch.Generator) -> "CVAE":
-        """Draw the weights of these layers from U(±1/√fan_in), `torch.nn.Linear`'s own distribution.
+        """Sample the weights from U(±1/√fan_in), as `torch.nn.Linear` does, and return the model.
 
-        Layers of torch's own kinds keep the weights that torch drew for them as they were made.
+        This sets `ConditionalLinear` and `Linear` layers. Other layers keep the weights torch gave them.
         """
         for layer in self.modules():
             if isinstance(layer, ConditionalLinear | Linear):
@@ -97,7 +100,7 @@ class CVAE(nn.Module):
         return self
 
     def encode(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """q(z|x,y) as its mean μ and log standard deviation log σ, (n, latent_dims) each."""
+        """Return the mean μ and log standard deviation log σ of q(z|x,y), (n, latent_dims) each."""
         hidden = self._encoder_activation(self.encoder(x, y))
         for layer in self.encoder_hidden:
             hidden = self._encoder_activation(layer(hidden))
@@ -105,18 +108,18 @@ class CVAE(nn.Module):
         return mu, log_sigma
 
     def logits(self, z: Tensor, y: Tensor) -> Tensor:
-        """The decoder up to its last sigmoid, (n, 784)."""
+        """Return the decoder's output before the final sigmoid, (n, 784)."""
         hidden = self._decoder_activation(self.decoder(z, y))
         for layer in self.decoder_hidden:
             hidden = self._decoder_activation(layer(hidden))
         return self.pixel_logits(hidden)
 
     def decode(self, z: Tensor, y: Tensor) -> Tensor:
-        """The mean image of p(x|z,y), (n, 784) in [0, 1]."""
+        """Return the mean image of p(x|z,y), (n, 784) in [0, 1]."""
         return torch.sigmoid(self.logits(z, y))
 
     def configuration(self) -> dict:
-        """What `CVAE(**configuration)` needs to build this model anew."""
+        """Return the arguments that rebuild this model: `CVAE(**configuration)`."""
         return {
             "latent_dims": self.latent_dims,
             "hidden_dims": list(self.hidden_dims),

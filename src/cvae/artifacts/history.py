@@ -1,4 +1,4 @@
-"""The rows that training yields, an epoch each: rounded, written and read."""
+"""Write and read the training history: one row of figures per epoch."""
 
 import io
 import json
@@ -12,7 +12,7 @@ from cvae.support.files import write_whole
 if TYPE_CHECKING:
     import pandas as pd
 
-DRAWN = [f"{split}_{part}" for split in ("train", "test") for part in ("loss", "reconstruction", "kl")]
+CURVES = [f"{split}_{part}" for split in ("train", "test") for part in ("loss", "reconstruction", "kl")]
 
 SUMMARY = {
     "article_loss": "article_loss",
@@ -23,13 +23,13 @@ SUMMARY = {
 
 
 def write_history(rows: list[dict[str, float]], table: str | Path, summary: str | Path) -> None:
-    """Write `rows` as the CSV file `table`, and the last one's training figures as the JSON file `summary`."""
+    """Write `rows` to the CSV file `table`, and the last row's training figures to the JSON file `summary`."""
     figures = {name: rows[-1][column] for column, name in SUMMARY.items()}
     write_whole({table: csv_bytes(rows), summary: (json.dumps(figures, indent=2) + "\n").encode()})
 
 
 def read_history(table: str | Path) -> "pd.DataFrame":
-    """The rows of `write_history`, all columns as numbers.
+    """Return the rows that `write_history` wrote, with numbers in all columns.
 
     Raises:
         UserError: the file is missing or damaged.
@@ -37,21 +37,21 @@ def read_history(table: str | Path) -> "pd.DataFrame":
     import numpy as np
     import pandas as pd
 
-    again = "`dvc repro -sf train` makes it again"
+    remedy = "`dvc repro -sf train` makes it again"
     try:
         text = Path(table).read_text(encoding="utf-8")
         rows = pd.read_csv(io.StringIO(text))
     except FileNotFoundError:
-        raise UserError(f"{table}: missing; {again}") from None
+        raise UserError(f"{table}: missing; {remedy}") from None
     except OSError as error:
         raise UserError(f"{table}: cannot be read ({error.strerror})") from None
-    except ValueError as error:  # pandas' own errors too
-        raise UserError(f"{table}: damaged ({one_line(error)[:200]}); {again}") from None
-    if missing := {"epoch", *DRAWN} - set(rows):
-        raise UserError(f"{table}: damaged (no column {min(missing)}); {again}")
+    except ValueError as error:  # includes pandas' own errors
+        raise UserError(f"{table}: damaged ({one_line(error)[:200]}); {remedy}") from None
+    if missing := {"epoch", *CURVES} - set(rows):
+        raise UserError(f"{table}: damaged (no column {min(missing)}); {remedy}")
     for name, column in rows.items():
         if column.dtype.kind not in "if" or not np.isfinite(column).all():
-            raise UserError(f"{table}: damaged ({name} is not a number in every row); {again}")
+            raise UserError(f"{table}: damaged ({name} is not a number in every row); {remedy}")
     if not text.endswith("\n") or rows.empty or (rows["epoch"] != np.arange(1, len(rows) + 1)).any():
-        raise UserError(f"{table}: damaged (not a whole row for every epoch from 1 on); {again}")
+        raise UserError(f"{table}: damaged (not a whole row for every epoch from 1 on); {remedy}")
     return rows

@@ -1,4 +1,4 @@
-"""The saved model: config.json and model.safetensors in one folder, checked as they are loaded."""
+"""Save and load the model: config.json and model.safetensors in one folder, checked when loaded."""
 
 import hashlib
 import inspect
@@ -14,7 +14,7 @@ from cvae.support.errors import UserError, one_line
 from cvae.support.faults import memory_shortage
 from cvae.support.files import write_whole
 
-HEADER = 2**16  # bytes, more than config.json takes and than the weights' names and shapes do
+HEADER = 2**16  # bytes: an upper limit for config.json, and for the header of model.safetensors
 
 
 def save(model: CVAE, folder: str | Path) -> None:
@@ -22,28 +22,28 @@ def save(model: CVAE, folder: str | Path) -> None:
     from safetensors.torch import save
 
     folder = Path(folder)
-    weights = {  # copies: a tensor that has two names in the model is saved under both
+    weights = {  # copies, so that a tensor with two names in the model is saved under both
         name: weight.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, weight in model.state_dict().items()
     }
     content, configuration = save(weights), model.configuration()
-    checksum = {"sha256": _checksum(configuration, content)}  # first: a file cut short does not lose it alone
+    checksum = {"sha256": _checksum(configuration, content)}  # first, so that truncation never removes it alone
     described = json.dumps(checksum | configuration, indent=2) + "\n"
     write_whole({folder / "model.safetensors": content, folder / "config.json": described.encode()})
 
 
 def load(folder: str | Path, device: torch.device | str = "cpu") -> CVAE:
-    """Rebuild the model that `save` wrote to `folder`, on `device`, ready to evaluate.
+    """Load the model that `save` wrote to `folder` onto `device`, in evaluation mode and without gradients.
 
     Raises:
-        UserError: a file is missing or damaged, or the two do not belong together.
+        UserError: a file is missing or damaged, or the two files do not belong together.
     """
     folder = Path(folder)
     try:
         configuration, checksum = _read_configuration(
             _read(folder / "config.json", HEADER), inspect.signature(CVAE).parameters
         )
-        with torch.device("meta"):  # takes no memory for weights, which the file may not have
+        with torch.device("meta"):  # only shapes: allocate nothing before the file is known to have the weights
             expected = CVAE(**configuration).state_dict()
         most = sum(weight.nbytes for weight in expected.values()) + HEADER
         content = _read(folder / "model.safetensors", most)
@@ -60,23 +60,23 @@ def load(folder: str | Path, device: torch.device | str = "cpu") -> CVAE:
 
 
 def _read(path: Path, most: int) -> bytes:
-    """The first `most` bytes of the file: all of one that is right, and no more of one that is not."""
+    """Return at most `most` bytes of the file, enough for any valid one, so that a damaged one cannot fill memory."""
     with path.open("rb") as file:
-        return file.read(min(most, path.stat().st_size))  # memory for as many is taken at once
+        return file.read(min(most, path.stat().st_size))  # read() allocates as many bytes as it is asked for
 
 
 def _checksum(configuration: dict, weights: bytes) -> str:
-    """Of a model's two files, for config.json: a flipped bit of a weight leaves a number, and nothing else tells."""
+    """Return a checksum of both files, stored in config.json: nothing else reveals a flipped bit in a weight."""
     return hashlib.sha256(json.dumps(configuration).encode() + weights).hexdigest()
 
 
 def _read_configuration(content: bytes, arguments: Collection[str]) -> tuple[dict, object]:
-    """Parse config.json: the arguments that build the model, and the checksum, None in models older than it.
+    """Parse config.json into the model's arguments and its checksum, which is None in models saved before it existed.
 
-    `arguments`: the names that the model takes. Those of an edited model, not in `ALLOWED`, are taken on trust.
+    `arguments`: the names of the model's arguments. Those an edited model adds, not in `ALLOWED`, are not checked.
 
     Raises:
-        ValueError: it is damaged.
+        ValueError: the content is damaged.
     """
     try:
         content = json.loads(content.decode(), object_pairs_hook=_without_repeats)
@@ -84,7 +84,7 @@ def _read_configuration(content: bytes, arguments: Collection[str]) -> tuple[dic
         raise ValueError(f"config.json: {error}") from None
     if not isinstance(content, dict):
         raise ValueError("config.json is not an object of JSON")
-    content.setdefault("activation", "article")  # models older than the choice have no such key
+    content.setdefault("activation", "article")  # missing in models saved before it was a choice
     checksum = content.pop("sha256", None)
     for key, value in content.items():
         if key in ALLOWED:
@@ -110,7 +110,7 @@ def _is_width_or_list(value: object) -> bool:
     return _is_width(value) or (isinstance(value, list) and 1 <= len(value) <= 16 and all(map(_is_width, value)))
 
 
-ALLOWED = {  # the arguments of CVAE, which also bound the memory that a damaged file could ask for
+ALLOWED = {  # for each argument of CVAE, a check and its description; the limits also bound memory use
     "latent_dims": (lambda value: _is_whole(value, 1024), "a whole number from 1 to 1024"),
     "hidden_dims": (_is_width_or_list, "a whole number from 1 to 65536, or a list of 1 to 16 of them"),
     "likelihood": (lambda value: value in LIKELIHOODS, f"one of {', '.join(LIKELIHOODS)}"),
@@ -127,11 +127,11 @@ def _without_repeats(pairs: list[tuple[str, object]]) -> dict:
 
 
 def _read_weights(content: bytes, expected: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What model.safetensors holds; raises `ValueError` unless it is finite and of the shapes and types `expected`."""
+    """Return the weights in model.safetensors; raise `ValueError` unless finite and of `expected` shapes and types."""
     from safetensors import SafetensorError
     from safetensors.torch import load
 
-    bytes(len(content))  # as much as safetensors copies: where memory is too small for it, it would wait for ever
+    bytes(len(content))  # safetensors copies this much, and would hang if there is too little memory; fail here instead
     try:
         weights = load(content)
     except (SafetensorError, TypeError, KeyError, RuntimeError) as error:

@@ -1,4 +1,4 @@
-"""Tables of results as CSV: how numbers are rounded and written."""
+"""Round numbers and write tables of results as CSV."""
 
 import csv
 import io
@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 
 
 def rounded(row: dict[str, float]) -> dict[str, float]:
-    """`row` with its fractions to eight significant digits: more than float32 sums hold, and short to read."""
+    """Return `row` with its floats rounded to eight significant digits, more than sums in float32 have."""
     return {name: float(f"{value:.8g}") if isinstance(value, float) else value for name, value in row.items()}
 
 
 def csv_bytes(rows: Sequence[Mapping[str, object]]) -> bytes:
-    """`rows` as a CSV file whose header is the keys of the first."""
+    """Return `rows` as the content of a CSV file, with the keys of the first row as its header."""
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
     writer.writeheader()

@@ -1,4 +1,4 @@
-"""Where the arithmetic runs, and that it repeats to the bit there."""
+"""Choose the device, and make its results repeatable to the bit."""
 
 import os
 import re
@@ -11,21 +11,21 @@ from cvae.support.errors import UserError
 
 
 def open_device(name: str, threads: int, precision: str = "float32") -> torch.device:
-    """Choose the device called `name` (`auto`: CUDA, then MPS, then CPU) and make its results repeatable.
+    """Return the device called `name` (`auto`: CUDA, then MPS, then CPU) and make its results repeatable.
 
-    Of processes that torchrun started on one machine, each takes a GPU of its own.
+    Under torchrun, each process on a machine gets its own GPU.
 
-    Sets, for this process: the number of CPU `threads`; deterministic algorithms; denormal numbers to zero,
-    because Adam's moments of rarely lit pixels decay into them and CPUs are slow at those.
+    For this process, sets the number of CPU `threads`, turns on deterministic algorithms, and flushes denormal numbers
+    to zero: Adam's moments for rarely lit pixels decay into denormals, which CPUs handle slowly.
 
     Raises:
-        UserError: this machine, or this build of torch, has no such device, or it has no products in `precision`.
+        UserError: the device is missing here or in this build of torch, or cannot multiply in `precision`.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
-    torch.set_flush_denormal(True)  # before the first parallel work: pool threads inherit it
+    torch.set_flush_denormal(True)  # before any parallel work, so that pool threads inherit it
     torch.set_num_threads(threads)
     torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms, without its import of torch._inductor
-    torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid, at the price of a fill
+    torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that costs time
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     own = f":{os.environ.get('LOCAL_RANK', '0')}" if name == "cuda" else ""
@@ -36,9 +36,9 @@ def open_device(name: str, threads: int, precision: str = "float32") -> torch.de
         reason = re.split(r"\.\s|\n", str(error).strip(), maxsplit=1)[0]
         raise UserError(f"params.yaml: device is {name!r}, which torch cannot use here ({reason}); try auto") from None
     if device.type == "cuda":
-        torch.cuda.set_device(device)  # streams, graphs and pinned memory are the current device's
-        torch.backends.cuda.matmul.fp32_precision = "ieee"  # whatever the environment allows
-        torch.backends.cudnn.conv.fp32_precision = "ieee"  # torch's own default is tf32
+        torch.cuda.set_device(device)  # streams, graphs and pinned memory use the current device
+        torch.backends.cuda.matmul.fp32_precision = "ieee"  # overrides environment variables
+        torch.backends.cudnn.conv.fp32_precision = "ieee"  # torch's default is tf32
     if precision not in precisions(device):
         able = " and ".join(precisions(device))
         raise UserError(f"params.yaml: precision is {precision!r}, but {describe(device)} has {able} only")
@@ -46,7 +46,7 @@ def open_device(name: str, threads: int, precision: str = "float32") -> torch.de
 
 
 def precisions(device: torch.device) -> list[str]:
-    """What `products_in` can do on `device`."""
+    """Return the precisions that `products_in` supports on `device`."""
     reduced = []
     if device.type == "cuda":
         reduced += ["tf32"] if torch.cuda.get_device_capability(device) >= (8, 0) else []
@@ -58,9 +58,9 @@ def precisions(device: torch.device) -> list[str]:
 
 @contextmanager
 def products_in(precision: str, device: torch.device) -> Iterator[None]:
-    """Multiply matrices in `precision`: float32, tf32 or bfloat16. Weights, sums and what is measured stay in float32.
+    """Multiply matrices in `precision`: float32, tf32 or bfloat16. Weights, sums and metrics stay in float32.
 
-    bfloat16 on CUDA is autocast's, which hands on some results of products in bfloat16 too.
+    On CUDA, bfloat16 uses autocast, which also leaves some results of products in bfloat16.
     """
     if precision == "bfloat16" and device.type == "cuda":
         with torch.autocast("cuda", torch.bfloat16, cache_enabled=False):  # a cache would outlive a CUDA graph's memory
@@ -78,7 +78,7 @@ def products_in(precision: str, device: torch.device) -> Iterator[None]:
 
 
 def describe(device: torch.device, processes: int = 1) -> str:
-    """The device as a person knows it: `NVIDIA H200`, `CPU, 2 threads`, or `2 × CPU, 1 thread` of two processes."""
+    """Return a readable name: `NVIDIA H200`, `CPU, 2 threads`, or for two processes `2 × CPU, 1 thread`."""
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
     elif device.type == "cpu":

@@ -1,4 +1,4 @@
-"""Training in several processes at once, as torchrun starts them: each has a share of every batch."""
+"""Train in several processes started by torchrun, each with a share of every batch."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,33 +13,33 @@ from cvae.support.errors import UserError
 
 @dataclass(frozen=True)
 class Processes:
-    """This process is number `rank` of `count`."""
+    """This process's number, `rank`, and the number of all that train together, `count`."""
 
     rank: int = 0
     count: int = 1
 
     def share(self, batch: Tensor) -> Tensor:
-        """This process's part of a batch; parts differ in length by one at most, and may be empty."""
+        """Return this process's part of a batch. Parts differ in length by at most one, and may be empty."""
         return batch.tensor_split(self.count)[self.rank]
 
     def sum(self, tensor: Tensor) -> None:
         """Replace `tensor` by its sum over all processes.
 
         Raises:
-            UserError: another process has ended, as gloo tells; NCCL goes on waiting until torchrun ends this one.
+            UserError: another process has ended. Only gloo reports this; NCCL waits until torchrun ends this process.
         """
         if self.count > 1:
             self._together(distributed.all_reduce, tensor)
 
-    def spread(self, tensor: Tensor) -> None:
-        """Replace `tensor` by that of the first process; raises as `sum` does."""
+    def broadcast(self, tensor: Tensor) -> None:
+        """Replace `tensor` by the first process's. Raises what `sum` raises."""
         if self.count > 1:
             self._together(distributed.broadcast, tensor, 0)
 
     def _together(self, operation: Callable, *arguments: object) -> None:
         try:
             operation(*arguments)
-        except RuntimeError as error:  # of gloo and of NCCL
+        except RuntimeError as error:  # from gloo or NCCL
             reason = str(error).strip().split("\n")[0]
             raise UserError(f"process {self.rank} of {self.count} lost the others ({reason})") from None
 
@@ -49,10 +49,10 @@ ALONE = Processes()
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[Processes]:
-    """The processes that torchrun started, met and ready to work on `device`; `ALONE` if there is but this one.
+    """Connect the processes that torchrun started and yield them, ready to use `device`; yield `ALONE` without others.
 
     Raises:
-        UserError: the device cannot be shared; WORLD_SIZE is no number; or the processes did not meet.
+        UserError: the device cannot be shared, WORLD_SIZE is not a number, or the processes could not connect.
     """
     count = processes_of("WORLD_SIZE")
     if count == 1:
@@ -66,12 +66,12 @@ def joined(device: torch.device) -> Iterator[Processes]:
         else:
             distributed.init_process_group("gloo")
     except (RuntimeError, ValueError) as error:
-        reason = str(error).strip().split("\n")[-1]  # NCCL's cause comes last
+        reason = str(error).strip().split("\n")[-1]  # NCCL puts the cause on the last line
         raise UserError(f"the {count} processes of the training did not meet ({reason})") from None
     done = False
     try:
         yield Processes(distributed.get_rank(), count)
         done = True
     finally:
-        if done or device.type == "cpu":  # after an error, NCCL would wait for the others, and they for this one
+        if done or device.type == "cpu":  # after an error, NCCL would wait for the others, and they for it
             distributed.destroy_process_group()

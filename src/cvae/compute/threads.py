@@ -1,23 +1,25 @@
-"""Sharing the processor's cores with experiments, and processes of a training, that run at the same time."""
+"""Share the CPU cores with other experiments, and with other processes of the same training."""
 
 import os
 import re
 
 from cvae.support.errors import UserError
 
-SPINS = "10000"
+SPINS = "10000"  # turns of a waiting thread's loop before it sleeps
 
 
 def cores() -> int:
-    """How many cores this process may use."""
+    """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def processes_of(variable: str) -> int:
-    """How many processes train together, by one of torchrun's variables: WORLD_SIZE in all, LOCAL_WORLD_SIZE here.
+    """Return how many processes train together according to torchrun's `variable`.
+
+    WORLD_SIZE counts all of them, LOCAL_WORLD_SIZE those on this machine.
 
     Raises:
-        UserError: it is no number.
+        UserError: the variable is not a number.
     """
     text = os.environ.get(variable, "1")
     if not re.fullmatch("[1-9][0-9]{0,5}", text):
@@ -26,15 +28,15 @@ def processes_of(variable: str) -> int:
 
 
 def share_cores(threads: int, experiments: int = 1) -> None:
-    """Choose how this process's `threads` wait for each other, by what else runs: `experiments` at the same time.
+    """Choose how this process's `threads` wait for each other when `experiments` run at the same time.
 
-    OpenMP's threads spin while they wait. By default they spin for so long that one thread whose core does other work
-    holds up all: beside one busy process, an epoch on two cores took 9 to 15 s instead of 0.8. With `SPINS` turns
-    before they sleep it takes 3 s, and alone no longer than before. Where there are more threads than cores, counting
-    those of all experiments and of all processes of this training, they sleep at once: two trainings then take 1.4 s
-    an epoch, not 3. Results are the same to the bit.
+    OpenMP threads spin while they wait. By default they spin so long that one thread on a busy core holds up all the
+    others: beside one busy process, an epoch on two cores took 9 to 15 s instead of 0.8 s. If they spin `SPINS` times
+    and then sleep, it takes 3 s, and no longer than before on an idle machine. If all experiments and all processes of
+    this training together have more threads than there are cores, threads sleep at once: two trainings then take 1.4 s
+    an epoch, not 3 s. Results are the same to the bit.
 
-    Call it before torch is imported, since OpenMP reads these variables once. Variables that are set already are kept.
+    Call this before importing torch, since OpenMP reads these variables once. Variables that are already set are kept.
 
     Raises:
         UserError: LOCAL_WORLD_SIZE is not a number.

@@ -1,0 +1,5 @@
+"""Data sets: download, IDX files, label names and binary pixels.
+
+Works without DVC and MLflow: import only `compute` and `support` here. The folder, the data set's name and the mirror
+come in as arguments.
+"""

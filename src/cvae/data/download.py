@@ -1,4 +1,4 @@
-"""Fetching a data set's four files from the first source that serves them whole."""
+"""Download a data set's four files, each from the first source that serves it complete."""
 
 import hashlib
 import os
@@ -19,7 +19,7 @@ from cvae.data import idx
 from cvae.support.errors import UserError, one_line, shown
 from cvae.support.faults import file_error
 
-CONNECT_TIMEOUT = 4  # seconds, for each address that a name stands for; S3 has eight
+CONNECT_TIMEOUT = 4  # seconds, for each IP address of a host; S3 has eight
 READ_TIMEOUT = 15  # seconds without a byte
 MINIMUM_RATE = 2048  # bytes per second, on average after the first READ_TIMEOUT
 MAXIMUM_SIZE = 2**28  # bytes
@@ -33,9 +33,9 @@ class SourceError(Exception):
 
 
 def sources(dataset: str, mirror: str | None) -> tuple[list[str], dict[str, str]]:
-    """Where the files of `dataset` may come from, in order, and the MD5 sum of each file.
+    """Return the places to try for the files of `dataset`, in order, and the MD5 sum of each file.
 
-    `mirror`, a URL or a directory, comes before the mirrors that torchvision lists, and HTTPS before HTTP.
+    `mirror`, a URL or a directory, comes first. Then come the mirrors that torchvision lists, HTTPS before HTTP.
     """
     listed = _listed()[dataset]
     urls = sorted(listed.mirrors, key=lambda url: not url.startswith("https://"))
@@ -43,19 +43,19 @@ def sources(dataset: str, mirror: str | None) -> tuple[list[str], dict[str, str]
 
 
 def _listed() -> dict[str, type]:
-    """torchvision's class of each data set, with its `mirrors` and `resources`."""
+    """Return torchvision's class for each data set, with its `mirrors` and `resources`."""
     from torchvision.datasets import KMNIST, MNIST, FashionMNIST
 
     return {"mnist": MNIST, "fashion-mnist": FashionMNIST, "kmnist": KMNIST}
 
 
 def download(dataset: str, folder: str | Path, mirror: str | None = None) -> None:
-    """Put the four verified files of `dataset` into `folder`; those already there and whole are kept.
+    """Download the four files of `dataset` into `folder` and verify them; keep files that are already there and valid.
 
-    A file appears under its own name only when its checksum is right. `digits` is made, not fetched.
+    A file gets its name only after its checksum is verified. `digits` is generated, not downloaded.
 
     Raises:
-        UserError: no source serves one of the files (a line for each source says why), or `folder` takes none.
+        UserError: no source serves one of the files (one line per source says why), or `folder` is not writable.
     """
     folder = Path(folder)
     found = None if dataset == "digits" else sources(dataset, mirror)
@@ -69,20 +69,20 @@ def download(dataset: str, folder: str | Path, mirror: str | None = None) -> Non
         raise file_error(error, error.filename or folder) or error from None
 
 
-def _fetch_files(dataset: str, folder: Path, places: list[str], checksums: dict[str, str]) -> None:
+def _fetch_files(dataset: str, folder: Path, candidates: list[str], checksums: dict[str, str]) -> None:
     for name in idx.FILES:
         target = folder / name
         if target.exists() and hashlib.md5(target.read_bytes()).hexdigest() == checksums[name]:
             continue
         reasons = []
-        for place in list(places):
+        for source in list(candidates):
             try:
-                fetch(place, target, checksums[name])
+                fetch(source, target, checksums[name])
             except SourceError as error:
-                reasons.append(f"  {_shown(place)}: {error}")
+                reasons.append(f"  {_shown(source)}: {error}")
                 continue
-            places.remove(place)  # the source that served this file is asked first for the next
-            places.insert(0, place)
+            candidates.remove(source)  # try the source that worked first for the next file
+            candidates.insert(0, source)
             break
         else:
             raise UserError(
@@ -92,35 +92,36 @@ def _fetch_files(dataset: str, folder: Path, places: list[str], checksums: dict[
             )
 
 
-def fetch(place: str, target: Path, checksum: str) -> None:
-    """Fetch the file called `target.name` from `place`, a URL or a directory; it is renamed to `target` once its
-    MD5 `checksum` is found right.
+def fetch(source: str, target: Path, checksum: str) -> None:
+    """Fetch the file called `target.name` from `source`, a URL or a directory.
+
+    It is renamed to `target` once its MD5 `checksum` is verified.
 
     Raises:
-        SourceError: unreachable, refused, stalled, too slow, cut short, or not the file wanted.
+        SourceError: the source is unreachable, refuses, stalls, is too slow, sends only part, or sends another file.
     """
-    aside = target.with_name(target.name + ".part")
-    scheme, separator, rest = place.partition("://")
+    part = target.with_name(target.name + ".part")
+    scheme, separator, rest = source.partition("://")
     try:
-        with aside.open("wb") as file:
+        with part.open("wb") as file:
             if not separator:
-                _copy(Path(place, target.name), file)
+                _copy(Path(source, target.name), file)
             elif scheme.lower() == "file":
                 _copy(Path(unquote(rest), target.name), file)
             elif scheme.lower() in ("http", "https"):
-                _stream(_address(place, target.name), file)
+                _stream(_address(source, target.name), file)
             else:
                 raise SourceError("neither a folder nor an address with file://, http:// or https://")
-        content = aside.read_bytes()
+        content = part.read_bytes()
         if hashlib.md5(content).hexdigest() != checksum:
             raise SourceError(_other_content(content, target.name, checksum))
-        os.replace(aside, target)
+        os.replace(part, target)
     finally:
-        aside.unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
 
 
 def _other_content(content: bytes, name: str, checksum: str) -> str:
-    """Say what came instead of the file `name` of MD5 sum `checksum`."""
+    """Describe what came instead of the file `name` with the MD5 sum `checksum`."""
     known = {md5: (dataset, file) for dataset, listed in _listed().items() for file, md5 in listed.resources}
     dataset, _ = known.get(checksum, ("", ""))
     came_dataset, came_file = known.get(hashlib.md5(content).hexdigest(), ("", ""))
@@ -140,39 +141,39 @@ def _copy(path: Path, file: BinaryIO) -> None:
     try:
         source = path.open("rb")
     except FileNotFoundError:
-        names = (path.stem, path.stem.replace("-idx", ".idx"))  # the second is how some archives spell it
+        names = (path.stem, path.stem.replace("-idx", ".idx"))  # some archives use the second spelling
         unpacked = next((name for name in names if path.with_name(name).exists()), None)
         there = f", only {unpacked}, unpacked; {AS_PUBLISHED}" if unpacked else ""
         raise SourceError(f"no {path.name} there{there}") from None
     except OSError as error:
         raise SourceError(error.strerror) from None
-    except ValueError as error:  # a path with a NUL in it
+    except ValueError as error:  # a NUL character in the path
         raise SourceError(f"not a folder ({error})") from None
     with source:
         shutil.copyfileobj(source, file)
 
 
-def _address(place: str, name: str) -> str:
-    """The URL of the file `name` at the URL `place`, whose query, if it has one, goes with it."""
+def _address(source: str, name: str) -> str:
+    """Return the URL of the file `name` at the URL `source`, keeping its query if it has one."""
     try:
-        parts = urlsplit(place)
+        parts = urlsplit(source)
         usable = bool(parts.hostname) and (parts.port is None or parts.port > 0)
     except ValueError:
         usable = False
-    if not usable or " " in place:
+    if not usable or " " in source:
         raise SourceError("not an address; in a password, write / # ? @ and a space as %2F %23 %3F %40 %20")
     return parts._replace(path=f"{parts.path.rstrip('/')}/{name}").geturl()
 
 
-def _shown(place: str) -> str:
-    """`place` as a message may hold it."""
-    return shown(place.replace(" ", "%20") if "://" in place else place)
+def _shown(source: str) -> str:
+    """Return `source` without secrets, for a message."""
+    return shown(source.replace(" ", "%20") if "://" in source else source)
 
 
 def _stream(url: str, file: BinaryIO) -> None:
     """Write the body at `url` to `file` as it was sent, with a progress bar on a terminal.
 
-    Redirects are followed here: requests would read the body of each to its end, and go on from HTTPS to HTTP.
+    Follows redirects itself, since requests would read each one's body to its end and would allow HTTPS to HTTP.
     """
     with requests.Session() as session:
         session.get_redirect_target = lambda response: None
@@ -185,7 +186,7 @@ def _stream(url: str, file: BinaryIO) -> None:
 
 
 def _redirected(url: str, location: str) -> str:
-    """Where `url` leads that answered with `location`; its user name and password go to its own host alone."""
+    """Return the URL that `url` redirects to with `location`; user name and password stay with the same host."""
     try:
         old, new = urlsplit(url), urlsplit(urljoin(url, location))
         same = (old.scheme, old.hostname, old.port) == (new.scheme, new.hostname, new.port)
@@ -197,17 +198,17 @@ def _redirected(url: str, location: str) -> str:
 
 
 def _request(session: requests.Session, url: str, file: BinaryIO) -> str | None:
-    """Write the body at `url` to `file`; if it is elsewhere, return the address of that, as it was given, instead."""
+    """Write the body at `url` to `file`, or return the `Location` header if the answer is a redirect."""
     try:
         started = time.monotonic()
         with _get(session, url) as response:
-            if response.is_redirect:  # the code and a Location
+            if response.is_redirect:  # such a status code, and a Location header
                 return response.headers["Location"]
             response.raise_for_status()
             form = "{desc}|{bar}| {n_fmt}/{total_fmt} {rate_fmt}"  # fits 60 columns
             bar = {"unit": "B", "unit_scale": True, "disable": None, "leave": False, "bar_format": form}
             with tqdm(desc=Path(file.name).stem, total=response.raw.length_remaining, **bar) as progress:
-                # read1 returns what has come, so that a trickle is seen; a larger read would wait for it.
+                # read1 returns whatever has arrived, so a trickle is noticed; read would wait for a full buffer.
                 while chunk := response.raw.read1(2**16, decode_content=False):
                     file.write(chunk)
                     progress.update(len(chunk))
@@ -226,14 +227,14 @@ def _request(session: requests.Session, url: str, file: BinaryIO) -> str | None:
     except urllib3.exceptions.ProtocolError:
         reason = f"cut short after {file.tell():,} bytes"
     except (requests.exceptions.InvalidURL, urllib3.exceptions.LocationParseError, UnicodeError, TypeError):
-        reason = "not an address"  # most likely the proxy's, of which these errors may quote a password
+        reason = "not an address"  # probably the proxy's; the error itself might quote its password
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         reason = _innermost(error)
     raise SourceError(one_line(shown(reason))[:200] + _through(url))
 
 
 def _get(session: requests.Session, url: str) -> requests.Response:
-    """Ask for `url`; a file of this machine that is needed for that and cannot be used is the source's failure."""
+    """Request `url`. A local file that this needs but cannot use (certificates, .netrc) raises a `SourceError`."""
     variable = next((name for name in CERTIFICATES if os.environ.get(name)), None)
     if variable and url.startswith("https:"):
         _require_certificates(variable, os.environ[variable])
@@ -246,21 +247,22 @@ def _get(session: requests.Session, url: str) -> requests.Response:
         )
     except requests.RequestException:
         raise
-    except UnicodeDecodeError:  # requests skips a .netrc that is unreadable or of bad grammar, but not one of bad bytes
+    except UnicodeDecodeError:  # requests skips a .netrc it cannot open or parse, but not one with invalid bytes
         netrc = os.environ.get("NETRC") or "~/.netrc"
         raise SourceError(f"{shown(netrc)}: not a text file; put that right, or move it away") from None
-    except OSError as error:  # requests' own list of certificates is missing, say
+    except OSError as error:  # for instance, requests' own list of certificates is missing
         raise SourceError(one_line(shown(_innermost(error)))[:200]) from None
 
 
 def _require_certificates(variable: str, path: str) -> None:
-    """Raise a `SourceError` where `path`, which `variable` names, holds no certificates: requests' own errors are
-    vague about it, and one of a missing file is not even of a network.
+    """Raise a `SourceError` if `path`, the value of `variable`, holds no certificates.
+
+    requests' own errors are vague about this, and for a missing file it raises none of its network errors.
     """
     reason = "no certificates in it"
     try:
         if os.path.isdir(path):
-            if any(Path(path).glob("*.[0-9]")):  # a folder's files are named by `openssl rehash`
+            if any(Path(path).glob("*.[0-9]")):  # names that `openssl rehash` gives
                 return
         else:
             ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
@@ -273,7 +275,7 @@ def _require_certificates(variable: str, path: str) -> None:
 
 
 def _through(url: str) -> str:
-    """By which proxy `url` is asked, if any, for the end of a message."""
+    """Return the words that name the proxy used for `url`, if any, for the end of a message."""
     proxy = requests.utils.select_proxy(url, requests.utils.get_environ_proxies(url))
     if not proxy:
         return ""
@@ -281,9 +283,9 @@ def _through(url: str) -> str:
 
 
 def _innermost(error: BaseException) -> str:
-    """The plain reason at the bottom of a chain of network errors: `Connection refused`.
+    """Return the reason at the bottom of a chain of network errors, such as `Connection refused`.
 
-    If it is a file of this machine, it is named, and so is the variable of the environment that names it.
+    If it concerns a local file, name the file, and the environment variable that points to it.
     """
     while (inner := error.__cause__ or error.__context__) is not None:
         error = inner
@@ -294,16 +296,16 @@ def _innermost(error: BaseException) -> str:
 
 
 def reachable(dataset: str, mirror: str | None = None) -> bool:
-    """Whether any source of `dataset` serves its smallest file; asked by `make run` before it gives up on it."""
+    """Return whether any source of `dataset` serves its smallest file; `make run` falls back to `digits` if not."""
     if dataset == "digits":
         return True
     name = idx.TEST_LABELS
-    places, checksums = sources(dataset, mirror)
+    candidates, checksums = sources(dataset, mirror)
     with tempfile.TemporaryDirectory() as folder:
-        for place in places:
+        for source in candidates:
             try:
-                fetch(place, Path(folder) / name, checksums[name])
+                fetch(source, Path(folder) / name, checksums[name])
                 return True
             except SourceError as error:
-                print(f"  {_shown(place)}: {error}", file=sys.stderr)
+                print(f"  {_shown(source)}: {error}", file=sys.stderr)
     return False

@@ -1,4 +1,4 @@
-"""The data sets: four gzipped IDX files each, read from a folder into arrays."""
+"""Read and write data sets, each stored as four gzipped IDX files in a folder."""
 
 import gzip
 import io
@@ -13,8 +13,8 @@ import numpy as np
 from cvae.support.errors import UserError
 from cvae.support.files import write_whole
 
-MOST_DEFLATED = 1032  # times as long as its gzip file are the values at most: 258 bytes from two bits
-AGAIN = "`dvc repro -sf download` brings it back"
+MOST_DEFLATED = 1032  # gzip's highest compression ratio: 258 bytes from two bits
+REMEDY = "`dvc repro -sf download` brings it back"
 
 SIDE = 28
 PIXELS = SIDE * SIDE
@@ -40,7 +40,7 @@ LABEL_NAMES = {
 
 @dataclass(frozen=True)
 class Split:
-    """`images`: (n, 784) uint8, 0 is background and 255 full ink. `labels`: (n,) uint8, 0 to 9."""
+    """Images, (n, 784) uint8 from 0 (background) to 255 (full ink), and their labels, (n,) uint8 from 0 to 9."""
 
     images: np.ndarray
     labels: np.ndarray
@@ -53,7 +53,7 @@ def load(folder: str | Path) -> tuple[Split, Split]:
     """Read the training and the test split from the four IDX files in `folder`.
 
     Raises:
-        UserError: a file is missing, cut short or not what its name says.
+        UserError: a file is missing, truncated or not what its name says.
     """
     folder = Path(folder)
     return (
@@ -66,26 +66,26 @@ def _split(images_path: Path, labels_path: Path) -> Split:
     images, labels = read_idx(images_path, dimensions=3), read_idx(labels_path, dimensions=1)
     if images.shape[1:] != (SIDE, SIDE):
         raise UserError(
-            f"{images_path}: images are {images.shape[1]} by {images.shape[2]} pixels, not {SIDE} by {SIDE}; {AGAIN}"
+            f"{images_path}: images are {images.shape[1]} by {images.shape[2]} pixels, not {SIDE} by {SIDE}; {REMEDY}"
         )
     if len(images) != len(labels):
-        told = f"{len(images)} images, but {len(labels)} labels in {labels_path.name}"
-        raise UserError(f"{images_path}: {told}; {AGAIN}")
+        message = f"{len(images)} images, but {len(labels)} labels in {labels_path.name}"
+        raise UserError(f"{images_path}: {message}; {REMEDY}")
     if labels.max() >= LABELS:
-        told = f"label {labels.max()} of image {labels.argmax()} is not a digit from 0 to 9"
-        raise UserError(f"{labels_path}: {told}; {AGAIN}")
+        message = f"label {labels.max()} of image {labels.argmax()} is not a digit from 0 to 9"
+        raise UserError(f"{labels_path}: {message}; {REMEDY}")
     return Split(images.reshape(-1, PIXELS), labels)
 
 
 def read_idx(path: str | Path, dimensions: int) -> np.ndarray:
     """Read a gzipped IDX file of unsigned bytes with `dimensions` dimensions.
 
-    The format: two zero bytes, 0x08 for unsigned bytes, the number of dimensions, each dimension
-    as a big-endian uint32, then the values (LeCun, Cortes and Burges, "The MNIST database").
-    No more is decompressed than the header announces, nor than a file of this length can hold: that bounds memory.
+    The format is two zero bytes, 0x08 for unsigned bytes, the number of dimensions, the size of each dimension as a
+    big-endian uint32, then the values (LeCun, Cortes and Burges, "The MNIST database"). To bound memory, this
+    decompresses only as much as the header announces, and refuses a header that announces more than the file can hold.
 
     Raises:
-        UserError: missing, not gzip, another type of file, or of another length than its header says.
+        UserError: the file is missing, is not gzip or such an IDX file, or differs in length from its header.
     """
     path = Path(path)
     try:
@@ -97,7 +97,7 @@ def read_idx(path: str | Path, dimensions: int) -> np.ndarray:
             if 0 in shape:
                 raise ValueError("its header announces no values")
             size = math.prod(shape)
-            if size > min(2**30, MOST_DEFLATED * path.stat().st_size):  # reading takes memory for all at once
+            if size > min(2**30, MOST_DEFLATED * path.stat().st_size):  # read() below allocates this much at once
                 raise ValueError(f"its header announces {size:,} bytes, which it cannot hold")
             values = file.read(size)
             if len(values) < size or file.read(1):
@@ -106,28 +106,28 @@ def read_idx(path: str | Path, dimensions: int) -> np.ndarray:
     except FileNotFoundError:
         raise UserError(f"{path}: missing; `dvc repro download` brings it back") from None
     except (EOFError, zlib.error, gzip.BadGzipFile, struct.error) as error:
-        raise UserError(f"{path}: damaged ({error}); {AGAIN}") from None
+        raise UserError(f"{path}: damaged ({error}); {REMEDY}") from None
     except ValueError as error:
-        raise UserError(f"{path}: {error}; {AGAIN}") from None
+        raise UserError(f"{path}: {error}; {REMEDY}") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     return np.frombuffer(values, np.uint8).reshape(shape)
 
 
 def write_idx(path: str | Path, values: np.ndarray) -> None:
-    """Write `values` (uint8, any shape) as a gzipped IDX file; the same values give the same bytes."""
+    """Write `values` (uint8, any shape) to a gzipped IDX file; the same values give the same bytes."""
     header = struct.pack(f">4B{values.ndim}I", 0, 0, 8, values.ndim, *values.shape)
-    packed = io.BytesIO()
-    with gzip.GzipFile(filename="", mode="wb", fileobj=packed, mtime=0) as file:
+    buffer = io.BytesIO()
+    with gzip.GzipFile(filename="", mode="wb", fileobj=buffer, mtime=0) as file:
         file.write(header + np.ascontiguousarray(values, np.uint8).tobytes())
-    write_whole({path: packed.getvalue()})
+    write_whole({path: buffer.getvalue()})
 
 
 def write_digits(folder: str | Path) -> None:
     """Write scikit-learn's 1,797 handwritten digits as the four files of an MNIST-like data set.
 
-    Each 8×8 image of 17 grey levels becomes 20×20 pixels, centred in 28×28 as MNIST's are. A fixed
-    permutation puts 1,500 into the training split and 297 into the test split.
+    Each 8×8 image of 17 grey levels is enlarged to 20×20 pixels and centred in 28×28, as MNIST's are. A fixed
+    permutation assigns 1,500 images to the training split and 297 to the test split.
     Source: Alpaydin and Kaynak, "Optical recognition of handwritten digits", UCI, 1998.
     """
     from PIL import Image
@@ -138,7 +138,7 @@ def write_digits(folder: str | Path) -> None:
     images = np.zeros((len(small), SIDE, SIDE), np.uint8)
     for image, source in zip(images, small, strict=True):
         image[4:24, 4:24] = Image.fromarray(source).resize((20, 20), Image.Resampling.BICUBIC)
-    order = np.random.RandomState(0).permutation(len(images))  # RandomState's stream is frozen by NumPy's policy
+    order = np.random.RandomState(0).permutation(len(images))  # NumPy promises not to change RandomState's numbers
     images, labels = images[order], digits.target.astype(np.uint8)[order]
 
     folder = Path(folder)

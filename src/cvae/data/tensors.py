@@ -1,4 +1,4 @@
-"""A data set as the tensors that the model takes."""
+"""Convert a data set to the tensors that the model takes."""
 
 import torch
 from torch import Tensor
@@ -7,6 +7,6 @@ from cvae.data.idx import Split
 
 
 def to_device(split: Split, device: torch.device) -> tuple[Tensor, Tensor]:
-    """`split` as images (n, 784) float32 in [0, 1] and labels (n,) int64 on `device`."""
+    """Return the images, (n, 784) float32 in [0, 1], and labels, (n,) int64, of `split` on `device`."""
     images = torch.tensor(split.images, device=device).to(torch.float32).div_(255)
     return images, torch.tensor(split.labels, device=device).to(torch.int64)

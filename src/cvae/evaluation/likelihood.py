@@ -1,6 +1,6 @@
-"""Bounds on log p(x|y) from samples of the posterior, image by image.
+"""Estimate bounds on ln p(x|y) for each image from samples of the posterior.
 
-All are in nats and without the Gaussian's constant, as the reconstruction of `cvae.objective` is.
+All are in nats and leave out the Gaussian's constant, as the reconstruction in `cvae.objective` does.
 """
 
 import math
@@ -15,22 +15,22 @@ from cvae.data.idx import LABELS, PIXELS
 from cvae.model import CVAE
 from cvae.support.progress import progress
 
-CHUNK = 2**20  # numbers in the widest layer at once: 4 MB, which caches hold; the noise drawn depends on it
+CHUNK = 2**20  # numbers in the widest layer at once: 4 MB, to fit the CPU's cache; results depend on it
 
 
 @torch.no_grad()
 def importance_weighted_nll(model: CVAE, images: Tensor, labels: Tensor, samples: int, seed: int) -> Tensor:
-    """-ln of the importance-weighted estimate of p(x|y), (n,) float64 on the CPU, of `images` (n, 784).
+    """Return the importance-weighted estimate of -ln p(x|y) for `images` (n, 784): (n,) float64 on the CPU.
 
-    -ln 1/K Σₖ p(x|zₖ,y) p(zₖ) / q(zₖ|x,y) with K = `samples` draws of z from q(z|x,y): in expectation an upper bound
-    of -ln p(x|y), that tightens as K grows; with K = 1, the negative ELBO (Burda, Grosse and Salakhutdinov 2016,
-    "Importance weighted autoencoders", equation 8).
+    This is -ln 1/K Σₖ p(x|zₖ,y) p(zₖ) / q(zₖ|x,y), with K = `samples` samples zₖ from q(z|x,y). Its expectation is an
+    upper bound on -ln p(x|y) that tightens as K grows; with K = 1 it is the negative ELBO (Burda, Grosse and
+    Salakhutdinov 2016, "Importance weighted autoencoders", equation 8).
     """
     numbers = generator(seed, "importance weights")
     parts = []
     with progress("nll", len(images)) as advance:
         for x, y in _chunks(model, images, labels, samples):
-            weights = [log_p_x + log_ratio for log_p_x, log_ratio, _ in _sampled(model, x, y, samples, numbers)]
+            weights = [log_p_x + log_ratio for log_p_x, log_ratio, _ in _sample_terms(model, x, y, samples, numbers)]
             parts.append(_log_mean_exp(torch.cat(weights)))
             advance(len(x))
     return -torch.cat(parts)
@@ -38,26 +38,26 @@ def importance_weighted_nll(model: CVAE, images: Tensor, labels: Tensor, samples
 
 @torch.no_grad()
 def bounds_of_labels(model: CVAE, images: Tensor, samples: int, seed: int) -> tuple[Tensor, Tensor]:
-    """The ELBO and the importance-weighted bound of ln p(x|y) for each label y, (n, 10) float64 each, on the CPU.
+    """Return the ELBO and the importance-weighted bound on ln p(x|y) for every label y, (n, 10) float64 on the CPU.
 
-    Both from the same `samples` draws; the ELBO has its KL in closed form. Labels share their noise, so that they
-    differ by what the model makes of them alone.
+    Both use the same `samples` samples of z per image; the KL in the ELBO is in closed form. All labels share the same
+    noise, so that they differ only through the model.
     """
-    elbos, tighter = [], []
+    elbos, iw_bounds = [], []
     with progress("label_accuracy", LABELS * len(images)) as advance:
         for label in range(LABELS):
             numbers = generator(seed, "labels")
             for x, y in _chunks(model, images, torch.full((len(images),), label, device=images.device), samples):
-                parts = list(_sampled(model, x, y, samples, numbers))
+                parts = list(_sample_terms(model, x, y, samples, numbers))
                 log_p_x, log_ratio = (torch.cat([part[i] for part in parts]) for i in (0, 1))
                 elbos.append(log_p_x.cpu().double().mean(0) - parts[0][2].cpu().double())
-                tighter.append(_log_mean_exp(log_p_x + log_ratio))
+                iw_bounds.append(_log_mean_exp(log_p_x + log_ratio))
                 advance(len(x))
-    return torch.cat(elbos).view(LABELS, -1).t(), torch.cat(tighter).view(LABELS, -1).t()
+    return torch.cat(elbos).view(LABELS, -1).t(), torch.cat(iw_bounds).view(LABELS, -1).t()
 
 
 def rows_at_once(model: CVAE) -> int:
-    """How many images to encode, or z to decode, at once: as many as fit `CHUNK` in the widest layer of the model."""
+    """Return how many images to encode, or latents to decode, at once, so that the widest layer fits `CHUNK`."""
     return max(1, CHUNK // max(PIXELS, *(size for weight in model.parameters() for size in weight.shape)))
 
 
@@ -66,11 +66,12 @@ def _chunks(model: CVAE, images: Tensor, labels: Tensor, samples: int) -> Iterat
     yield from zip(images.split(size), labels.split(size), strict=True)
 
 
-def _sampled(
+def _sample_terms(
     model: CVAE, x: Tensor, y: Tensor, samples: int, numbers: torch.Generator
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """For `samples` draws of z for each image, in parts of k: ln p(x|z,y) and ln p(z) - ln q(z|x,y), (k, n) each;
-    and KL(q(z|x,y) ‖ p(z)), (n,).
+    """Sample z from q(z|x,y) `samples` times for each image, k at a time, and yield three terms of the bounds.
+
+    ln p(x|z,y), (k, n); ln p(z) - ln q(z|x,y), (k, n); and KL(q(z|x,y) ‖ p(z)), (n,).
     """
     mu, log_sigma = model.encode(x, y)
     sigma, s = log_sigma.exp(), model.prior_std
@@ -85,7 +86,7 @@ def _sampled(
 
 
 def _log_likelihood(model: CVAE, x: Tensor, z: Tensor, y: Tensor) -> Tensor:
-    """ln p(x|z,y), (k, n), of images `x` (n, 784) with labels `y` (n,), for k samples `z` (k, n, latent_dims)."""
+    """Return ln p(x|z,y), (k, n), for images `x` (n, 784), labels `y` (n,) and k samples `z` (k, n, latent_dims)."""
     k = len(z)
     z, y = z.flatten(0, 1), y.repeat(k)
     if model.likelihood == "gaussian":
@@ -95,5 +96,5 @@ def _log_likelihood(model: CVAE, x: Tensor, z: Tensor, y: Tensor) -> Tensor:
 
 
 def _log_mean_exp(log_weights: Tensor) -> Tensor:
-    """Over the first axis, of (k, n) log weights: (n,) float64 on the CPU."""
+    """Return ln of the mean weight over the first axis, for log weights (k, n): (n,) float64 on the CPU."""
     return log_weights.cpu().double().logsumexp(0) - math.log(len(log_weights))

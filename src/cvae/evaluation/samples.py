@@ -1,4 +1,4 @@
-"""Images drawn from the model under each label: do they look like it, and do they differ as real ones do?"""
+"""Judge images sampled from the model: do they look like their label, and do they vary as much as real images?"""
 
 import math
 
@@ -12,12 +12,12 @@ from cvae.model import CVAE
 from cvae.support.progress import progress
 
 NEIGHBOURS = 5
-CHUNK = 250  # samples whose distances to all training images are held at once: 60 MB for MNIST
+CHUNK = 250  # samples at a time; their distances to MNIST's training images take 60 MB
 
 
 @torch.no_grad()
-def draw_samples(model: CVAE, count: int, seed: int) -> Tensor:
-    """`count` mean images p(x|z,y) of each label, z from the prior: (10, count, 784) in [0, 1], where the model is."""
+def sample_images(model: CVAE, count: int, seed: int) -> Tensor:
+    """Sample `count` z from the prior per label and return their mean images, (10, count, 784) on its device."""
     device = next(model.parameters()).device
     z = torch.randn(LABELS * count, model.latent_dims, generator=generator(seed, "drawn samples")) * model.prior_std
     labels = torch.arange(LABELS).repeat_interleave(count)
@@ -27,16 +27,16 @@ def draw_samples(model: CVAE, count: int, seed: int) -> Tensor:
 
 
 def nearest_labels(samples: Tensor, images: Tensor, labels: Tensor) -> Tensor:
-    """For each of `samples` (m, 784), the label that most of the 5 nearest of `images` (n, 784) have: (m,) int64.
+    """Return, for each of `samples` (m, 784), the commonest label among its 5 nearest `images` (n, 784): (m,) int64.
 
-    Nearest by Euclidean distance, searched exactly; of labels with equally many neighbours, the nearest one's.
+    The search uses Euclidean distance and is exact. In a tie, the label with the nearest neighbour wins.
     """
     parts = []
     with progress("sample_accuracy", len(samples)) as advance:
         for chunk in samples.split(CHUNK):
             nearest = torch.cdist(chunk, images).topk(NEIGHBOURS, largest=False, sorted=True).indices
             voters = labels[nearest]  # (c, 5), nearest first
-            votes = (voters[:, :, None] == voters[:, None, :]).sum(2)  # for the label of each of the five
+            votes = (voters[:, :, None] == voters[:, None, :]).sum(2)  # for each neighbour's label
             order = votes * NEIGHBOURS - torch.arange(NEIGHBOURS, device=votes.device)
             parts.append(voters.gather(1, order.argmax(1, keepdim=True))[:, 0])
             advance(len(chunk))
@@ -44,7 +44,7 @@ def nearest_labels(samples: Tensor, images: Tensor, labels: Tensor) -> Tensor:
 
 
 def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
-    """The 95 % confidence interval of a share (Wilson 1927, "Probable inference, the law of succession", JASA 22)."""
+    """Return a share's 95 % confidence interval (Wilson 1927, "Probable inference, the law of succession", JASA 22)."""
     z = 1.959964
     share = successes / trials
     centre = share + z**2 / (2 * trials)
@@ -53,5 +53,5 @@ def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
 
 
 def mean_distance(images: Tensor) -> float:
-    """The mean Euclidean distance between two different ones of `images` (n, 784), of which there are two or more."""
+    """Return the mean Euclidean distance over all pairs of `images` (n, 784), n at least 2."""
     return float(torch.pdist(images.cpu()).mean())  # MPS has no pdist

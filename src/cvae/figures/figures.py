@@ -1,12 +1,12 @@
-"""The pictures: each function draws arrays as a matplotlib figure, and `save` writes it as a PNG.
+"""Draw arrays as matplotlib figures, and save them as PNG files.
 
-A picture of one label is 700×700 pixels, or 1400×240 for latents of one dimension; an overview of all ten
-is 1500×720. A table of any number of images has the size that it needs.
+A picture of one label is 700×700 pixels, or 1400×240 for one-dimensional latents. An overview of all ten labels is
+1500×720. A table of images is as large as it needs to be.
 
-Pictures depend on this code alone: they are drawn in `STYLE`, which sets everything that a matplotlibrc can change,
-and without pyplot, whose backend and settings stay the caller's.
+Pictures depend on this code alone. `STYLE` sets everything that a matplotlibrc could change, and pyplot is not used, so
+its backend and settings stay as the caller left them.
 """
-# ruff: noqa: E402  an environment variable is put aside before matplotlib is imported
+# ruff: noqa: E402  MPLBACKEND is removed before matplotlib is imported
 
 import io
 import locale
@@ -19,7 +19,7 @@ from pathlib import Path
 
 from cvae.support.errors import UserError
 
-# Notebooks set MPLBACKEND, and matplotlib cannot be imported where the backend it names is not installed.
+# Notebooks set MPLBACKEND, and importing matplotlib fails if the backend it names is not installed.
 _backend = None if "matplotlib" in sys.modules else os.environ.pop("MPLBACKEND", None)
 try:
     import matplotlib
@@ -45,19 +45,19 @@ from PIL import Image
 
 from cvae.support.files import write_whole
 
-INK = "gray_r"  # dark strokes on white, in steps that look even
+INK = "gray_r"  # dark strokes on white, in steps that look equal
 COLOURS = sns.color_palette("tab10")
 
 with matplotlib.style.context("default"):
-    fonts = {"font.sans-serif": ["DejaVu Sans"]}  # matplotlib's own; seaborn prefers Arial where that is installed
+    fonts = {"font.sans-serif": ["DejaVu Sans"]}  # comes with matplotlib; seaborn would prefer Arial if installed
     sns.set_theme("notebook", "whitegrid", color_codes=False, rc={"figure.dpi": 100, "savefig.dpi": 100, **fonts})
     STYLE = {key: matplotlib.rcParams[key] for key in matplotlib.rcParams if "backend" not in key}
 
-in_style = matplotlib.rc_context(STYLE)  # a decorator: some settings count as a figure is made, others as it is saved
+in_style = matplotlib.rc_context(STYLE)  # a decorator, for drawing and saving: settings act at different times
 
 
 def new_figure(**options: object) -> Figure:
-    """An empty figure that is drawn by Agg, whatever pyplot's backend is."""
+    """Return an empty figure that uses the Agg backend, whatever pyplot's backend is."""
     figure = Figure(**options)
     FigureCanvasAgg(figure)
     return figure
@@ -65,10 +65,10 @@ def new_figure(**options: object) -> Figure:
 
 @dataclass(frozen=True)
 class LabelView:
-    """What there is to see of one label on its line (k = 1) or plane (k = 2) of latents.
+    """Hold what the pictures of one label show, on its line (k = 1) or plane (k = 2) through latent space.
 
-    `points`: sampled latents, (n, k). `manifold`: decoded images, tiled. `grid_range`: the centres of the
-    outer tiles are at ± this. `prior_mean`: (k,). `reach`: axes of scatters span ± this.
+    `points`: sampled latents, (n, k). `prior_mean`: (k,). `reach`: scatter axes span ± this. `manifold`: decoded
+    images, tiled into one. `grid_range`: the centres of the outermost tiles are at ± this.
     """
 
     label: int
@@ -93,10 +93,10 @@ Draw = Callable[[Axes, LabelView], None]
 def draw_latents(axes: Axes, view: LabelView) -> None:
     """Scatter the label's latents in its colour, and outline two standard deviations of the prior.
 
-    Latents of one dimension become a strip: a point's height only keeps it apart from the others.
+    One-dimensional latents form a strip, where a point's height is random and only separates it from the others.
     """
-    many = len(view.points) > 1000
-    style = {"s": 6 if many else 16, "alpha": 0.3 if many else 0.7, "color": COLOURS[view.label], "linewidths": 0}
+    crowded = len(view.points) > 1000
+    style = {"s": 6 if crowded else 16, "alpha": 0.3 if crowded else 0.7, "color": COLOURS[view.label], "linewidths": 0}
     outline = {"color": "0.3", "linestyle": "--", "linewidth": 1, "label": "two standard deviations of the prior"}
     radius = 2 * view.prior_std
     if view.is_line:
@@ -107,8 +107,8 @@ def draw_latents(axes: Axes, view: LabelView) -> None:
         axes.set(xlim=(-view.reach, view.reach), ylim=(-1, 1), yticks=[])
     else:
         axes.scatter(*view.points.T, **style)
-        turn = np.linspace(0, 2 * np.pi, 200)
-        circle = view.prior_mean[:, None] + radius * np.stack((np.cos(turn), np.sin(turn)))
+        angles = np.linspace(0, 2 * np.pi, 200)
+        circle = view.prior_mean[:, None] + radius * np.stack((np.cos(angles), np.sin(angles)))
         axes.plot(*circle, **outline)
         axes.set(xlim=(-view.reach, view.reach), ylim=(-view.reach, view.reach), aspect="equal")
         axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
@@ -117,9 +117,9 @@ def draw_latents(axes: Axes, view: LabelView) -> None:
 
 @in_style
 def draw_manifold(axes: Axes, view: LabelView) -> None:
-    """Show what the decoder makes of the label across its latents, with the latents as axes."""
+    """Show the images decoded across the latents of one label, with the latents as axes."""
     height, width = view.manifold.shape
-    half_x = view.grid_range + view.grid_range / (width // 28 - 1)  # half a tile beyond the outer centres
+    half_x = view.grid_range + view.grid_range / (width // 28 - 1)  # half a tile beyond the outermost centres
     half_y = half_x * height / width
     axes.imshow(view.manifold, cmap=INK, vmin=0, vmax=1, extent=(-half_x, half_x, -half_y, half_y))
     axes.grid(False)
@@ -132,7 +132,7 @@ def draw_manifold(axes: Axes, view: LabelView) -> None:
 
 @in_style
 def draw_one(view: LabelView, draw: Draw, title: str) -> Figure:
-    """One label's picture, with its axes named."""
+    """Draw one label's picture, with named axes."""
     figure = new_figure(figsize=(14, 2.4) if view.is_line else (7, 7), layout="constrained")
     axes = figure.subplots()
     draw(axes, view)
@@ -147,7 +147,7 @@ def draw_one(view: LabelView, draw: Draw, title: str) -> Figure:
 
 @in_style
 def draw_overview(views: Sequence[LabelView], draw: Draw, title: str) -> Figure:
-    """All ten labels' pictures on shared axes: two rows of five planes, or five rows of two lines."""
+    """Draw all ten labels' pictures on shared axes: two rows of five planes, or five rows of two lines."""
     is_line = views[0].is_line
     rows, columns = (5, 2) if is_line else (2, 5)
     figure = new_figure(figsize=(15, 7.2), layout="constrained")
@@ -155,7 +155,7 @@ def draw_overview(views: Sequence[LabelView], draw: Draw, title: str) -> Figure:
     for axes, view in zip((grid.T if is_line else grid).flat, views, strict=True):
         draw(axes, view)
         axes.set_title(view.name, fontsize=13)
-    own_axes = len({view.axis_names for view in views}) > 1  # of more than two dimensions, each label has its own
+    own_axes = len({view.axis_names for view in views}) > 1  # true for more than two latents
     names = ("principal axis 1 of z, each label's own", "principal axis 2 of z") if own_axes else views[0].axis_names
     figure.supxlabel(names[0], fontsize=13)
     if not is_line:
@@ -170,7 +170,7 @@ def draw_overview(views: Sequence[LabelView], draw: Draw, title: str) -> Figure:
 def draw_reconstructions(
     originals: np.ndarray, reconstructions: np.ndarray, names: Sequence[str], title: str
 ) -> Figure:
-    """Two rows a label, originals above their reconstructions; both (10, n, 28, 28) in [0, 1]."""
+    """Draw two rows per label, originals above their reconstructions; both (10, n, 28, 28) in [0, 1]."""
     figure = new_figure(figsize=(12, 7.2), layout="constrained")
     grid = figure.subplots(5, 2)
     for label, axes in enumerate(grid.T.flat):
@@ -185,7 +185,7 @@ def draw_reconstructions(
 
 @in_style
 def draw_styles(images: np.ndarray, row_names: Sequence[str], names: Sequence[str], title: str) -> Figure:
-    """One z a row through all ten labels; `images`: (rows, 10, 28, 28) in [0, 1]."""
+    """Draw one row per z, decoded with each of the ten labels; `images`: (rows, 10, 28, 28) in [0, 1]."""
     rows = len(images)
     figure = new_figure(figsize=(8, 8), layout="constrained")
     axes = figure.subplots()
@@ -203,14 +203,14 @@ def draw_styles(images: np.ndarray, row_names: Sequence[str], names: Sequence[st
 def draw_table(
     images: np.ndarray, title: str, row_names: Sequence[str] = (), column_names: Sequence[str] = ()
 ) -> Figure:
-    """Images side by side, each of their pixels a square of whole pixels; `images`: (rows, columns, 28, 28) in [0, 1].
+    """Draw a table of images, scaled by a whole number; `images`: (rows, columns, 28, 28) in [0, 1].
 
-    Row names stand to the left, column names above. The figure grows until images are large enough to be seen,
-    and every name and the title fit.
+    Row names are on the left, column names above. The figure is large enough for the images to be recognisable and for
+    all names and the title to fit.
     """
     rows, columns, side, _ = images.shape
     fitting = min(1400 // (columns * side), 1000 // (rows * side))
-    scale = min(6, max(fitting, 3 if column_names else 2))  # a name needs a column of 84 pixels
+    scale = min(6, max(fitting, 3 if column_names else 2))  # a column name needs 84 pixels
     sheet = images.swapaxes(1, 2).reshape(rows * side, -1).repeat(scale, axis=0).repeat(scale, axis=1)
     height, width = sheet.shape
     step, margin, gap = side * scale, 20, 10
@@ -230,7 +230,7 @@ def draw_table(
     wanted_width = max(indent + width, heading_box.width) + 2 * margin
     wanted_height = heading_box.height + gap + band + height + 2 * margin
     quarters = np.ceil(np.array((wanted_width, wanted_height)) / 25)
-    figure.set_size_inches(quarters / 4)  # quarters of an inch are whole pixels, to the bit
+    figure.set_size_inches(quarters / 4)  # quarter inches are exactly whole pixels
     total_width, total_height = 25 * quarters
     x, y = round((total_width - indent - width) / 2 + indent), margin
     figure.figimage(sheet, x, y, cmap=INK, vmin=0, vmax=1)
@@ -244,7 +244,7 @@ def draw_table(
 
 @in_style
 def draw_training(history: pd.DataFrame, title: str) -> Figure:
-    """Loss, reconstruction and KL over the epochs, training and test overlaid; `history` is plots/training.csv."""
+    """Draw loss, reconstruction and KL by epoch, training and test overlaid; `history`: plots/training.csv."""
     figure = new_figure(figsize=(15, 4.6), layout="constrained")
     grid = figure.subplots(1, 3)
     for axes, part, name in zip(grid, ("loss", "reconstruction", "kl"), ("Loss", "Reconstruction", "KL"), strict=True):
@@ -265,10 +265,10 @@ def draw_training(history: pd.DataFrame, title: str) -> Figure:
 
 @in_style
 def save(figure: Figure, path: str | Path) -> None:
-    """Write `figure` to `path`; the same picture gives the same bytes."""
+    """Write `figure` to `path` as a PNG; the same picture gives the same bytes."""
     figure.canvas.draw()
     pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3]
     is_grey = (pixels == pixels[..., :1]).all()
-    packed = io.BytesIO()
-    Image.fromarray(pixels[..., 0] if is_grey else pixels).save(packed, "PNG")
-    write_whole({path: packed.getvalue()})
+    buffer = io.BytesIO()
+    Image.fromarray(pixels[..., 0] if is_grey else pixels).save(buffer, "PNG")
+    write_whole({path: buffer.getvalue()})

@@ -1,4 +1,4 @@
-"""From a trained model to its pictures: what to decode, and under which name each figure is saved."""
+"""Render all pictures of a trained model: choose what to decode, and save each figure under its name."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,21 +13,21 @@ from cvae.data.idx import LABEL_NAMES, LABELS, SIDE, TITLES, Split
 from cvae.data.tensors import to_device
 from cvae.figures import figures
 from cvae.figures.figures import LabelView
-from cvae.figures.planes import decode, decode_manifold, fit_plane
+from cvae.figures.latent_plane import decode, decode_manifold, fit_plane
 from cvae.model import CVAE
 from cvae.support.files import write_whole
 
-RECONSTRUCTIONS = 10  # images a label
-STYLES = 10  # draws of z
-SCATTERED = 3_000  # images at most: a page of plots carries a line of JSON for each
+RECONSTRUCTIONS = 10  # images per label
+STYLES = 10  # samples of z
+SCATTERED = 3_000  # images at most: the page of plots holds a line of JSON for each
 
 
 def label_views(
     model: CVAE, dataset: str, labels: np.ndarray, mu: np.ndarray, z: np.ndarray, grid_size: int, grid_range: float
 ) -> list[LabelView]:
-    """What there is to see of each label, from the latents of the training images.
+    """Return what the pictures of each label show, from the latents of the training images.
 
-    `labels`: (n,). `mu`, `z`: posterior means and samples, (n, latent_dims). The decoder runs once a label.
+    `labels`: (n,). `mu`, `z`: posterior means and samples, (n, latent_dims). The decoder runs once per label.
     """
     planes, points = [], []
     for label in range(LABELS):
@@ -53,7 +53,7 @@ def label_views(
 
 
 def render_labels(views: Sequence[LabelView], dataset: str, folder: str | Path) -> None:
-    """latents/ and manifolds/, each with 0.png … 9.png, and the overviews latents.png and manifolds.png in `folder`."""
+    """Write latents/ and manifolds/, each with 0.png … 9.png, and the overviews latents.png and manifolds.png."""
     folder, title = Path(folder), TITLES[dataset]
     for name, draw, caption in (
         ("latents", figures.draw_latents, "latents of the training images"),
@@ -66,7 +66,7 @@ def render_labels(views: Sequence[LabelView], dataset: str, folder: str | Path) 
 
 
 def render_reconstructions(model: CVAE, test: Split, dataset: str, path: str | Path) -> None:
-    """The first test images of each label above what the model makes of their posterior means."""
+    """Draw the first test images of each label above their reconstructions from the posterior mean."""
     device = next(model.parameters()).device
     originals = np.zeros((LABELS, RECONSTRUCTIONS, SIDE, SIDE))
     reconstructions = np.zeros_like(originals)
@@ -82,7 +82,7 @@ def render_reconstructions(model: CVAE, test: Split, dataset: str, path: str | P
 
 
 def render_styles(model: CVAE, dataset: str, seed: int, path: str | Path) -> None:
-    """Each of a few z, drawn from the prior, through all ten labels."""
+    """Draw a few z, sampled from the prior, each decoded with all ten labels."""
     z = torch.randn(STYLES, model.latent_dims, generator=generator(seed, "styles")).numpy() * model.prior_std
     images = decode(model, z.repeat(LABELS, axis=0), np.tile(np.arange(LABELS), STYLES))
     row_names = [", ".join(f"{value:z.1f}" for value in row) if model.latent_dims <= 2 else "" for row in z]
@@ -92,16 +92,16 @@ def render_styles(model: CVAE, dataset: str, seed: int, path: str | Path) -> Non
 
 
 def render_training(history_path: str | Path, dataset: str, likelihood: str, path: str | Path) -> None:
-    """The training curves, from plots/training.csv; `likelihood`: of what, for the title, since nats depend on it."""
+    """Draw the training curves from plots/training.csv; `likelihood`, which nats depend on, goes into the title."""
     title = f"{TITLES[dataset]}: training, {likelihood}"
     figures.save(figures.draw_training(read_history(history_path), title), path)
 
 
 def write_scatter(labels: np.ndarray, mu: np.ndarray, z: np.ndarray, path: str | Path) -> None:
-    """Samples z of the first images, all labels on one line or plane, for the chart that .dvc/plots/latents.json draws.
+    """Write samples z of the first images on one line or plane, for the chart that .dvc/plots/latents.json draws.
 
-    `labels`: (n,). `mu`, `z`: posterior means and samples, (n, latent_dims). A row of the file is an image: its
-    label, its coordinates axis_1 and axis_2, and what these are. On a line, axis_2 is the label: a strip for each.
+    `labels`: (n,). `mu`, `z`: posterior means and samples, (n, latent_dims). The CSV file has one row per image: its
+    label, its coordinates axis_1 and axis_2, and their names. On a line, axis_2 is the label: one strip per label.
     """
     labels, mu, z = labels[:SCATTERED], mu[:SCATTERED], z[:SCATTERED]
     plane = fit_plane(mu)

@@ -1,9 +1,9 @@
-"""Checkpoints: an interrupted training goes on from its last one, and ends as if it had never been interrupted.
+"""Checkpoints: resume an interrupted training from its last one, with the same result as without the interruption.
 
-A checkpoint belongs to one training: its name is a hash of all that decides the result, which are the parameters, the
-code and the data that dvc.yaml says train reads, torch and the device. Any other training starts from the beginning.
-They lie in the main repository, because DVC deletes a stage's outputs before it runs, and the whole folder of an
-experiment after it. They are safetensors, so that reading one runs nothing.
+A checkpoint belongs to one training. Its name is a hash of everything that decides the result: the parameters, code
+and data that dvc.yaml lists for train, torch's version and the device. Any other training starts from the beginning.
+Checkpoints are in the main repository, because DVC deletes a stage's outputs before it runs, and an experiment's
+folder after it. They are safetensors files, so reading one never runs code.
 """
 
 import hashlib
@@ -23,20 +23,20 @@ from cvae.support.errors import UserError
 from cvae.support.files import write_whole
 
 FOLDER = "checkpoints"  # in the main repository, and ignored by git
-SHARE = 0.02  # of the time of a training that writing checkpoints may take
-FIRST_COST = 0.1  # seconds that the first one is taken to need, and more by its size; later ones go by what it needed
-RATE = 100e6  # bytes a second
-ABANDONED = 30 * 24 * 3600  # seconds after which a checkpoint that nobody went on from is deleted
-DIGEST = 32  # bytes of SHA-256 at the start of the file, of all that follows
+SHARE = 0.02  # largest share of the training time to spend on writing checkpoints
+FIRST_COST = 0.1  # seconds: estimate for writing the first one, plus its size / RATE; later ones use measured times
+RATE = 100e6  # bytes per second
+ABANDONED = 30 * 24 * 3600  # seconds after which an unused checkpoint is deleted
+DIGEST = 32  # bytes at the start of the file: the SHA-256 of the rest
 
 Row = dict[str, float]
 
 
 @dataclass
 class Progress:
-    """How far a training is. `state`: `Training.state()`, or nothing at the start. `rows`: of its epochs so far.
+    """The progress of a training; empty at the start.
 
-    `seconds`: that they took.
+    `state`: from `Training.state()`. `rows`: the figures of each epoch so far. `seconds`: the time these epochs took.
     """
 
     state: dict[str, Tensor] = field(default_factory=dict)
@@ -45,7 +45,7 @@ class Progress:
 
 
 def checkpoint_key(params: dict, device: str) -> str:
-    """Of everything that decides what training with `params` makes on `device`, as `devices.describe` has it."""
+    """Return a hash of all that decides the result of training with `params` on `device` (from `devices.describe`)."""
     described = stage("train")
     facts = {
         "params": {name: params[name] for name in described["params"]},
@@ -57,14 +57,14 @@ def checkpoint_key(params: dict, device: str) -> str:
 
 
 class Checkpoint:
-    """The checkpoint of the training with this `key`; `with` one the training goes on, and its success removes it."""
+    """The checkpoint of the training with this `key`. Use as a context manager; deleted on success."""
 
     def __init__(self, key: str):
         self.key = key
         self.path = main_repository() / FOLDER / f"{key}.safetensors"
         self._written_at = time.perf_counter()
         self._cost = FIRST_COST
-        self._is_refused = False
+        self._has_failed = False
 
     def __enter__(self) -> "Checkpoint":
         return self
@@ -77,20 +77,20 @@ class Checkpoint:
 
     @property
     def shown(self) -> str:
-        """Its path from the root of the repository."""
+        """Return its path relative to the repository's root."""
         return f"{FOLDER}/{self.path.name}"
 
     def load(self, fresh: dict[str, Tensor]) -> Progress:
-        """How far the training was, or none of it; `fresh` is its state at the start, whose shapes are the right ones.
+        """Return saved progress, or an empty `Progress`. `fresh`, the initial state, supplies the expected shapes.
 
-        A checkpoint that is damaged, or of another training, is told in a line and deleted.
+        A checkpoint that is damaged or belongs to another training is reported in one line and deleted.
         """
         self._cost += sum(tensor.nbytes for tensor in fresh.values()) / RATE
         self._tidy()
         try:
             content = self.path.read_bytes()
         except FileNotFoundError:
-            self._tell_of_others()
+            self._mention_others()
             return Progress()
         except OSError as error:
             self._warn(f"cannot be read ({error.strerror})", "training starts from the beginning")
@@ -103,40 +103,40 @@ class Checkpoint:
             return Progress()
 
     def is_due(self) -> bool:
-        """Whether so much time has passed since the last one that another takes no more than its share."""
-        return not self._is_refused and time.perf_counter() - self._written_at >= self._cost / SHARE
+        """Return whether enough time has passed since the last one that another stays within `SHARE`."""
+        return not self._has_failed and time.perf_counter() - self._written_at >= self._cost / SHARE
 
     def write(self, progress: Progress) -> None:
-        """Replace it by one of `progress`; a crash leaves the one or the other. Where that fails, one line says so."""
+        """Replace the checkpoint by `progress`. A crash leaves the old one or the new one; failure prints one line."""
         now = time.perf_counter()
         try:
             write_whole({self.path: _encode(self.key, progress)}, synced=True)
         except UserError as error:
-            self._is_refused = True
+            self._has_failed = True
             print(f"train: {error}; training goes on without checkpoints", file=sys.stderr, flush=True)
         self._written_at = time.perf_counter()
         self._cost = max(self._cost, self._written_at - now)
 
     def remove(self) -> None:
-        """Delete it, and the folder if it held nothing else."""
+        """Delete the checkpoint, and its folder if that is empty."""
         try:
             self.path.unlink(missing_ok=True)
             self.path.parent.rmdir()
-        except OSError:  # other trainings' checkpoints are there
+        except OSError:  # the folder holds other trainings' checkpoints
             pass
 
     def _tidy(self) -> None:
-        """Delete what a killed process of this training left half-written, and what nobody came back for."""
+        """Delete partial files that a killed process of this training left, and abandoned checkpoints."""
         folder, old = self.path.parent, time.time() - ABANDONED
         for file in folder.glob("*"):
             try:
                 if file.name == f"{self.path.name}.part" or file.stat().st_mtime < old:
                     file.unlink()
-            except OSError:  # another process was first
+            except OSError:  # another process deleted it first
                 pass
 
-    def _tell_of_others(self) -> None:
-        """Say so if an interrupted training cannot be gone on with; not in a queue, whose workers have theirs there."""
+    def _mention_others(self) -> None:
+        """Say so if only other trainings have checkpoints; not in a queue, where they belong to other workers."""
         if Path.cwd() == main_repository() and any(self.path.parent.glob("*.safetensors")):
             print(f"{FOLDER}/ is of other parameters, code or data: training starts from the beginning", flush=True)
 
@@ -155,7 +155,7 @@ def _encode(key: str, progress: Progress) -> bytes:
 
 
 def _decode(content: bytes, key: str, fresh: dict[str, Tensor]) -> Progress:
-    """Raises a `ValueError` that says why `content` is of no use."""
+    """Return the progress in `content`, or raise a `ValueError` that says why it is unusable."""
     from safetensors.torch import load
 
     digest, content = content[:DIGEST], content[DIGEST:]
@@ -165,7 +165,7 @@ def _decode(content: bytes, key: str, fresh: dict[str, Tensor]) -> Progress:
         tensors = load(content)
         about = json.loads(tensors.pop("about").numpy().tobytes())
         found, rows, seconds = (about[name] for name in ("key", "rows", "seconds"))
-    except Exception:  # the digest is right, so it is whole, but of some other make
+    except Exception:  # the digest is right, so the file is complete but in another format
         raise ValueError("not a checkpoint") from None
     state = {name.removeprefix("state/"): tensor for name, tensor in tensors.items()}
     if found != key or _shapes(state) != _shapes(fresh):

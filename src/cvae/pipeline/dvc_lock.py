@@ -1,4 +1,4 @@
-"""What the results in the workspace were made of, by dvc.lock, in which DVC notes it as each stage ends."""
+"""Read dvc.lock, in which DVC records what each result was made from, and check the workspace against it."""
 
 import hashlib
 import json
@@ -17,8 +17,8 @@ Value = int | float | str | list | None
 
 
 @dataclass(frozen=True)
-class Made:
-    """How a stage made its outputs. `deps`, `outs`: the MD5 sums of its files and folders, by their paths."""
+class StageRecord:
+    """How a stage made its outputs. `deps`, `outs`: the MD5 sums of its files and folders, by path."""
 
     command: str | list[str]
     parameters: dict[str, Value]
@@ -26,11 +26,11 @@ class Made:
     outs: dict[str, str]
 
 
-def read_lock() -> dict[str, Made]:
-    """The stages of dvc.lock by name; none, if there is no such file yet.
+def read_lock() -> dict[str, StageRecord]:
+    """Return the stages in dvc.lock by name, or none if there is no such file yet.
 
     Raises:
-        UserError: it is damaged.
+        UserError: the file is damaged.
     """
     try:
         return parse_lock(Path(LOCK).read_text(encoding="utf-8"))
@@ -40,90 +40,91 @@ def read_lock() -> dict[str, Made]:
         raise UserError(f"{LOCK}: damaged; `git checkout HEAD {LOCK}` brings it back") from None
 
 
-def parse_lock(text: str) -> dict[str, Made]:
-    """The stages of a dvc.lock of this text by name; raises a ValueError if it is damaged."""
+def parse_lock(text: str) -> dict[str, StageRecord]:
+    """Return the stages in the text of a dvc.lock by name; raise a `ValueError` if it is damaged."""
     try:
-        return {name: _made(entry) for name, entry in (load_yaml(text) or {}).get("stages", {}).items()}
+        return {name: _record(entry) for name, entry in (load_yaml(text) or {}).get("stages", {}).items()}
     except (AttributeError, TypeError, LookupError, ValueError):
         raise ValueError("no dvc.lock") from None
 
 
-def _made(entry: dict) -> Made:
+def _record(entry: dict) -> StageRecord:
     deps, outs = (
         {each["path"]: each["md5"] for each in entry.get(kind, []) if "md5" in each} for kind in ("deps", "outs")
     )
-    return Made(entry.get("cmd", ""), dict(entry.get("params", {}).get("params.yaml", {})), deps, outs)
+    return StageRecord(entry.get("cmd", ""), dict(entry.get("params", {}).get("params.yaml", {})), deps, outs)
 
 
-def measured_with(lock: dict[str, Made]) -> dict[str, Value]:
-    """The parameters that the stages of `lock` read."""
+def measured_with(lock: dict[str, StageRecord]) -> dict[str, Value]:
+    """Return the parameters that the stages in `lock` read."""
     return {key: value for made in lock.values() for key, value in made.parameters.items()}
 
 
-def parameters_behind(lock: dict[str, Made], place: str) -> dict[str, Value] | None:
-    """The parameters that `place` was made with, by its stage and all those before it.
+def parameters_behind(lock: dict[str, StageRecord], path: str) -> dict[str, Value] | None:
+    """Return the parameters that `path` was made with, by its stage and all stages before it.
 
-    None if `lock` does not say so: no stage made it, or one has read another file than the stage before it left.
+    Returns None if `lock` cannot tell: no stage made `path`, or one read a file that differs from what the stage
+    before it wrote.
     """
     makers = {out: made for made in lock.values() for out in made.outs}
-    waiting, seen, parameters = [place], set(), {}
-    while waiting:
-        if (place := waiting.pop()) in seen:
+    to_check, seen, parameters = [path], set(), {}
+    while to_check:
+        if (path := to_check.pop()) in seen:
             continue
-        seen.add(place)
-        if (made := makers.get(place)) is None:
+        seen.add(path)
+        if (made := makers.get(path)) is None:
             return None
         parameters |= made.parameters
         for dep in made.deps.keys() & makers.keys():
             if made.deps[dep] != makers[dep].outs[dep]:
                 return None
-            waiting.append(dep)
+            to_check.append(dep)
     return parameters
 
 
 def require_current(results: Sequence[str]) -> None:
-    """Refuse files that do not belong together: `results`, params.yaml, and all that `results` were made of.
+    """Refuse files that do not belong together: `results`, params.yaml, and everything `results` were made from.
 
-    `dvc repro -s` runs a stage on whatever is there. That can be the results of parameters that were edited since, or
-    of two runs, if git brought back its files and nobody asked DVC for the others. Files among `results` that no stage
-    makes are taken as they are, and so is what dvc.yaml no longer says that a stage reads.
+    `dvc repro -s` runs a stage on whatever files are there. The parameters may have been edited since, or the files may
+    come from two runs, for instance after `git checkout` without `dvc checkout`. Files in `results` that no stage
+    makes are not checked, nor are inputs that dvc.yaml no longer lists.
 
     Raises:
-        UserError: one of `results` is not as its stage left it, or a stage would run again with what is here now.
+        UserError: one of `results` has changed since its stage wrote it, or a stage would run again on these files.
     """
     lock, described = read_lock(), stages()
     present = load_yaml(Path("params.yaml").read_text(encoding="utf-8"))
-    ran = [_Ran(name, entry, lock[name]) for name, entry in described.items() if name in lock]
-    makers = {place: stage for stage in ran for place in stage.outs}
-    made_by_some = {place for entry in described.values() for place in _places(entry, "outs", "metrics", "plots")}
-    for place in results:
-        if place in makers:
-            if md5(place) != makers[place].outs[place]:
-                raise UserError(f"{place}: not as {makers[place].name} left it ({LOCK}); `dvc repro` puts that right")
-        elif place in made_by_some:
-            raise UserError(f"{LOCK} does not say what made {place}; `dvc repro` makes it")
+    recorded = [_RecordedStage(name, entry, lock[name]) for name, entry in described.items() if name in lock]
+    makers = {path: stage for stage in recorded for path in stage.outs}
+    all_outputs = {path for entry in described.values() for path in _paths(entry, "outs", "metrics", "plots")}
+    for path in results:
+        if path in makers:
+            if md5(path) != makers[path].outs[path]:
+                raise UserError(f"{path}: not as {makers[path].name} left it ({LOCK}); `dvc repro` puts that right")
+        elif path in all_outputs:
+            raise UserError(f"{LOCK} does not say what made {path}; `dvc repro` makes it")
 
-    waiting = [makers[place] for place in results if place in makers]
+    to_check = [makers[path] for path in results if path in makers]
     seen = set()
-    while waiting:
-        if (stage := waiting.pop(0)).name in seen:
+    while to_check:
+        if (stage := to_check.pop(0)).name in seen:
             continue
         seen.add(stage.name)
         stage.require_same(present)
-        for place, digest in stage.deps.items():
-            if place in makers:
-                waiting.append(makers[place])
-                if digest != makers[place].outs[place]:
-                    raise UserError(f"{place}: another than the one {stage.name} read ({LOCK}); {stage.again}")
+        for path, digest in stage.deps.items():
+            if path in makers:
+                to_check.append(makers[path])
+                if digest != makers[path].outs[path]:
+                    raise UserError(f"{path}: another than the one {stage.name} read ({LOCK}); {stage.remedy}")
 
 
 @dataclass(frozen=True)
-class _Ran:
-    """A stage that has run. `entry`: of dvc.yaml."""
+class _RecordedStage:
+    """A stage that has run. `entry`: its description in dvc.yaml. `made`: its record in dvc.lock."""
 
     name: str
     entry: dict
-    made: Made
+    made: StageRecord
 
     @property
     def outs(self) -> dict[str, str]:
@@ -131,51 +132,54 @@ class _Ran:
 
     @property
     def deps(self) -> dict[str, str]:
-        """Those that dvc.yaml still has: dvc.lock keeps what was taken out, until the stage runs again."""
+        """Return the ones that dvc.yaml still lists; dvc.lock keeps removed ones until the stage runs again."""
         deps = {_from_root(self.entry, dep): digest for dep, digest in self.made.deps.items()}
-        return {place: deps[place] for place in _places(self.entry, "deps") if place in deps}
+        return {path: deps[path] for path in _paths(self.entry, "deps") if path in deps}
 
     @property
-    def again(self) -> str:
+    def remedy(self) -> str:
         if self.entry.get("frozen"):
             return f"`dvc repro` runs it again once dvc.yaml has no `frozen: true` of {self.name}"
         return "`dvc repro` runs it again"
 
     def require_same(self, params: dict) -> None:
-        """Raise a `UserError` if the stage ran with other values than those in `params`, of what dvc.yaml still has."""
+        """Raise a `UserError` if the stage ran with values that differ from `params`, for keys dvc.yaml still lists."""
         for key in self._keys():
             if key in self.made.parameters and params.get(key) != (was := self.made.parameters[key]):
                 now = f"{params.get(key)!r:.60}"
                 raise UserError(
-                    f"params.yaml: {key} is {now}, but {self.name} ran with {was!r:.60} ({LOCK}); {self.again}"
+                    f"params.yaml: {key} is {now}, but {self.name} ran with {was!r:.60} ({LOCK}); {self.remedy}"
                 )
         template, command = self.entry.get("cmd"), self.made.command
         if isinstance(template, str) and not _is_of(command, template, params):
-            raise UserError(f"{self.name} ran as `{command}` ({LOCK}), but is another now; {self.again}")
+            raise UserError(f"{self.name} ran as `{command}` ({LOCK}), but is another now; {self.remedy}")
 
     def _keys(self) -> list[str]:
         keys = []
         for each in self.entry.get("params", []):
             if isinstance(each, str):
                 keys.append(each)
-            elif "params.yaml" in each:  # and which of them; all, if there are none
+            elif "params.yaml" in each:  # with a list of keys, or with none for all keys
                 keys += each["params.yaml"] or self.made.parameters
         return keys
 
 
-def _places(entry: dict, *groups: str) -> list[str]:
-    """The paths in these groups of a stage's entry in dvc.yaml, where each may have options."""
+def _paths(entry: dict, *groups: str) -> list[str]:
+    """Return the paths in these groups of a stage's entry in dvc.yaml; each may come with options."""
     listed = [each for group in groups for each in entry.get(group, [])]
     return [_from_root(entry, each if isinstance(each, str) else next(iter(each))) for each in listed]
 
 
 def _from_root(entry: dict, path: str) -> str:
-    """A path of a stage, which counts from the stage's `wdir`, as it is from the repository's root."""
+    """Turn a path relative to the stage's `wdir` into one relative to the repository's root."""
     return Path(os.path.normpath(Path(entry.get("wdir", "."), path))).as_posix()
 
 
 def _is_of(command: object, template: str, params: dict) -> bool:
-    """Whether DVC makes `command` of `template` with these texts among `params`, and any values of its other names."""
+    """Return whether DVC could turn `template` into `command` with the text values in `params`.
+
+    Other names in the template may have any value.
+    """
     parts = re.split(r"\$\{([^}]*)\}", template)  # every second one is a name
     for index, name in enumerate(parts):
         text = params.get(name) if index % 2 else name
@@ -183,12 +187,12 @@ def _is_of(command: object, template: str, params: dict) -> bool:
     return isinstance(command, str) and re.fullmatch("".join(parts), command, re.DOTALL) is not None
 
 
-def md5(place: str | Path) -> str:
-    """As dvc.lock has it: of a file its MD5 sum, of a folder that of a list of its files' in JSON, and `.dir`."""
-    if not Path(place).is_dir():
-        return md5_of(Path(place).read_bytes()) if Path(place).exists() else ""
+def md5(path: str | Path) -> str:
+    """Return the digest as in dvc.lock: a file's MD5 sum; for a folder, that of a JSON list of its files + `.dir`."""
+    if not Path(path).is_dir():
+        return md5_of(Path(path).read_bytes()) if Path(path).exists() else ""
     files = [
-        {"md5": md5_of(file.read_bytes()), "relpath": file.relative_to(place).as_posix()} for file in files_in(place)
+        {"md5": md5_of(file.read_bytes()), "relpath": file.relative_to(path).as_posix()} for file in files_in(path)
     ]
     return md5_of(json.dumps(sorted(files, key=lambda file: file["relpath"]), sort_keys=True).encode()) + ".dir"
 

@@ -1,4 +1,4 @@
-"""What a result was made from, as a short hash; dvc.yaml says what a stage reads."""
+"""Read dvc.yaml, and hash what a stage reads into a short fingerprint."""
 
 import hashlib
 import json
@@ -9,7 +9,7 @@ from cvae.support.errors import UserError, one_line
 
 
 def stages() -> dict[str, dict]:
-    """What dvc.yaml says of each stage; raises `UserError` if it cannot be read."""
+    """Return each stage's description in dvc.yaml; raise a `UserError` if it cannot be read."""
     import yaml
 
     try:
@@ -23,17 +23,17 @@ def stage(name: str) -> dict:
     return stages()[name]
 
 
-def fingerprint(facts: object, places: Iterable[str]) -> str:
-    """32 hexadecimal digits: equal for equal `facts`, of which JSON is made, and equal files at and below `places`."""
-    files = sorted(file for place in places for file in files_in(place))
+def fingerprint(facts: object, paths: Iterable[str]) -> str:
+    """Return 32 hexadecimal digits, equal for equal `facts` (which must fit JSON) and equal files in `paths`."""
+    files = sorted(file for path in paths for file in files_in(path))
     digests = {file.as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
     return hashlib.sha256(json.dumps([facts, digests], sort_keys=True).encode()).hexdigest()[:32]
 
 
-def files_in(place: str | Path) -> list[Path]:
-    """The file `place`, or the files below the folder `place`, in a fixed order; hidden ones and bytecode left out."""
-    place = Path(place)
-    if place.is_file():
-        return [place]
-    files = [file for file in place.rglob("*") if file.is_file() and "__pycache__" not in file.parts]
+def files_in(path: str | Path) -> list[Path]:
+    """Return the file `path`, or all files in the folder `path` in a fixed order except hidden files and bytecode."""
+    path = Path(path)
+    if path.is_file():
+        return [path]
+    files = [file for file in path.rglob("*") if file.is_file() and "__pycache__" not in file.parts]
     return sorted(file for file in files if not file.name.startswith("."))

@@ -1,6 +1,6 @@
-"""What git knows of the project: its commit, and files as they were at another one.
+"""Ask git for the project's commit, and for files at other commits.
 
-The project may lie in a subdirectory of a git repository: `git status` and `REV:./path` count from the project.
+The project may be in a subdirectory of a git repository, so paths are relative to the project: `REV:./path`.
 """
 
 import os
@@ -12,13 +12,13 @@ from cvae.support.errors import UserError
 
 
 def git(*arguments: str, text: str = "") -> bytes:
-    """What `git` prints, run in the working directory with `text` as its input.
+    """Run `git` in the working directory with `text` as its input, and return what it prints.
 
     Raises:
-        UserError: git is absent or refuses; the message says why, and what to do where git itself says that.
+        UserError: git is missing or fails; the message says why, and what to do if git itself suggests it.
     """
     try:
-        environment = os.environ | {"LC_ALL": "C"}  # its words are read below
+        environment = os.environ | {"LC_ALL": "C"}  # `_reason` reads its messages in English
         done = subprocess.run(["git", *arguments], input=text.encode(), env=environment, capture_output=True)
     except OSError as error:
         raise UserError(f"git cannot be run ({error.strerror})") from None
@@ -27,20 +27,20 @@ def git(*arguments: str, text: str = "") -> bytes:
     return done.stdout
 
 
-def _reason(complaint: str) -> str:
-    if advised := re.search(r"git config --global --add safe\.directory .*", complaint):
-        return f"the repository belongs to another user; `{advised[0]}` lets you use it"
-    lines = [line.removeprefix("fatal: ") for line in complaint.splitlines() if line.strip()]
+def _reason(stderr: str) -> str:
+    if advice := re.search(r"git config --global --add safe\.directory .*", stderr):
+        return f"the repository belongs to another user; `{advice[0]}` lets you use it"
+    lines = [line.removeprefix("fatal: ") for line in stderr.splitlines() if line.strip()]
     return lines[0] if lines else "failed without a word"
 
 
 def require_git() -> None:
-    """Raise a `UserError` where git does not work here."""
+    """Raise a `UserError` if git does not work here."""
     git("rev-parse", "--git-dir")
 
 
 def head() -> tuple[str, bool] | None:
-    """The commit that is checked out, and whether src, stages or dvc.yaml differ from it; None without a commit.
+    """Return the current commit and whether src, stages or dvc.yaml differ from it; None without a commit.
 
     Raises:
         UserError: there is a repository, but git refuses to read it.
@@ -55,17 +55,19 @@ def head() -> tuple[str, bool] | None:
 
 
 def files_at(revs: Iterable[str], paths: Iterable[str]) -> dict[tuple[str, str], bytes]:
-    """The content of each of `paths`, counted from here, at each of `revs`; without those that are not there.
+    """Return the content of each of `paths`, relative to the working directory, at each of `revs`.
+
+    The keys are pairs (rev, path). Files that do not exist at a revision are left out.
 
     Raises:
-        UserError: git refuses.
+        UserError: git fails.
     """
     pairs = [(rev, path) for rev in revs for path in paths]
     printed = git("cat-file", "--batch", text="".join(f"{rev}:./{path}\n" for rev, path in pairs))
     found = {}
     for pair in pairs:
         line, _, printed = printed.partition(b"\n")
-        if match := re.fullmatch(rb"[0-9a-f]+ (\w+) ([0-9]+)", line):  # else it is `REV:./path missing`
+        if match := re.fullmatch(rb"[0-9a-f]+ (\w+) ([0-9]+)", line):  # otherwise `REV:./path missing`
             content, printed = printed[: int(match[2])], printed[int(match[2]) + 1 :]
             if match[1] == b"blob":
                 found[pair] = content

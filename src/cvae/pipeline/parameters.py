@@ -1,4 +1,4 @@
-"""params.yaml: its only reader. Imports neither torch nor anything slow, so a typo is told at once."""
+"""Read and check params.yaml. Imports nothing slow, torch least of all, so that a typo is reported at once."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,9 +11,9 @@ Width = Annotated[int, Field(ge=1, le=65536)]
 
 
 class Parameters(BaseModel):
-    """Every key of params.yaml, its type and its range; params.yaml itself says what each one means.
+    """Every key of params.yaml, its type and its range; comments in params.yaml explain the keys.
 
-    The defaults are the article's settings. A file must still name every key.
+    The defaults are the article's settings, but a file must still list every key.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -70,7 +70,7 @@ def read_parameters(path: str | Path = "params.yaml") -> Parameters:
     """Read and check `path`.
 
     Raises:
-        UserError: one line that names the file, the key, its value and what is allowed.
+        UserError: something is wrong; one line names the file, the key, its value and what is allowed.
     """
     try:
         content = load_yaml(Path(path).read_text(encoding="utf-8-sig"))
@@ -84,7 +84,7 @@ def read_parameters(path: str | Path = "params.yaml") -> Parameters:
 
 
 def check_parameters(content: object, name: str = "params.yaml") -> Parameters:
-    """Turn a file's content into `Parameters`, or raise a `UserError` of one line that calls the file `name`."""
+    """Return a file's content as `Parameters`, or raise a one-line `UserError` that calls the file `name`."""
     keys = Parameters.model_fields
     if content is None:
         raise UserError(f"{name}: is empty; `git checkout HEAD {name}` brings it back")
@@ -104,7 +104,7 @@ def check_parameters(content: object, name: str = "params.yaml") -> Parameters:
 
 
 def _allowed(key: str) -> str:
-    """What may stand at `key`, in words, from the constraints that check it."""
+    """Describe the values allowed for `key`, from the constraints that check it."""
     schema = Parameters.model_json_schema()["properties"][key]
     if "enum" in schema:
         return "one of " + ", ".join(schema["enum"])

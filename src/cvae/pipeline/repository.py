@@ -1,4 +1,4 @@
-"""Where a stage runs, and for whom: in the repository itself, or in a copy that DVC made of it for an experiment."""
+"""Find where a stage runs (in the repository, or in DVC's temporary copy for an experiment) and who runs it."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,13 +8,13 @@ from cvae.support.errors import UserError
 if TYPE_CHECKING:
     import psutil
 
-EXPERIMENTS = (".dvc", "tmp", "exps")  # of the repository: DVC's folder of the copies
+EXPERIMENTS = (".dvc", "tmp", "exps")  # the folder in the repository where DVC puts the copies
 
 
 def main_repository() -> Path:
-    """The repository that the working directory is, or is a temporary copy of.
+    """Return the repository that the working directory is, or is a temporary copy of.
 
-    DVC names it in DVC_ROOT too, but hands on a value that the shell inherited from work in another repository.
+    DVC_ROOT is not reliable: DVC passes on a value that the shell inherited from work in another repository.
     """
     workspace = Path.cwd()
     for folder in workspace.parents:
@@ -24,22 +24,23 @@ def main_repository() -> Path:
 
 
 def experiments_at_once() -> int:
-    """How many experiments run in temporary copies now, if this is one of them; 1 in the repository itself."""
+    """Return how many experiments are running in temporary copies, or 1 if this is the repository itself."""
     repository = main_repository()
     copies = repository.joinpath(*EXPERIMENTS)
     return len([*copies.glob("tmp*"), *copies.glob("standalone/tmp*")]) if Path.cwd() != repository else 1
 
 
 def require_root() -> None:
-    """Raise a `UserError` where this is not the root of the repository, from which all paths are."""
+    """Raise a `UserError` unless the working directory is the repository's root, which all paths start from."""
     if not Path("dvc.yaml").exists():
         raise UserError("there is no dvc.yaml here; run this from the root of the repository")
 
 
 def dvc_process() -> "psutil.Process | None":
-    """The DVC that runs this stage, which may have put a shell or a launcher between; None if a person runs it.
+    """Return the DVC process that runs this stage, or None if a person runs it.
 
-    DVC gives its stages a variable DVC_STAGE, so it is the nearest process above them that lacks it.
+    There may be a shell or a launcher in between. DVC sets the variable DVC_STAGE for its stages, so DVC is the nearest
+    parent process without it.
     """
     import psutil
 
@@ -52,7 +53,7 @@ def dvc_process() -> "psutil.Process | None":
 
 
 def has_ended(process: "psutil.Process") -> bool:
-    """Whether `process` is gone, or would be if its parent asked after it."""
+    """Return whether `process` has ended, including one that its parent has not collected yet (a zombie)."""
     import psutil
 
     try:

@@ -1,13 +1,13 @@
-"""The one kind of error that ends a stage without a traceback, and what no message may hold."""
+"""The error that ends a stage without a traceback, and the removal of secrets from messages."""
 
 import os
 import re
 
 
 class UserError(Exception):
-    """Something a person can put right; the message says what was wrong, where, and what to do.
+    """An error that the user can fix; the message says what was wrong, where, and what to do.
 
-    It may be printed and logged as it is: it is kept as `shown` makes it.
+    `shown` has removed secrets from the message, so it is safe to print and log.
     """
 
     def __init__(self, message: str):
@@ -15,14 +15,14 @@ class UserError(Exception):
 
 
 def shown(text: str) -> str:
-    """`text` without the user names, passwords and queries of addresses, and with `~` for the home folder.
+    """Return `text` without user names, passwords and queries in URLs, and with `~` for the home folder.
 
-    What comes before the last `@` of an address goes: a password may hold a / or # that should have been %2F or %23.
-    Control characters go too: a server's answer must not write to a terminal what it likes.
+    Everything before the last `@` of a URL is removed, since a password may contain a / or # that should have been
+    written %2F or %23. Control characters are removed too, so that a server's answer cannot control the terminal.
     """
     text = re.sub(r"://\S*@", "://", text)
     text = re.sub(r"\?[^\s?=]+=[^\s'\")]*", "?…", text)
-    text = re.sub(r"\b(Basic|Bearer) [\w.~+/-]+=*", r"\1 …", text)  # a header, in what a server quotes of a request
+    text = re.sub(r"\b(Basic|Bearer) [\w.~+/-]+=*", r"\1 …", text)  # a header that a server quotes
     text = re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "", text)
     home = os.path.expanduser("~")
     for folder in {home, os.path.realpath(home)} - {os.sep}:
@@ -31,5 +31,5 @@ def shown(text: str) -> str:
 
 
 def one_line(text: object) -> str:
-    """`text` as a terminal can show it on one line."""
+    """Return `text` on one line, with unprintable characters escaped."""
     return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in " ".join(str(text).split()))

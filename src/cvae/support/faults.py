@@ -1,4 +1,4 @@
-"""What the system refuses, told as an error of ours: files that cannot be read or written, and too little memory."""
+"""Explain system errors in one line: files that cannot be read or written, and too little memory."""
 
 import errno
 import os
@@ -7,7 +7,7 @@ import re
 from cvae.support.errors import UserError
 
 _SPACE, _ACCESS = "free some space", "give yourself access to it and its folder"
-ADVICE = {  # what to do about a file or folder; errors of other kinds, of a network say, are no matter of files
+ADVICE = {  # what to do, for errors about a file or folder; others, such as network errors, are not listed
     errno.ENOSPC: _SPACE,
     errno.EDQUOT: _SPACE,
     errno.EFBIG: _SPACE,
@@ -30,17 +30,18 @@ _SIZE = re.compile(r"(?:tried|trying|unable) to allocate ([\d.,]+ ?\w+)", re.I)
 
 
 def explained(error: Exception) -> str | None:
-    """One line of what a person can put right; None of any other error, whose traceback is wanted."""
+    """Return one line about an error that the user can fix, or None for any other, which needs its traceback."""
     if isinstance(error, UserError):
         return str(error)
-    told = memory_shortage(error) or (file_error(error) if isinstance(error, OSError) else None)
-    return str(told) if told else None
+    message = memory_shortage(error) or (file_error(error) if isinstance(error, OSError) else None)
+    return str(message) if message else None
 
 
 def file_error(error: OSError, place: str | os.PathLike = "") -> UserError | None:
-    """One line of a file or folder, `place` or else what `error` names, and the system's reason; None of other errors.
+    """Return an error that names the file or folder, gives the reason and says what to do; None if `error` is another.
 
-    The reason is the system's own words for the number of `error`: libraries put texts of several lines in its place.
+    The file is `place`, or the one that `error` names. The reason is the system's text for `error.errno`, because the
+    text in `error` may be a library's own, several lines long.
     """
     if error.errno not in ADVICE:
         return None
@@ -51,9 +52,9 @@ def file_error(error: OSError, place: str | os.PathLike = "") -> UserError | Non
 
 
 def memory_shortage(error: Exception) -> str | None:
-    """In a few words that memory was short, and by which request if `error` has it; None if it says something else.
+    """Return a few words if `error` means too little memory, with the size requested if known; otherwise None.
 
-    Of a GPU, of the host by torch, whose errors are RuntimeErrors, or of the host by anything else.
+    Covers GPU memory, main memory requested by torch (which raises RuntimeError), and main memory in general.
     """
     text = str(error)
     is_short = isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
@@ -65,6 +66,6 @@ def memory_shortage(error: Exception) -> str | None:
 
 
 def _readable(size: str) -> str:
-    """A size as libraries give it, `2.50 GiB`, or in bytes."""
+    """Return `size` as it is, like `2.50 GiB`, or in MiB if it is in bytes."""
     number, unit = re.fullmatch(r"([\d.,]+) ?(\w+)", size).groups()
     return f"{max(1, int(number.replace(',', '')) >> 20):,} MiB" if unit == "bytes" else f"{number} {unit}"

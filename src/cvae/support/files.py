@@ -1,4 +1,4 @@
-"""How results are written: whole under their names, or not at all."""
+"""Write results completely or not at all."""
 
 import os
 import tempfile
@@ -10,46 +10,44 @@ from cvae.support.faults import file_error
 
 
 def write_whole(contents: Mapping[str | Path, bytes | memoryview], synced: bool = False) -> None:
-    """Write each content to the file that it is mapped from, in folders that are made: all of them, or none.
+    """Write all files of `contents`, which maps paths to contents, or none. Missing folders are created.
 
-    They are written beside their names, as NAME.part, and renamed when all are there. So a disk that fills up, or a
-    kill, leaves under each name what was there before; and what DVC linked from its cache is replaced, not overwritten.
-    `synced`: not renamed before the disk has them, so that the machine may crash at any moment too.
+    Files are written as NAME.part and renamed once all are complete. If the disk fills up or the process is killed,
+    the old files stay. Files that DVC linked from its cache are replaced, not overwritten.
+    `synced`: wait until the data is on the disk before renaming, so that a crash of the machine is harmless too.
 
     Raises:
         UserError: a file cannot be written; the message says which, why, and what to do.
     """
-    asides = {Path(path): Path(f"{path}.part") for path in contents}
+    parts = {Path(path): Path(f"{path}.part") for path in contents}
     try:
-        for (path, aside), content in zip(asides.items(), contents.values(), strict=True):
+        for (path, part), content in zip(parts.items(), contents.values(), strict=True):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with aside.open("wb") as file:
+            with part.open("wb") as file:
                 file.write(content)
                 if synced:
                     file.flush()
                     os.fsync(file.fileno())
-        for path, aside in asides.items():
-            os.replace(aside, path)
+        for path, part in parts.items():
+            os.replace(part, path)
     except OSError as error:
-        place = error.filename if error.filename not in (None, str(aside)) else path
+        place = error.filename if error.filename not in (None, str(part)) else path
         raise file_error(error, place) or error from None
     finally:
-        for aside in asides.values():
+        for part in parts.values():
             with suppress(OSError):
-                aside.unlink()
+                part.unlink()
 
 
 def ensure_writable(*paths: str | Path) -> None:
-    """Raise before long work what `write_whole` would raise after it, if a folder of `paths` takes no file already now.
-
-    It tries with a file without a name, so that nothing is left there.
+    """Fail before long work starts if the outputs `paths` cannot be written. Leaves no files behind.
 
     Raises:
-        UserError: as of `write_whole`.
+        UserError: a folder is not writable, with the message that `write_whole` would raise.
     """
     for path in map(Path, paths):
         try:
-            folder = next(folder for folder in path.parents if os.path.lexists(folder))  # a link to nothing too
+            folder = next(folder for folder in path.parents if os.path.lexists(folder))  # also finds a broken link
             with tempfile.TemporaryFile(dir=folder) as file:
                 file.write(b"it fits")
         except OSError as error:

@@ -1,4 +1,4 @@
-"""How far long work is: a bar on a terminal, plain lines elsewhere. It enters no result."""
+"""Show the progress of long work: a bar on a terminal, plain lines elsewhere."""
 
 import sys
 import time
@@ -8,16 +8,16 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-LONG = 10  # seconds of work, below which no plain line is worth printing
-FIRST = 2  # seconds of work after which the rest can be estimated
+LONG = 10  # seconds; shorter work prints no plain lines
+FIRST = 2  # seconds of work before the rest can be estimated
 PARTS = ("loss", "reconstruction", "kl")
 
 
 @contextmanager
 def epoch_progress(epochs: int, done: int = 0) -> Iterator[Callable[[dict[str, float]], None]]:
-    """Yield the function that shows an epoch's row of figures; of `epochs`, `done` are over already.
+    """Yield a function that shows an epoch's row of figures; `done` of the `epochs` are already complete.
 
-    While it lasts, lines that anything prints on a terminal appear above the bar.
+    On a terminal, anything printed meanwhile appears above the bar.
     """
     form = "{n_fmt}/{total_fmt}|{bar}| {elapsed}<{remaining}{postfix}"
     with tqdm(total=epochs, initial=done, disable=None, dynamic_ncols=True, bar_format=form) as bar, _lines_above(bar):
@@ -40,9 +40,9 @@ def epoch_progress(epochs: int, done: int = 0) -> Iterator[Callable[[dict[str, f
 
 @contextmanager
 def progress(what: str, total: int) -> Iterator[Callable[[int], object]]:
-    """Yield the function that says that so many more of `total` steps are done.
+    """Yield a function to call with the number of steps just done, out of `total`.
 
-    Off a terminal, work that takes long gets a line after two seconds and one at each quarter.
+    Without a terminal, long work prints a line after two seconds and at each quarter.
     """
     form = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
     bar = tqdm(desc=what, total=total, disable=None, leave=False, dynamic_ncols=True, bar_format=form)
@@ -51,14 +51,14 @@ def progress(what: str, total: int) -> Iterator[Callable[[int], object]]:
 
 
 def duration(seconds: float) -> str:
-    """`seconds`, rounded, in the unit that a person would use."""
+    """Return `seconds`, rounded, in seconds, minutes or hours."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} minutes" if seconds < 6000 else f"{seconds / 3600:.1f} hours"
 
 
 def _short(figure: float) -> str:
-    """`figure` in few characters, so that three of them and a bar fit 60 columns."""
+    """Return `figure` in a few characters, so that three of them and a bar fit 60 columns."""
     if figure < 1e5:
         return f"{figure:.{2 if figure < 100 else 1 if figure < 1000 else 0}f}"
     return f"{figure:.1e}"
@@ -81,7 +81,7 @@ def _quarters(what: str, total: int) -> Callable[[int], None]:
 
 @contextmanager
 def _lines_above(bar: tqdm) -> Iterator[None]:
-    """Let what is printed appear in lines of its own above `bar`, from any thread and to both streams."""
+    """Show everything printed, by any thread to stdout or stderr, on separate lines above `bar`."""
     if bar.disable:
         yield
         return
@@ -95,7 +95,10 @@ def _lines_above(bar: tqdm) -> Iterator[None]:
 
 
 class _LinesAbove:
-    """`stream`, which takes the bar away for each line. tqdm's own DummyTqdmFile takes no bar of stderr from stdout."""
+    """Write to `stream` line by line, and hide the bar meanwhile.
+
+    tqdm's own DummyTqdmFile does not hide a bar on stderr while it writes to stdout.
+    """
 
     def __init__(self, stream: TextIO, bar: tqdm):
         self._stream = stream
@@ -113,7 +116,7 @@ class _LinesAbove:
         return len(text)
 
     def end(self) -> None:
-        """Print what has no end of line yet."""
+        """Print an unfinished last line."""
         if self._pending:
             self._print(self._pending + "\n")
             self._pending = ""

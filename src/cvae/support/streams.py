@@ -1,18 +1,18 @@
-"""What programs print, where it cannot be printed: nothing that they work on depends on who reads along."""
+"""Stdout and stderr that survive a closed pipe: work never stops because nobody is reading."""
 
 import errno
 import io
 import os
 import sys
 
-# The reader has ended, as `head` does; the terminal is gone; it was closed, and DVC has a file to read in its place
+# The reader has ended, as `head` does; the terminal is gone; the stream was closed, and DVC opened a file in its place.
 UNREAD = (errno.EPIPE, errno.EIO, errno.EBADF)
 
 
 class Stream(io.FileIO):
-    """The file descriptor of a standard stream. What nobody reads any more is dropped; another error is raised once.
+    """A standard stream that drops output once nobody reads it. Any other error is raised once.
 
-    That error names the stream, and what is printed afterwards is dropped too, so that its cause can still be told.
+    That error names the stream. Later output is dropped too, so that the error itself can be reported.
     """
 
     def __init__(self, descriptor: int, label: str):
@@ -32,10 +32,10 @@ class Stream(io.FileIO):
 
 
 def open_streams() -> None:
-    """Let stdout and stderr be such streams, which write `\\xfc` for a letter that the terminal does not know.
+    """Replace stdout and stderr by such streams, which write `\\xfc` for a letter that the terminal cannot show.
 
-    One that was closed at the start takes all and keeps nothing. What has taken their place already, a test's capture
-    say, stays.
+    A stream that was closed at the start is replaced by one that drops everything. Streams that something else has
+    already replaced, such as a test's capture, stay.
     """
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)

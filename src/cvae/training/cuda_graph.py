@@ -1,4 +1,7 @@
-"""CUDA graphs: many small kernels recorded once, then launched together."""
+"""Optional speed: CUDA graphs, which record many small kernels once and then launch them together.
+
+`loop` calls `captured` in two places. Without this module, it would call the functions directly.
+"""
 
 import sys
 from collections.abc import Callable
@@ -8,12 +11,12 @@ from torch import Tensor
 
 
 def captured(function: Callable[[], Tensor], device: torch.device) -> Callable[[], Tensor]:
-    """`function` itself, or on a CUDA `device` the same as a graph of its kernels, launched at once.
+    """Return `function` unchanged or, on a CUDA `device`, a version that replays its kernels as one graph.
 
-    What `function` reads, writes and returns must lie in the same memory at each call, and it must not wait
-    for the device; the result is overwritten by the next call. The first call runs as it is, which also makes
-    libraries ready; the second records; it and all later ones replay. If recording fails, one line says why,
-    and calls go on as the first did.
+    `function` must read, write and return the same memory at each call, and must not wait for the device. Each call
+    overwrites the previous result. The first call runs `function` directly, which also initialises CUDA's libraries.
+    The second records the graph and replays it, as do all later ones. If recording fails, one line says why, and
+    `function` keeps running directly.
     """
     return _Captured(function) if device.type == "cuda" else function
 
@@ -22,14 +25,14 @@ class _Captured:
     def __init__(self, function: Callable[[], Tensor]):
         self._function = function
         self._stream = torch.cuda.Stream()
-        self._is_warm = self._is_refused = False
+        self._is_warm = self._has_failed = False
         self._graph: torch.cuda.CUDAGraph | None = None
         self._result: Tensor | None = None
 
     def __call__(self) -> Tensor:
         if self._is_warm and not self._graph:
             self._record()
-        if self._graph and not self._is_refused:
+        if self._graph and not self._has_failed:
             self._graph.replay()
             return self._result
         self._is_warm = True
@@ -41,11 +44,11 @@ class _Captured:
 
     def _record(self) -> None:
         self._graph, before = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
-        try:  # thread_local: what other threads do, such as the one that logs, does not spoil it
+        try:  # thread_local: CUDA calls in other threads, such as the logging one, do not break the recording
             with torch.cuda.graph(self._graph, stream=self._stream, capture_error_mode="thread_local"):
                 self._result = self._function()
         except RuntimeError as error:
-            torch.cuda.set_stream(before)  # a recording that breaks off leaves its own behind
-            self._is_refused = True  # and its graph is kept: torch's allocator may still ask it
+            torch.cuda.set_stream(before)  # a failed recording leaves its own stream as the current one
+            self._has_failed = True  # the graph is kept, since torch's allocator may still refer to it
             reason = str(error.__context__ or error).strip().split("\n")[0]
             print(f"train: no CUDA graph could be made ({reason}); going on without, which is slower", file=sys.stderr)

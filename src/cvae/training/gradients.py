@@ -1,7 +1,7 @@
-"""Optional speed: the gradient of the article's network by the chain rule, written out in place.
+"""Optional speed: the gradient of `cvae.model` derived by hand. Training works without this module.
 
-Autograd trains any model, and this one too; `misfit` says whether these formulas are a model's own. Where they are,
-an epoch of the default run on two cores takes 1.0 s instead of 1.4 s. Training works without this module.
+Autograd trains any model, including this one. `misfit` checks whether these formulas give a model's gradient; if so,
+an epoch of the default run takes 1.0 s on two cores instead of 1.4 s.
 """
 
 import math
@@ -20,15 +20,15 @@ from cvae.model import ACTIVATIONS, CVAE, ConditionalLinear
 from cvae.objective import training_loss
 from cvae.training.weights import WeightVector
 
-AGREEMENT = 1e-4  # of a parameter's gradient: float32 rounds its norm a hundred times closer
+AGREEMENT = 1e-4  # largest relative error of a parameter's gradient; float32 rounding is a hundredth of this
 
-# with out=, which torch.nn.functional does not offer
+# These accept an output buffer, which torch.nn.functional does not offer.
 _sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
 _tanh_backward = torch.ops.aten.tanh_backward.grad_input
 _threshold_backward = torch.ops.aten.threshold_backward.grad_input
 
 ACTIVATION = {"relu": torch.relu, "sigmoid": torch.sigmoid, "tanh": torch.tanh}
-IN_PLACE = {  # an activation, and its backward: from the gradient d at y, which it made, to the one before it
+IN_PLACE = {  # the activation, and its backward: turns d, the gradient at its output y, into that at its input
     "relu": (torch.relu_, lambda d, y: _threshold_backward(d, y, 0, grad_input=d)),
     "sigmoid": (torch.sigmoid_, lambda d, y: _sigmoid_backward(d, y, grad_input=d)),
     "tanh": (torch.tanh_, lambda d, y: _tanh_backward(d, y, grad_input=d)),
@@ -44,15 +44,15 @@ def misfit(
     labels: Tensor,
     noise: Tensor,
 ) -> str | None:
-    """What keeps the derived gradients from training `model`, in a few words; None if nothing does.
+    """Return why the derived gradients cannot train `model`, in a few words, or None if they can.
 
-    The model's loss on one batch, `images` (n, 784), `labels` (n,) and `noise` (n, latent_dims), must run the very
-    operations that were derived, depend on no parameter or buffer besides theirs, and have their gradient up to
-    rounding. The gradient alone would not do: a clamp that is not reached in this batch does not show in it.
+    On one batch, `images` (n, 784), `labels` (n,) and `noise` (n, latent_dims), the model's loss must run exactly the
+    operations that were differentiated, use no other parameter or buffer, and have the same gradient up to rounding.
+    Comparing gradients alone is not enough: it would miss a clamp that this batch does not reach.
     """
     device = images.device.type
     if device not in ("cpu", "cuda") or (device == "cuda" and precision == "bfloat16"):
-        return f"do not run in {precision} on {device}"  # autocast leaves out products with out=; MPS is untried
+        return f"do not run in {precision} on {device}"  # autocast skips products with out=; MPS is untested
     try:
         layers = [layer for stack in _stacks(model) for layer in stack]
         activations = ACTIVATIONS[model.activation]
@@ -69,17 +69,17 @@ def misfit(
     for name, _ in model.named_buffers():
         return f"do not cover {name}"
 
-    own, derived = _Operations(), _Operations()
+    actual, derived = _Operations(), _Operations()
     devices = [images.device] if device == "cuda" else []
     with torch.enable_grad(), torch.random.fork_rng(devices):
-        with own:
+        with actual:
             loss, _ = training_loss(model, images, labels, noise, beta)
         try:
             with derived:
                 _derived_loss(model, images, labels, noise, beta)
         except RuntimeError:
             return "are of layers of other sizes"
-        if difference := own.difference(derived):
+        if difference := actual.difference(derived):
             return f"are of other operations ({difference})"
         weights.gradient.zero_()
         loss.backward()
@@ -95,31 +95,31 @@ def misfit(
 
 
 class _Operations(TorchDispatchMode):
-    """Records what torch does: each operation, with the shapes of its tensors and its other arguments."""
+    """Record the operations torch runs, each with the shapes of its tensors and its other arguments."""
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        return False  # else torch imports its compiler, which takes a second
+        return False  # True would import torch's compiler, which takes a second
 
     def __init__(self):
         super().__init__()
-        self._done: list[tuple] = []
+        self._recorded: list[tuple] = []
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         shapes = tree_map(lambda each: each.shape if isinstance(each, Tensor) else each, (args, kwargs))
-        self._done.append((str(function), repr(shapes)))
+        self._recorded.append((str(function), repr(shapes)))
         return function(*args, **(kwargs or {}))
 
     def difference(self, other: "_Operations") -> str:
-        """Where the two part: the names of both operations; empty if nowhere."""
-        for own, others in zip_longest(self._done, other._done, fillvalue=("none",)):
-            if own != others:
-                return f"{own[0]}, not {others[0]}"
+        """Return the first pair of operations that differ, by name; empty if none does."""
+        for mine, theirs in zip_longest(self._recorded, other._recorded, fillvalue=("none",)):
+            if mine != theirs:
+                return f"{mine[0]}, not {theirs[0]}"
         return ""
 
 
 def _derived_loss(model: CVAE, x: Tensor, y: Tensor, noise: Tensor, beta: float) -> Tensor:
-    """The loss that `DerivedGradients` is the gradient of: what `training_loss` was when that was derived."""
+    """Compute the loss that `DerivedGradients` differentiates: `training_loss` as it was when that was derived."""
     encoder, decoder = _stacks(model)
     encoder_activation, decoder_activation = (ACTIVATION[name] for name in ACTIVATIONS[model.activation])
 
@@ -145,13 +145,13 @@ def _derived_loss(model: CVAE, x: Tensor, y: Tensor, noise: Tensor, beta: float)
 
 @dataclass(eq=False)
 class DerivedGradients:
-    """Gradients of batches by the chain rule: no allocation, and one kernel for each product.
+    """Compute the gradient of one batch at a time by the chain rule, without allocating memory.
 
-    A layer's matrix has rows for its label and its bias, so its input has columns for these, and both are
-    part of the one product.
+    A layer's matrix has rows for its labels and its bias, and its input has columns for them, so that one matrix
+    product computes the layer.
 
-    `inputs`: what `prepare` makes of all images; the first 784 columns of the first are their pixels. `order`:
-    (n,) int64, which of them make up the batches, and `noise`: (n, latent_dims), each in parts, a part a batch.
+    `inputs`: the result of `prepare` for all images; the first 784 columns of its first tensor are the pixels.
+    `order`: for each batch, the numbers of its images, (n,) int64. `noise`: for each batch, (n, latent_dims).
     All may change in place between two passes.
     """
 
@@ -164,7 +164,7 @@ class DerivedGradients:
 
     @staticmethod
     def prepare(model: CVAE, weights: WeightVector, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """The inputs of the encoder's first layer and of the decoder's, in which z is still zero, a row an image."""
+        """Return the inputs of the encoder's and the decoder's first layer, a row per image; z is still zero there."""
         (encoder, *_), (decoder, *_) = _stacks(model)
         z = images.new_zeros(len(labels), model.latent_dims)
         return tuple(
@@ -180,41 +180,41 @@ class DerivedGradients:
         self._buffers = {size: _Buffers(self.model, self.weights, size) for size in set(sizes)}
         self._posterior = self.weights.values.new_empty(sum(sizes), 2 * self.model.latent_dims)
         self._posteriors = [(part, *part.chunk(2, dim=1)) for part in self._posterior.split(sizes)]
-        self._errors = self.weights.values.new_zeros(len(sizes), 2)  # reconstruction and squared error of each batch
+        self._errors = self.weights.values.new_zeros(len(sizes), 2)  # per batch: reconstruction and squared error
         self._squared_error = self._errors[:, 1].unbind()
 
     @torch.no_grad()
     def step(self, batch: int) -> None:
-        """Write the gradient of batch number `batch`."""
+        """Compute the gradient of batch number `batch`."""
         picked, noise = self.order[batch], self.noise[batch]
         posterior, mu, log_sigma = self._posteriors[batch]
-        own = self._buffers[len(picked)]
-        encoder, decoder, sigma, x_hat, error = own.encoder, own.decoder, own.sigma, own.x_hat, own.error
+        buf = self._buffers[len(picked)]
+        encoder, decoder, sigma, x_hat, error = buf.encoder, buf.decoder, buf.sigma, buf.x_hat, buf.error
 
         for inputs, stack in zip(self.inputs, (encoder, decoder), strict=True):
             torch.index_select(inputs, 0, picked, out=stack.input)
         encoder.forward(out=posterior)
         torch.exp(log_sigma, out=sigma)
-        torch.addcmul(mu, sigma, noise, out=own.z)
+        torch.addcmul(mu, sigma, noise, out=buf.z)
         decoder.forward(out=x_hat)
 
         if not self._is_gaussian:
-            self._errors[batch, 0] = F.binary_cross_entropy_with_logits(x_hat, own.x, reduction="sum")
+            self._errors[batch, 0] = F.binary_cross_entropy_with_logits(x_hat, buf.x, reduction="sum")
         torch.sigmoid(x_hat, out=x_hat)
-        torch.sub(x_hat, own.x, out=error)
-        torch.dot(own.flat_error, own.flat_error, out=self._squared_error[batch])
+        torch.sub(x_hat, buf.x, out=error)
+        torch.dot(buf.flat_error, buf.flat_error, out=self._squared_error[batch])
         if self._is_gaussian:  # d (x̂ - x)² / d logit = 2 (x̂ - x) x̂ (1 - x̂)
             _sigmoid_backward(error, x_hat, grad_input=error)
         decoder.backward(error, scale=2 if self._is_gaussian else 1)  # d cross-entropy / d logit = x̂ - x
 
-        torch.mm(decoder.d_first, own.z_weights, out=own.d_z)
-        torch.add(own.d_z, mu, alpha=self._kl_weight, out=own.d_mu)  # d KL / d μ = μ / s²
-        torch.mul(own.d_z, noise, out=own.d_log_sigma)  # z = μ + σ · noise
-        own.d_log_sigma.add_(sigma, alpha=self._kl_weight).mul_(sigma).sub_(self.beta)  # d KL / d ln σ = σ² / s² - 1
-        encoder.backward(own.d_posterior)
+        torch.mm(decoder.d_first, buf.z_weights, out=buf.d_z)
+        torch.add(buf.d_z, mu, alpha=self._kl_weight, out=buf.d_mu)  # d KL / d μ = μ / s²
+        torch.mul(buf.d_z, noise, out=buf.d_log_sigma)  # z = μ + σ · noise
+        buf.d_log_sigma.add_(sigma, alpha=self._kl_weight).mul_(sigma).sub_(self.beta)  # d KL / d ln σ = σ² / s² - 1
+        encoder.backward(buf.d_posterior)
 
     def sums(self) -> Tensor:
-        """The four sums over all batches of the pass, (4,) on the device."""
+        """Return the four sums over all batches of the pass, (4,) on the device."""
         mu, log_sigma = self._posterior.chunk(2, dim=1)
         squares = (mu.square() + (2 * log_sigma).exp()).sum()
         reconstruction, squared_error = self._errors.sum(0)
@@ -224,10 +224,10 @@ class DerivedGradients:
 
 
 class _Stack:
-    """Layers one after another for a batch of `n`: all but the last are followed by an activation.
+    """The layers of the encoder or of the decoder for a batch of `n`, with an activation after all but the last.
 
-    `widths`: the inputs of each layer. `activation` works in place, `activation_backward(d, y)` on d, the
-    gradient at y, which the activation made.
+    `widths`: the number of inputs of each layer. `activation` works in place. `activation_backward(d, y)` turns d,
+    the gradient at the activation's output y, into that at its input, also in place.
     """
 
     def __init__(
@@ -252,16 +252,16 @@ class _Stack:
         self.d_first = self._d_hidden[0]
 
     def forward(self, out: Tensor) -> None:
-        """From `input`, which is to be filled before, to `out`: (n, out_features), before any activation."""
+        """Compute `out`, (n, out_features), from `input`, which the caller has filled. No activation at the end."""
         for layer, matrix, hidden in zip(self._inputs, self._matrices, self._hidden, strict=False):
             torch.mm(layer, matrix, out=hidden)
             self._activation(hidden)
         torch.mm(self._inputs[-1], self._matrices[-1], out=out)
 
     def backward(self, d_out: Tensor, scale: float = 1) -> None:
-        """From the gradient at `out`, which is `scale` · `d_out`, to those of all matrices, and `d_first`.
+        """Compute the gradients of all matrices, and `d_first`, from the gradient at `out`, `scale` · `d_out`.
 
-        `d_first`: the gradient at what the first layer hands to its activation, (n, its out_features).
+        `d_first`: the gradient at the first layer's output before its activation, (n, its out_features).
         """
         for layer in range(len(self._hidden), 0, -1):
             gradient, d_hidden = self._gradients[layer], self._d_hidden[layer - 1]
@@ -273,20 +273,20 @@ class _Stack:
 
 
 class _Buffers:
-    """Where a batch of `n` is worked on."""
+    """The memory that a batch of `n` images is computed in."""
 
     def __init__(self, model: CVAE, weights: WeightVector, n: int):
         encoder, decoder = _stacks(model)
-        ways = (IN_PLACE[name] for name in ACTIVATIONS[model.activation])
+        functions = (IN_PLACE[name] for name in ACTIVATIONS[model.activation])
         self.encoder, self.decoder = (
             _Stack(
                 [weights.matrices[layer] for layer in layers],
                 [weights.gradients[layer] for layer in layers],
                 [layer.weight.shape[1] for layer in layers],
-                *way,
+                *in_place,
                 n,
             )
-            for layers, way in zip((encoder, decoder), ways, strict=True)
+            for layers, in_place in zip((encoder, decoder), functions, strict=True)
         )
         latent_dims = model.latent_dims
         self.x, self.z = self.encoder.input[:, :PIXELS], self.decoder.input[:, :latent_dims]
@@ -299,13 +299,13 @@ class _Buffers:
 
 
 def _stacks(model: CVAE) -> tuple[list[ConditionalLinear | nn.Linear], list[ConditionalLinear | nn.Linear]]:
-    """The layers of the encoder and of the decoder, in the order that data flows through them."""
+    """Return the layers of the encoder and those of the decoder, each in the order that data flows through them."""
     encoder = [model.encoder, *model.encoder_hidden, model.posterior]
     return encoder, [model.decoder, *model.decoder_hidden, model.pixel_logits]
 
 
 def _with_label_and_one(values: Tensor, labels: Tensor, width: int) -> Tensor:
-    """`values` (n, k) beside one-hot labels, a column of ones and columns of zeros: (n, width)."""
+    """Return `values` (n, k) followed by one-hot labels, a column of ones and columns of zeros: (n, width)."""
     count, columns = values.shape
     wide = values.new_zeros(count, width)
     wide[:, :columns] = values

@@ -1,6 +1,10 @@
-"""Training: the whole data set lives on the device, and nothing waits for the device within an epoch.
+"""Training, from top to bottom: set up, run the epochs, step through the batches, differentiate one batch.
 
-Two cores take 80 s for the default run's 46,900 steps; benchmarks/README.md has the measurements.
+The data set stays on the device. Each epoch goes through one random permutation of it, a batch at a time: forward,
+backward by autograd, one step of Adam. Each epoch ends with a row of figures, and waits for the device only there.
+
+Passes, CUDA graphs and the second way to compute gradients exist only for speed. The default run's 46,900 steps take
+80 s on two cores; see benchmarks/README.md.
 """
 
 import math
@@ -25,27 +29,27 @@ from cvae.training.adam import Adam
 from cvae.training.cuda_graph import captured
 from cvae.training.weights import WeightVector
 
-STEPS = 500  # of a pass at most: a CUDA graph holds one; an epoch of the default run has 469
+STEPS = 500  # most steps in a pass, which one CUDA graph holds; an epoch of the default run has 469
 
 
 class Training:
-    """The training of `model` where it lives: iterated over, it trains, and yields a row of figures after each epoch.
+    """Train `model` on its own device. Iterate over it: each epoch yields a row of figures.
 
-    The model may be any module with the `latent_dims`, `likelihood`, `prior_std`, `encode`, `logits` and `decode` of
-    `CVAE`. Autograd trains all of its parameters, and its buffers follow. Where `cvae.training.gradients` has the
-    gradient of this very model, that is used instead, which is faster; where not, one line says why. Each epoch trains
-    in the model's training mode, and is measured in its evaluation mode.
+    `model` may be any module with the `latent_dims`, `likelihood`, `prior_std`, `encode`, `logits` and `decode` of
+    `CVAE`. Autograd trains all of its parameters; buffers, such as the averages of batch norm, are updated too. If
+    `cvae.training.gradients` has the gradient of exactly this model, that faster code runs instead; otherwise one line
+    says why not. The model is in training mode during an epoch and in evaluation mode for the test figures.
 
-    A row: `epoch` from 1; `train_` and `test_` `loss` (reconstruction + beta · KL), `reconstruction` and
-    `kl`, means in nats per image; `article_loss`, the article's sum over the training images. Training
-    figures are taken as the epoch goes, as the article's are; test figures at its end, with one draw of z
-    per image that is the same in every epoch, in float32.
+    A row holds `epoch`, from 1; `loss` (reconstruction + beta · KL), `reconstruction` and `kl`, each with the prefix
+    `train_` and `test_`, means in nats per image; and `article_loss`, a sum over the training images. Training figures
+    accumulate during the epoch, as the article's do. Test figures are taken at its end in float32, with one sample of
+    z per image from the same noise in every epoch.
 
-    `batch_size`: images per optimiser step, over all `processes`; each of them yields the same rows.
-    `schedule`: of the learning rate, which is `learning_rate` in every epoch or, if "cosine", in the first, and falls
-    from there along half a wave towards 0 (Loshchilov and Hutter 2017, "SGDR", equation 5, without restarts).
-    `redraw`: train on binary images, drawn in each epoch anew from the grey ones of `train_split`.
-    `precision`: of the matrix products.
+    `batch_size`: images per optimiser step, over all `processes`. Every process yields the same rows.
+    `schedule`: "constant" keeps `learning_rate`; "cosine" starts there and falls towards 0 along half a cosine wave
+    (Loshchilov and Hutter 2017, "SGDR", equation 5, without restarts).
+    `redraw`: train on binary images, sampled again in each epoch from the grey images of `train_split`.
+    `precision`: the precision of matrix products.
 
     Raises, when iterated over:
         UserError: a loss is not finite; the message has the epoch and the part of the loss at fault.
@@ -71,80 +75,107 @@ class Training:
         self._epochs, self._learning_rate, self._schedule, self._beta = epochs, learning_rate, schedule, beta
         self._precision = precision
         self._device = device = next(model.parameters()).device
+
         noise = held_out_noise(model, len(test_split), seed).to(device)
         test = [processes.share(part) for part in (*to_device(test_split, device), noise)]
         self._test_sums, self._test_count = captured(partial(_test_sums, model, test), device), len(test_split)
-        self._epoch = 0  # the last that is over
-        self._shuffles, self._noises = generator(seed, "shuffles"), generator(seed, "noise")
-        self._keep_streams()
-        self._levels = epochs_stream(seed) if redraw else None
-        self._part = STEPS * batch_size  # images of a pass
 
+        self._epoch = 0  # the last completed one
+        self._shuffles, self._noises = generator(seed, "shuffles"), generator(seed, "noise")
+        self._remember_random_state()
+        self._levels = epochs_stream(seed) if redraw else None
         self._weights = weights = WeightVector(model)
         self._adam = adam = Adam(weights, learning_rate)
+
+        self._pass_size = STEPS * batch_size  # images
         images, labels = to_device(train_split, device)
-        kind = self._choose_gradients(images, labels, batch_size)
-        inputs = kind.prepare(model, weights, images, labels)
-        gradients = partial(kind, model, weights, beta, inputs)
-        sizes = {min(self._part, len(train_split) - start) for start in range(0, len(train_split), self._part)}
-        self._passes = {size: _Pass(model, gradients, weights, adam, size, batch_size, processes) for size in sizes}
+        gradients_class = self._choose_gradients(images, labels, batch_size)
+        inputs = gradients_class.prepare(model, weights, images, labels)
+        make_gradients = partial(gradients_class, model, weights, beta, inputs)
+        starts = range(0, len(train_split), self._pass_size)
+        sizes = {min(self._pass_size, len(train_split) - start) for start in starts}
+        self._passes = {
+            size: _Pass(model, make_gradients, weights, adam, size, batch_size, processes) for size in sizes
+        }
         self._pixels = inputs[0][:, :PIXELS]
         self._grey = torch.tensor(train_split.images, device=device) if redraw else None
 
     def __iter__(self) -> Iterator[dict[str, float]]:
-        count, device = len(self._train_split), self._device
-        drawn = self._draw()
+        """Train the remaining epochs, and yield a row after each."""
+        parts = self._sample_epoch()
         while self._epoch < self._epochs:
             epoch = self._epoch + 1
-            if self._schedule == "cosine":
-                wave = 1 + math.cos(math.pi * (epoch - 1) / self._epochs)
-                self._adam.learning_rate.fill_(self._learning_rate * wave / 2)
+            self._set_learning_rate(epoch)
             if self._levels:
-                levels = torch.from_numpy(draw_levels(self._levels, self._train_split.images.shape))
-                self._pixels.copy_(self._grey > levels.to(device))
-            with products_in(self._precision, device):
-                pass_sums = [self._passes[len(order)](order, noise) for order, noise in drawn]
+                self._redraw_pixels()
+            with products_in(self._precision, self._device):
+                pass_sums = [self._passes[len(order)](order, noise) for order, noise in parts]
             sums = torch.stack((torch.stack(pass_sums).sum(0), self._test_sums()))
             self._processes.sum(sums)
-            self._keep_streams()
-            drawn = self._draw()  # while the device works
-            train_sums, held_out = sums.cpu().double()
+            self._remember_random_state()
+            parts = self._sample_epoch()  # of the next epoch, while the device works
+            train_sums, test_sums = sums.cpu().double()  # waits for the device
 
-            row = {"epoch": epoch}
-            for name, of, images in (("train", train_sums, count), ("test", held_out, self._test_count)):
-                row |= {f"{name}_{part}": value for part, value in means(self.model, of, images, self._beta).items()}
-            row["article_loss"] = float(article_loss(self.model, train_sums, count))
+            row = self._row(epoch, train_sums, test_sums)
             _refuse_non_finite(row, self._learning_rate)
             self._epoch = epoch
             yield row
 
-    def state(self) -> dict[str, Tensor]:
-        """All that the epochs to come depend on, on the CPU, when the last one that was yielded is over.
+    def _sample_epoch(self) -> list[tuple[Tensor, Tensor]]:
+        """Sample a permutation of the training images and noise for each; return both split into passes."""
+        count = len(self._train_split)
+        order = torch.randperm(count, generator=self._shuffles)
+        noise = torch.randn(count, self.model.latent_dims, generator=self._noises)
+        if self._device.type == "cuda":  # pinned memory is copied while the CPU and the GPU both work on
+            order, noise = order.pin_memory(), noise.pin_memory()
+        return list(zip(order.split(self._pass_size), noise.split(self._pass_size), strict=True))
 
-        `epoch`; the weights and the model's buffers; Adam's two means and count of steps; and where each stream of
-        random numbers is, torch's own too, from which a model with dropout draws.
+    def _set_learning_rate(self, epoch: int) -> None:
+        if self._schedule == "cosine":
+            wave = 1 + math.cos(math.pi * (epoch - 1) / self._epochs)
+            self._adam.learning_rate.fill_(self._learning_rate * wave / 2)
+
+    def _redraw_pixels(self) -> None:
+        """Sample binary training images from the grey ones, in place."""
+        levels = torch.from_numpy(draw_levels(self._levels, self._train_split.images.shape))
+        self._pixels.copy_(self._grey > levels.to(self._device))
+
+    def _row(self, epoch: int, train_sums: Tensor, test_sums: Tensor) -> dict[str, float]:
+        train_count = len(self._train_split)
+        row = {"epoch": epoch}
+        for split, sums, count in (("train", train_sums, train_count), ("test", test_sums, self._test_count)):
+            row |= {f"{split}_{part}": value for part, value in means(self.model, sums, count, self._beta).items()}
+        row["article_loss"] = float(article_loss(self.model, train_sums, train_count))
+        return row
+
+    def state(self) -> dict[str, Tensor]:
+        """Return, on the CPU, everything that later epochs depend on, as of the last epoch yielded.
+
+        Holds `epoch`; the weights and the model's buffers; Adam's two means and step count; and the state of every
+        random number generator, including torch's own, which a model with dropout samples from.
         """
         adam = self._adam
         parts = {"weights": self._weights.values, "mean": adam.mean, "mean_square": adam.mean_square}
         state = {name: vector.detach().to("cpu", copy=True) for name, vector in (parts | {"steps": adam.steps}).items()}
         state |= {f"buffer {name}": buffer.detach().to("cpu", copy=True) for name, buffer in self.model.named_buffers()}
-        state |= {"epoch": torch.tensor(self._epoch), "shuffles": self._streams[0], "noise": self._streams[1]}
+        shuffles, noise = self._random_state
+        state |= {"epoch": torch.tensor(self._epoch), "shuffles": shuffles, "noise": noise}
         state |= {"torch": torch.get_rng_state()}
         state |= {"cuda": torch.cuda.get_rng_state(self._device)} if self._device.type == "cuda" else {}
         return state | ({"levels": pack(self._levels)} if self._levels else {})
 
     def resume(self, state: dict[str, Tensor]) -> None:
-        """Go on from `state`, which `state` returned in a training like this one; from the start if it is empty.
+        """Continue from `state`, returned by `state` in a training like this one; an empty one changes nothing.
 
-        Of several processes, the first one's `state` counts, and all of them call this.
+        All processes must call this; the first one's `state` is used.
         """
-        is_given = torch.tensor(float(bool(state)), device=self._device)
-        self._processes.spread(is_given)
-        if not is_given:
+        has_state = torch.tensor(float(bool(state)), device=self._device)
+        self._processes.broadcast(has_state)
+        if not has_state:
             return
-        state = {name: state.get(name, own).to(self._device) for name, own in self.state().items()}
+        state = {name: state.get(name, current).to(self._device) for name, current in self.state().items()}
         for tensor in state.values():
-            self._processes.spread(tensor)
+            self._processes.broadcast(tensor)
         adam = self._adam
         with torch.no_grad():
             self._weights.values.copy_(state["weights"])
@@ -156,18 +187,23 @@ class Training:
         self._epoch = int(state["epoch"])
         self._shuffles.set_state(state["shuffles"].cpu())
         self._noises.set_state(state["noise"].cpu())
-        self._keep_streams()
+        self._remember_random_state()
         torch.set_rng_state(state["torch"].cpu())
         if "cuda" in state:
             torch.cuda.set_rng_state(state["cuda"].cpu(), self._device)
         if self._levels:
             unpack(self._levels, state["levels"].cpu())
 
+    def _remember_random_state(self) -> None:
+        """Keep the generators' state for `state`, since the next epoch is sampled before this one is yielded."""
+        self._random_state = self._shuffles.get_state(), self._noises.get_state()
+
     def _choose_gradients(self, images: Tensor, labels: Tensor, batch_size: int) -> type:
-        """The derived gradients if they are this model's, judged by the batch that comes first; else autograd's."""
-        (order, noise), *_ = self._draw()
-        self._shuffles.set_state(self._streams[0])  # the first epoch draws the same
-        self._noises.set_state(self._streams[1])
+        """Return the derived gradients if they match this model's on the first batch, otherwise autograd's."""
+        (order, noise), *_ = self._sample_epoch()
+        shuffles_state, noises_state = self._random_state  # rewind: the first epoch samples the same batch again
+        self._shuffles.set_state(shuffles_state)
+        self._noises.set_state(noises_state)
         order, noise = (self._processes.share(part[:batch_size]).to(self._device) for part in (order, noise))
         _require_one_decoder(self.model, noise, labels[order])
         try:
@@ -184,34 +220,55 @@ class Training:
             print(f"train: autograd trains this model; the faster derived gradients {reason}", file=sys.stderr)
         return AutogradGradients
 
-    def _keep_streams(self) -> None:
-        """Remember where the streams are before an epoch's numbers are drawn, which is done ahead of it."""
-        self._streams = self._shuffles.get_state(), self._noises.get_state()
 
-    def _draw(self) -> list[tuple[Tensor, Tensor]]:
-        """The next epoch's order of the images and a draw of noise for each, in parts of a pass each."""
-        count = len(self._train_split)
-        order = torch.randperm(count, generator=self._shuffles)
-        noise = torch.randn(count, self.model.latent_dims, generator=self._noises)
-        if self._device.type == "cuda":  # from pinned memory, numbers travel while both sides go on
-            order, noise = order.pin_memory(), noise.pin_memory()
-        return list(zip(order.split(self._part), noise.split(self._part), strict=True))
+class _Pass:
+    """Take an optimiser step on each batch of `size` images: an epoch, or part of a long one."""
 
+    def __init__(
+        self,
+        model: CVAE,
+        make_gradients: "Callable[..., AutogradGradients]",
+        weights: WeightVector,
+        adam: Adam,
+        size: int,
+        batch_size: int,
+        processes: Processes,
+    ):
+        device = weights.values.device
+        self._order = torch.zeros(size, dtype=torch.int64, device=device)
+        self._noise = torch.zeros(size, model.latent_dims, device=device)
+        order, noise = (
+            [processes.share(batch) for batch in tensor.split(batch_size)] for tensor in (self._order, self._noise)
+        )
+        gradients = make_gradients(order, noise)
 
-@torch.no_grad()
-def _test_sums(model: CVAE, test: Sequence[Tensor]) -> Tensor:
-    model.eval()
-    sums = held_out_sums(model, *test)
-    model.train()
-    return sums
+        def run() -> Tensor:
+            model.train()
+            for batch in range(len(order)):
+                gradients.step(batch)
+                processes.sum(weights.gradient)
+                adam.step()
+                for buffer in model.buffers() if processes.count > 1 else ():
+                    processes.broadcast(buffer)
+            return gradients.sums()
+
+        # Several processes wait for each other between kernels: if one could not record its graph, the rest would hang.
+        self._run = captured(run, device) if processes.count == 1 else run
+
+    def __call__(self, order: Tensor, noise: Tensor) -> Tensor:
+        """Train on the images `order`, (size,), with `noise`, (size, latent_dims); return their four sums."""
+        pinned = order.is_pinned()  # otherwise the copy must end before its source is freed
+        self._order.copy_(order, non_blocking=pinned)
+        self._noise.copy_(noise, non_blocking=pinned)
+        return self._run().clone()
 
 
 @dataclass(eq=False)
 class AutogradGradients:
-    """The gradient of the training loss, a batch at a time, into the `weights` of `model`, by autograd.
+    """Compute the gradient of the training loss by autograd, one batch at a time, into `weights.gradient`.
 
-    `inputs`: all images (N, 784) and labels (N,). `order`: which of them make up each batch, (n,) int64 each, and
-    `noise`: (n, latent_dims) each; both may change in place between two passes.
+    `inputs`: all images (N, 784) and labels (N,). `order`: for each batch, the numbers of its images, (n,) int64.
+    `noise`: for each batch, (n, latent_dims). Both may change in place between two passes.
     """
 
     model: CVAE
@@ -223,7 +280,7 @@ class AutogradGradients:
 
     @staticmethod
     def prepare(model: CVAE, weights: WeightVector, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """The `images` (N, 784) and `labels` (N,) as they are."""
+        """Return `inputs` for `images` (N, 784) and `labels` (N,): the same two tensors."""
         return images, labels
 
     def __post_init__(self):
@@ -231,7 +288,7 @@ class AutogradGradients:
 
     @torch.enable_grad()
     def step(self, batch: int) -> None:
-        """Write the gradient of batch number `batch`."""
+        """Compute the gradient of batch number `batch`."""
         picked, (images, labels) = self.order[batch], self.inputs
         loss, sums = training_loss(self.model, images[picked], labels[picked], self.noise[batch], self.beta)
         self.weights.gradient.zero_()
@@ -239,55 +296,24 @@ class AutogradGradients:
         self._sums[batch] = sums.detach()
 
     def sums(self) -> Tensor:
-        """The four sums over all batches of the pass, (4,) on the device."""
+        """Return the four sums over all batches of the pass, (4,) on the device."""
         return self._sums.sum(0)
 
 
-class _Pass:
-    """An optimiser step for each batch of some images: a whole epoch, or a part of one."""
-
-    def __init__(
-        self,
-        model: CVAE,
-        make_gradients: Callable[..., AutogradGradients],
-        weights: WeightVector,
-        adam: Adam,
-        size: int,
-        batch_size: int,
-        processes: Processes,
-    ):
-        device = weights.values.device
-        self._order = torch.zeros(size, dtype=torch.int64, device=device)
-        self._noise = torch.zeros(size, model.latent_dims, device=device)
-        order, noise = (
-            [processes.share(batch) for batch in whole.split(batch_size)] for whole in (self._order, self._noise)
-        )
-        gradients = make_gradients(order, noise)
-
-        def run() -> Tensor:
-            model.train()
-            for batch in range(len(order)):
-                gradients.step(batch)
-                processes.sum(weights.gradient)
-                adam.step()
-                for buffer in model.buffers() if processes.count > 1 else ():
-                    processes.spread(buffer)
-            return gradients.sums()
-
-        # Processes wait for each other between kernels, and one that could not record would leave the rest waiting.
-        self._run = captured(run, device) if processes.count == 1 else run
-
-    def __call__(self, order: Tensor, noise: Tensor) -> Tensor:
-        """Train on the images `order`, (size,), with `noise`, (size, latent_dims); returns their four sums."""
-        pinned = order.is_pinned()  # else the copy has to end before its source is gone
-        self._order.copy_(order, non_blocking=pinned)
-        self._noise.copy_(noise, non_blocking=pinned)
-        return self._run().clone()
+@torch.no_grad()
+def _test_sums(model: CVAE, test: Sequence[Tensor]) -> Tensor:
+    model.eval()
+    sums = held_out_sums(model, *test)
+    model.train()
+    return sums
 
 
 @torch.no_grad()
 def _require_one_decoder(model: CVAE, z: Tensor, y: Tensor) -> None:
-    """Refuse a model that would train one decoder and draw pictures with another; only a Bernoulli needs both."""
+    """Refuse a model that trains one decoder (`logits`) and draws pictures with another (`decode`).
+
+    Only the Bernoulli likelihood uses both.
+    """
     if model.likelihood == "bernoulli":
         model.eval()
         if not torch.allclose(model.decode(z, y), torch.sigmoid(model.logits(z, y)), atol=1e-4):

@@ -1,4 +1,7 @@
-"""All parameters of a model as one vector, so that one call updates them, or sums their gradient over processes."""
+"""All parameters of a model as one vector. `loop` needs it: one call updates them, or sums gradients over processes.
+
+The layout within the vector, one matrix per linear layer, is for speed only: the derived gradients build on it.
+"""
 
 from functools import partial
 
@@ -8,21 +11,21 @@ from torch import Tensor, nn
 from cvae.model import ConditionalLinear
 from cvae.support.errors import UserError
 
-ALIGNMENT = 8  # rows of a matrix come in eights: GPUs load several numbers at once, from addresses so divisible
+ALIGNMENT = 8  # sizes are multiples of this, since GPUs load several numbers at once from aligned addresses
 
 
 class WeightVector:
-    """Every parameter of `model` in one vector, `values`, and its gradient in another, `gradient`.
+    """Hold all parameters of `model` in one vector, `values`, and their gradients in another, `gradient`.
 
-    The parameters and their `.grad` become views of the two, so that the model works as before. A parameter used in
-    several places is there once; one that the loss does not depend on keeps a gradient of zero.
+    The parameters and their `.grad` become views of the two vectors, so the model works as before. A parameter used in
+    several places is stored once. One that the loss does not depend on keeps a zero gradient.
 
-    A linear layer is one matrix: a row for each input, one for each label if it is conditional, one for its bias, and
-    rows of zeros up to a multiple of eight. `matrices` and `gradients` hold these, by layer. All other parameters
-    follow in the order of their modules.
+    A linear layer becomes one matrix: a row for each input, a row for each label if it is conditional, a row for the
+    bias, and rows of zeros up to a multiple of eight. `matrices` and `gradients` map each layer to its matrix. Any
+    other parameter becomes a vector, padded likewise. All follow one another in the order of the modules.
 
     Raises:
-        UserError: the parameters are not all of the same type of number.
+        UserError: the parameters differ in type (float32, float64, ...).
     """
 
     def __init__(self, model: nn.Module):
@@ -32,7 +35,7 @@ class WeightVector:
                 raise UserError(f"the model's {name} is {parameter.dtype}, but training needs one type: {first.dtype}")
 
         placed: set[nn.Parameter] = set()
-        layers, shapes, views = [], [], []
+        layers, shapes, views = [], [], []  # a view: a function that pairs parameters with their parts of a matrix
         for module in model.modules():
             own = [parameter for parameter in module.parameters(recurse=False) if parameter not in placed]
             if _is_linear(module) and len(own) == len(_rows(module)):
@@ -62,7 +65,7 @@ class WeightVector:
 
 
 def _is_linear(module: nn.Module) -> bool:
-    """Whether `module` is linear, with a bias and nothing that torch's parametrizations have put in place of either."""
+    """Return whether `module` is a linear layer with a bias, and neither it nor the weight is parametrized."""
     names = {name for name, _ in module.named_parameters(recurse=False)}
     if isinstance(module, ConditionalLinear):
         return names == {"weight", "label_weight", "bias"}
@@ -70,13 +73,13 @@ def _is_linear(module: nn.Module) -> bool:
 
 
 def _rows(layer: ConditionalLinear | nn.Linear) -> list[int]:
-    """How many rows of the layer's matrix are for its inputs, its labels if it is conditional, and its bias."""
+    """Return the number of rows for the layer's inputs, its labels if it is conditional, and its bias."""
     labels = [len(layer.label_weight)] if isinstance(layer, ConditionalLinear) else []
     return [layer.weight.shape[1], *labels, 1]
 
 
 def _parameters_of_linear(layer: ConditionalLinear | nn.Linear, matrix: Tensor) -> list[tuple[nn.Parameter, Tensor]]:
-    """The layer's parameters, each with its view of the layer's matrix."""
+    """Return each of the layer's parameters with its view of `matrix`."""
     inputs, *labels, bias = matrix[: sum(_rows(layer))].split(_rows(layer))
     pairs = [(layer.weight, inputs.t()), (layer.bias, bias[0])]
     return [*pairs, (layer.label_weight, labels[0])] if labels else pairs

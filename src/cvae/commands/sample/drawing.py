@@ -36,7 +36,7 @@ def draw_samples(model: "CVAE", origin: Origin, digit: int | None, count: int, s
     MLflow's served model draws the same images for the same seed and the same table of digits, row by row.
     """
     from cvae.figures import figures
-    from cvae.figures.planes import decode
+    from cvae.figures.latent_plane import decode
 
     names = label_names(origin.dataset)
     labels = [label for label in (range(LABELS) if digit is None else [digit]) for _ in range(count)]
@@ -108,7 +108,7 @@ def view_label(
 
     from cvae.data.idx import Split
     from cvae.figures.figures import LabelView
-    from cvae.figures.planes import decode_manifold, fit_plane
+    from cvae.figures.latent_plane import decode_manifold, fit_plane
 
     mu = np.zeros((1, model.latent_dims))
     if data is not None:
@@ -145,7 +145,7 @@ def draw_styles(model: "CVAE", origin: Origin, count: int, seed: int) -> "tuple[
     import numpy as np
 
     from cvae.figures import figures
-    from cvae.figures.planes import decode
+    from cvae.figures.latent_plane import decode
 
     z = sample_prior(model, count, seed, "styles")
     images = decode(model, z.repeat(LABELS, axis=0), np.tile(np.arange(LABELS), count))
@@ -171,7 +171,7 @@ def draw_interpolation(
 
     from cvae.data.idx import Split
     from cvae.figures import figures
-    from cvae.figures.planes import decode
+    from cvae.figures.latent_plane import decode
 
     _, test = open_data(folder, origin)
     if (last := max(a, b)) >= len(test):
