@@ -387,7 +387,7 @@ def test_a_model_whose_files_are_gone_is_told_with_the_way_to_have_them_again(
 @pytest.mark.parametrize("program", ["ui", "serve"])
 def test_a_server_begun_outside_the_repositorys_root_makes_nothing_there(program, tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", f"cvae.tracking.{program}", "--port", str(closed_port())],
+        [sys.executable, "-m", f"cvae.commands.{program}", "--port", str(closed_port())],
         cwd=tmp_path,
         env=environment(PYTHONPATH=str(PROJECT / "src")),
         capture_output=True,
@@ -411,7 +411,7 @@ def test_a_server_begun_outside_the_repositorys_root_makes_nothing_there(program
 def test_ctrl_c_ends_a_server_quietly_while_mlflow_still_starts(compared, program, how, times):
     """As a terminal sends it, to the whole process group; an impatient person does so twice."""
     process = subprocess.Popen(
-        [sys.executable, "-m", f"cvae.tracking.{program}", "--port", str(closed_port())],
+        [sys.executable, "-m", f"cvae.commands.{program}", "--port", str(closed_port())],
         cwd=compared.root,
         env=environment(PYTHONPATH="src"),
         stdout=subprocess.PIPE,

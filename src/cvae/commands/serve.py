@@ -16,7 +16,11 @@ from cvae.support.errors import UserError
 from cvae.tracking import registry
 from cvae.tracking.current_run import present_run, require_store
 from cvae.tracking.fetch import LOGGED_AGAIN, fetch_model
-from cvae.tracking.store import import_mlflow, locate, locked, newest_model, open_store, told_in_one_line
+from cvae.tracking.location import locate
+from cvae.tracking.quiet_mlflow import import_mlflow
+from cvae.tracking.runs import newest_model
+from cvae.tracking.store import locked, open_store
+from cvae.tracking.store_errors import reported_in_one_line
 
 REQUEST = """\
 curl -s {address}/invocations -H 'Content-Type: application/json' -d '{{"dataframe_records": [{{"digit": 3}}]}}'
@@ -41,7 +45,7 @@ def main() -> None:
     location = locate()
     require_store(location)
     mlflow = import_mlflow()
-    with told_in_one_line(location), locked():
+    with reported_in_one_line(location), locked():
         client, experiment = open_store(location)
         if options.model is None:
             run = present_run(client, experiment) if options.run is None else client.get_run(options.run)
