@@ -74,7 +74,7 @@ def lead(training: "Training", params: Parameters, device: str, images: int) -> 
     from cvae.pipeline.checkpoint import Checkpoint, Progress, checkpoint_key
     from cvae.support.progress import epoch_progress
     from cvae.tracking.live import LiveRun
-    from cvae.tracking.store import CHECKPOINT
+    from cvae.tracking.runs import CHECKPOINT
 
     ensure_writable(f"{MODEL}/model.safetensors", HISTORY, SUMMARY)
     print(f"Training on {device}: {params.epochs} epochs of {images:,} images", flush=True)

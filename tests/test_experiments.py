@@ -31,7 +31,7 @@ from cvae.pipeline.repository import has_ended
 from cvae.tracking.description import NOTE
 from cvae.tracking.live import metric_name
 from cvae.tracking.run_keys import recorded
-from cvae.tracking.store import PIPELINE_KEY, TRACKING
+from cvae.tracking.runs import PIPELINE_KEY, TRACKING
 
 COLUMNS = [f"{split}_{part}" for split in ("train", "test") for part in ("loss", "reconstruction", "kl")]
 CURVES = [metric_name(column) for column in [*COLUMNS, "article_loss"]]

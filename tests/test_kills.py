@@ -124,16 +124,16 @@ def test_what_readme_says_of_a_torn_file_of_dvcs_helps_and_trains_nothing(reposi
 OPEN_AND_BE_KILLED = """
 import os, signal, time
 from pathlib import Path
-from cvae.tracking import store
+from cvae.tracking import location, quiet_mlflow, store
 
-store.import_mlflow()
+quiet_mlflow.import_mlflow()
 import mlflow.db, mlflow.store.tracking.sqlalchemy_store  # once, for every child
 
 def open_for(seconds):
     child, began = os.fork(), time.monotonic()
     if child == 0:
         with store.locked():
-            store.open_store(store.locate())
+            store.open_store(location.locate())
         os._exit(0)
     while seconds is None or time.monotonic() < began + seconds:
         ended, status = os.waitpid(child, os.WNOHANG)

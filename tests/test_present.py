@@ -10,8 +10,8 @@ from mlflow import MlflowClient
 from cvae.commands.sample.sources import Origin, Source, open_data, open_model
 from cvae.support.errors import UserError
 from cvae.tracking.current_run import how_to_record, made_with, present_run, require_store
+from cvae.tracking.location import locate
 from cvae.tracking.run_keys import RECEIPT
-from cvae.tracking.store import locate
 
 
 @pytest.fixture

@@ -30,11 +30,13 @@ from cvae.compute.seeding import generator
 from cvae.model import CVAE
 from cvae.pipeline.parameters import read_parameters
 from cvae.support.errors import UserError
-from cvae.tracking import current_run, fetch, live, registry, store, writers
+from cvae.tracking import current_run, fetch, live, registry, runs, store, writers
 from cvae.tracking.description import NOTE
 from cvae.tracking.live import LiveRun
+from cvae.tracking.location import Location, locate
 from cvae.tracking.record import record
 from cvae.tracking.run_keys import recorded
+from cvae.tracking.store_errors import explain
 from cvae.training.loop import Training
 
 TASK = {"dataset": "digits", "likelihood": "gaussian", "binarize": "none", "nll_samples": 50}
@@ -113,7 +115,7 @@ import json, os, signal, sys
 import mlflow
 from cvae.tracking import record
 place, name = {
-    "create": (record, "_complete"),
+    "create": (record, "log_results"),
     "upload": (mlflow.MlflowClient, "log_model_artifacts"),
     "describe": (record, "_tag"),
 }[sys.argv[2]]
@@ -125,7 +127,7 @@ record.record(json.loads(sys.argv[1]))
 @contextmanager
 def live_training(params: dict, count: int = 1, launcher: tuple = (), folder: Path | None = None, **variables: str):
     """A process that trains, for ever, after it has logged `count` epochs; killed at the end."""
-    work = json.dumps([params, {**MEASURED, store.CHECKPOINT: "of this training"}, rows()[:count]])
+    work = json.dumps([params, {**MEASURED, runs.CHECKPOINT: "of this training"}, rows()[:count]])
     command = [*launcher, sys.executable, "-c", LIVE, work]
     process = subprocess.Popen(command, cwd=folder, env=environment(PYTHONPATH="src", **variables))
     try:
@@ -220,11 +222,11 @@ def test_a_run_describes_itself_and_names_its_experiments(workspace, params, mon
 
 
 def test_ten_runs_have_ten_colours(workspace, params):
-    location = store.locate()
+    location = locate()
     with store.locked():
         client, experiment = store.open_store(location)
         for _ in range(12):
-            store.create_run(client, experiment, params, {})
+            runs.create_run(client, experiment, params, {})
     colours = [run.data.tags["mlflow.runColor"] for run in workspace.runs()]
     assert all(len(set(colours[start : start + 10])) == 10 for start in range(3))
 
@@ -336,7 +338,7 @@ def test_a_run_whose_files_are_gone_is_completed_again(workspace, params, damage
     for row in rows():
         assert (row["epoch"], row["test_loss"]) in history(workspace.client, run, "test/loss")
     assert len(history(workspace.client, run, "test/loss")) == len(rows())
-    model = store.newest_model(workspace.client, run)
+    model = runs.newest_model(workspace.client, run)
     assert (Path(model.artifact_location) / "MLmodel").is_file()
     versions = {str(version.version): version.source for version in registered(workspace)}
     assert versions[best(workspace)] == model.model_uri, "the registry hands out the model that is there"
@@ -395,7 +397,7 @@ def interrupt(*_) -> None:
 def test_ctrl_c_in_track_leaves_no_run_open(workspace, params, monkeypatch):
     train(params)
     with monkeypatch.context() as patch:
-        patch.setattr("cvae.tracking.record._log_files", interrupt)
+        patch.setattr("cvae.tracking.results._log_files", interrupt)
         with pytest.raises(KeyboardInterrupt):
             record(params)
     [run] = workspace.runs()
@@ -409,7 +411,7 @@ def test_ctrl_c_in_track_leaves_no_run_open(workspace, params, monkeypatch):
 @pytest.mark.parametrize(
     ("place", "name", "trained"),
     [
-        ("cvae.tracking.record", "_complete", True),
+        ("cvae.tracking.record", "log_results", True),
         ("mlflow.MlflowClient", "log_batch", False),
         ("mlflow.MlflowClient", "log_artifact", False),
         ("cvae.tracking.served_model", "log", True),
@@ -495,7 +497,7 @@ def test_an_attempt_for_other_results_gives_way_to_them(workspace, params, monke
     """The parameters of a run are there for good."""
     train(params)
     with monkeypatch.context() as patch:
-        patch.setattr("cvae.tracking.record._log_files", raising(RuntimeError("odd")))
+        patch.setattr("cvae.tracking.results._log_files", raising(RuntimeError("odd")))
         with pytest.raises(RuntimeError):
             record(params)
     Path("params.yaml").write_text(Path("params.yaml").read_text().replace("grid_size: 20", "grid_size: 5"))
@@ -508,7 +510,7 @@ def test_an_attempt_for_other_results_gives_way_to_them(workspace, params, monke
 def test_another_experiments_failed_attempt_is_left_to_it(workspace, params, monkeypatch):
     monkeypatch.setenv("DVC_EXP_NAME", "failed")
     with monkeypatch.context() as patch:
-        patch.setattr("cvae.tracking.record._log_files", raising(RuntimeError("odd")))
+        patch.setattr("cvae.tracking.results._log_files", raising(RuntimeError("odd")))
         with pytest.raises(RuntimeError):
             record(params)
     monkeypatch.setenv("DVC_EXP_NAME", "other")
@@ -543,7 +545,7 @@ def status_of(workspace, name: str) -> str:
 def close(workspace: Repository) -> list[str]:
     """What every stage and `make ui` begin with; returns the runs' statuses."""
     with store.locked():
-        store.close_killed_runs(*store.open_store(store.locate()))
+        runs.close_killed_runs(*store.open_store(locate()))
     return [run.info.status for run in workspace.runs()]
 
 
@@ -621,10 +623,10 @@ def test_of_many_that_take_a_run_at_once_one_has_it_at_most(workspace, params, t
     def claim(number: int) -> bool:
         with writers.Writer(tmp_path / str(number)) as writer:
             start.wait()
-            taken = writer.take(workspace.client, run.info.run_id)
+            taken = writer.claim(workspace.client, run.info.run_id)
             end.wait()
             if taken:
-                writer.leave(workspace.client, run.info.run_id)
+                writer.release(workspace.client, run.info.run_id)
             return bool(taken)
 
     for _ in range(5):
@@ -639,10 +641,10 @@ def test_track_does_not_write_to_a_run_that_another_writes_to(workspace, params,
     train(params)
     (run,) = workspace.runs()
     with writers.Writer(tmp_path / "another clone's") as another:
-        assert another.take(workspace.client, run.info.run_id)
+        assert another.claim(workspace.client, run.info.run_id)
         record(params)
         assert len(workspace.runs()) == 2, "nor has it deleted it"
-        another.leave(workspace.client, run.info.run_id)
+        another.release(workspace.client, run.info.run_id)
     record(params)
     (whole,) = workspace.runs()
     assert whole.info.run_id != run.info.run_id
@@ -653,7 +655,7 @@ def test_track_does_not_write_to_a_run_that_another_writes_to(workspace, params,
 
 
 def interrupt_training(params: dict) -> None:
-    with suppress(KeyboardInterrupt), LiveRun(params, MEASURED | {store.CHECKPOINT: json.dumps(params)}) as run:
+    with suppress(KeyboardInterrupt), LiveRun(params, MEASURED | {runs.CHECKPOINT: json.dumps(params)}) as run:
         run.log(rows()[0])
         raise KeyboardInterrupt
 
@@ -1147,8 +1149,8 @@ def test_an_empty_database_is_taken(workspace, params):
 
 
 def test_a_long_complaint_is_cut_between_words():
-    location = store.Location("http://127.0.0.1:1", None)
-    told = location.complaint(ValueError("word " * 200))
+    location = Location("http://127.0.0.1:1", None)
+    told = explain(location, ValueError("word " * 200))
     assert told.endswith("word …")
     assert len(told) < 340
 
@@ -1234,7 +1236,7 @@ def set_nll(nll: float) -> None:
 
 def enter(workspace: Repository, nll: float | None, **task: object) -> str:
     """What track does with a whole run of this test NLL; returns the version."""
-    client, location = workspace.client, store.locate()
+    client, location = workspace.client, locate()
     with store.locked():
         _, experiment = store.open_store(location)
         run_id = client.create_run(experiment).info.run_id
@@ -1329,7 +1331,7 @@ def test_best_is_never_a_version_whose_run_was_deleted(workspace, capsys, for_go
     client.delete_run(held.run_id)
     if for_good:
         forget_for_good(workspace, held.run_id)
-        store.open_store(store.locate())
+        store.open_store(locate())
     assert best(workspace) == "3", "MLflow leaves it there"
     capsys.readouterr()
 
@@ -1360,13 +1362,13 @@ def test_a_model_whose_run_is_gone_for_good_is_fetched_without_parameters(worksp
 
 def test_of_a_runs_models_the_newest_is_its_model(workspace):
     client = workspace.client
-    _, experiment = store.open_store(store.locate())
+    _, experiment = store.open_store(locate())
     run_id = client.create_run(experiment).info.run_id
     ids = []
     while not ids or ids[-1] in (min(ids), max(ids)):  # the newest is neither the first nor the last that MLflow lists
         ids.append(client.create_logged_model(experiment, "model", source_run_id=run_id).model_id)
         client.log_outputs(run_id, [LoggedModelOutput(ids[-1], 0)])
-    assert store.newest_model(client, client.get_run(run_id)).model_id == ids[-1]
+    assert runs.newest_model(client, client.get_run(run_id)).model_id == ids[-1]
 
 
 def test_a_store_without_a_registry_is_told_in_one_line_and_has_the_run(workspace, params, monkeypatch):
@@ -1402,13 +1404,13 @@ def temporary(tmp_path, monkeypatch) -> Path:
 )
 def test_a_folder_as_the_store_is_the_main_repositorys(temporary, monkeypatch, form):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", form.format(temporary))
-    location = store.locate()
+    location = locate()
     assert (location.folder, location.shown) == (temporary / "mlruns", "mlruns")
     with pytest.raises(UserError, match=r"^mlruns: no MLflow store yet; "):
         current_run.require_store(location)
     with store.locked():
         client, experiment = store.open_store(location)
-        run = store.create_run(client, experiment, read_parameters(PROJECT / "params.yaml").model_dump(), {})
+        run = runs.create_run(client, experiment, read_parameters(PROJECT / "params.yaml").model_dump(), {})
     current_run.require_store(location)
     client.log_text(run.info.run_id, "kept", "kept.txt")
     assert (temporary / "mlruns" / experiment / run.info.run_id / "meta.yaml").exists()
@@ -1423,7 +1425,7 @@ def test_no_relative_store_is_in_an_experiments_own_folder(temporary, monkeypatc
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.setenv("MLFLOW_REGISTRY_URI", "./registry")
     with store.locked():
-        client, experiment = store.open_store(store.locate())
+        client, experiment = store.open_store(locate())
     client.create_registered_model("cvae")
     place = client.get_experiment(experiment).artifact_location
     assert Path(place.removeprefix("file://")).is_relative_to(temporary.parent)

@@ -16,8 +16,12 @@ from cvae.support.errors import UserError
 from cvae.tracking import registry
 from cvae.tracking.current_run import present_run, require_store
 from cvae.tracking.fetch import LOGGED_AGAIN, fetch_model
+from cvae.tracking.location import locate
 from cvae.tracking.named_run import named_run
-from cvae.tracking.store import import_mlflow, locate, locked, newest_model, open_store, told_in_one_line
+from cvae.tracking.quiet_mlflow import import_mlflow
+from cvae.tracking.runs import newest_model
+from cvae.tracking.store import locked, open_store
+from cvae.tracking.store_errors import reported_in_one_line
 
 REQUEST = """\
 curl -s {address}/invocations -H 'Content-Type: application/json' -d '{{"dataframe_records": [{{"digit": 3}}]}}'
@@ -39,7 +43,7 @@ def serve(run: str | None, model: str | None, port: int) -> None:
     location = locate()
     require_store(location)
     mlflow = import_mlflow()
-    with told_in_one_line(location), locked():
+    with reported_in_one_line(location), locked():
         client, experiment = open_store(location)
         if model is None:
             chosen = present_run(client, experiment) if run is None else named_run(client, run)

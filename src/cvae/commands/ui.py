@@ -9,7 +9,10 @@ from cvae.pipeline.repository import require_root
 from cvae.support.errors import UserError
 from cvae.tracking import charts, registry
 from cvae.tracking.current_run import present_run
-from cvae.tracking.store import close_killed_runs, locate, locked, open_store, told_in_one_line
+from cvae.tracking.location import locate
+from cvae.tracking.runs import close_killed_runs
+from cvae.tracking.store import locked, open_store
+from cvae.tracking.store_errors import reported_in_one_line
 
 
 @click.command()
@@ -19,7 +22,7 @@ def ui(port: int) -> None:
     require_root()
     location = locate()
     address = location.shown if location.is_server else server.address(port)
-    with told_in_one_line(location), locked():
+    with reported_in_one_line(location), locked():
         client, experiment = open_store(location)
         close_killed_runs(client, experiment)
         if not location.is_server:

@@ -1,5 +1,7 @@
-"""MLflow: where its store is (`store`), train's live run (`live`), and the whole record of a pipeline (`record`).
+"""MLflow's side of the project: one run for one result, whether its stages ran or came from DVC's cache.
 
-Train logs live and the track stage makes the record whole, so that there is one run for one result, whether
-its stages ran or came from DVC's cache.
+- Store: `location` (where), `checks` and `store_errors` (what is wrong with it), `store` (open and lock it).
+- Runs: `live` (written by train), `record` and `results` (completed by track), `runs`, `writers`, `run_keys`.
+- Models: `served_model` and `mlflow_server` (predict over HTTP), `registry` (the alias `best`), `fetch` (download).
+- Pages: `charts` and `description` (what MLflow's UI shows), `current_run` (the run of the workspace's result).
 """

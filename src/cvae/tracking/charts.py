@@ -1,7 +1,7 @@
-"""The charts page of MLflow's UI, laid out for this pipeline.
+"""Lay out the charts page of MLflow's UI for this pipeline.
 
-MLflow keeps a layout that a person shares as a tag of the experiment, and shows it to whoever follows the link.
-Left to itself it draws one small card a metric and a picture, by the alphabet, and of a picture one corner.
+MLflow stores a shared layout as a tag of the experiment, and shows it to anyone who follows its link. Its default page
+has one small card for each metric and picture, in alphabetical order, and crops pictures to a corner.
 """
 
 import json
@@ -15,12 +15,12 @@ OVERVIEWS = ("manifolds", "latents", "reconstructions", "styles")
 
 
 def page(experiment: str) -> str:
-    """The path of the charts page in MLflow's UI."""
+    """Return the path of the charts page in MLflow's UI."""
     return f"#/experiments/{experiment}/runs?compareRunsMode=CHART&viewStateShareKey={VIEW}"
 
 
 def layout() -> str:
-    """The value of `TAG`: curves, figures, and rows of pictures with a column a run, in MLflow 3.17's own terms."""
+    """Return the value of `TAG`: curves, figures, and pictures with a column per run, in the format of MLflow 3.17."""
     digits = range(10)
     sections = [
         _section("Curves, nats per image: training and test", columns=3, cardHeight=360),
@@ -41,7 +41,7 @@ def layout() -> str:
     state = {
         "compareRunSections": sections,
         "compareRunCharts": charts,
-        "isAccordionReordered": True,  # else the sections are sorted by name
+        "isAccordionReordered": True,  # without it, sections are sorted by name
         "hideEmptyCharts": True,
     }
     return json.dumps(state, separators=(",", ":"))

@@ -1,7 +1,7 @@
-"""The present result, which is what the workspace holds: the run that records it, or the command that makes one.
+"""Find the run that records the result in the workspace, or name the command that makes one.
 
-The receipt that track leaves says what was recorded last, and nothing brings it back with older files. So a result is
-known by its key, which is computed from the files and from the parameters that dvc.lock says they were made with.
+The receipt that track writes does not help: it says what was recorded last, and stays when older files come back. So
+the result's key is computed from the files, and from the parameters that they were made with, by dvc.lock.
 """
 
 from pathlib import Path
@@ -11,14 +11,15 @@ from cvae.pipeline.dvc_yaml import stages
 from cvae.pipeline.parameters import Parameters, check_parameters, read_parameters
 from cvae.support.errors import UserError
 from cvae.tracking import run_keys
-from cvae.tracking.store import PIPELINE_KEY, Location, find
+from cvae.tracking.location import Location
+from cvae.tracking.runs import PIPELINE_KEY, find
 
 
 def present_run(client, experiment: str):
-    """The newest run that records what the workspace holds.
+    """Return the newest run that records the result in the workspace.
 
     Raises:
-        UserError: there is none, or results are missing; says which command records them.
+        UserError: there is none, or results are missing. The message names the command that records them.
     """
     if missing := next((place for place in _results() if not Path(place).exists()), None):
         raise UserError(f"{missing} is missing; {how_to_record()} makes it and records the result")
@@ -29,14 +30,14 @@ def present_run(client, experiment: str):
 
 
 def made_with() -> dict:
-    """The parameters that the present results were made with, by dvc.lock; what it lacks, by params.yaml.
+    """Return the parameters that the results were made with, from dvc.lock, or from params.yaml if it lacks some.
 
     Raises:
-        UserError: one of the two files is damaged or has a value that is not allowed.
+        UserError: one of these files is damaged or has a value that is not allowed.
     """
     lock = {name: made for name, made in read_lock().items() if name in stages()}
     track = lock.pop("track", None)
-    # Each stage's own parameters count: track's are older where it failed after the others had run.
+    # Those of the other stages win: if track failed after they ran, its own are older.
     values = (track.parameters if track else {}) | measured_with(lock)
     values = {name: value for name, value in values.items() if name in Parameters.model_fields}
     if Parameters.model_fields.keys() - values.keys():
@@ -45,9 +46,9 @@ def made_with() -> dict:
 
 
 def how_to_record() -> str:
-    """The command that records what the workspace holds.
+    """Return the command that records the result in the workspace.
 
-    `dvc repro` takes track for done where its receipt and its inputs are those in dvc.lock, whatever became of the run.
+    `dvc repro` alone skips track if its receipt and inputs match dvc.lock, even if the run was deleted.
     """
     again = "dvc repro -sf track"
     try:
@@ -58,7 +59,7 @@ def how_to_record() -> str:
 
 
 def require_store(location: Location) -> None:
-    """Raise a `UserError` where there is no store yet, before MLflow would make one."""
+    """Raise a `UserError` if there is no store yet. MLflow would create an empty one."""
     place = location.database or location.folder
     if place and not place.exists():
         raise UserError(f"{location.shown}: no MLflow store yet; {how_to_record()} records a run and its model")

@@ -1,35 +1,35 @@
-"""What the pages of a run, of the experiment and of a model in MLflow say at their top, in Markdown."""
+"""Describe runs, the experiment and models in Markdown, for the top of their pages in MLflow's UI."""
 
 from cvae.pipeline.parameters import Parameters
 
-NOTE = "mlflow.note.content"  # MLflow's tag of a run's, an experiment's and a logged model's description
+NOTE = "mlflow.note.content"  # MLflow's tag for descriptions of runs, experiments and logged models
 
 OF_EXPERIMENT = """\
-Each run is one result of the pipeline in `dvc.yaml`: its parameters, its curves, its test figures, its model and
-its pictures, whichever way DVC came by it.
+Each run is one result of the pipeline in `dvc.yaml`: its parameters, curves, test figures, model and pictures. It does
+not matter whether DVC ran the stages or took the result from its cache.
 
-- **Charts** (the icon above the list of runs): `train/…` and `test/…` are the curves over the epochs, in nats per
-  image; `final_test/…` are the trained model's figures; images are grids per digit, one column a run.
-- **Compare** (tick two runs): parameters and figures side by side, and under *Artifacts* the overview pictures.
+- **Charts** (the icon above the list of runs): `train/…` and `test/…` are curves over the epochs, in nats per image.
+  `final_test/…` are the trained model's test figures. Images are grids per digit, with one column per run.
+- **Compare** (tick two runs): parameters and figures side by side, and the overview pictures under *Artifacts*.
 """
 
 OF_MODEL = """\
-A conditional variational autoencoder: it draws images of a digit, and encodes and reconstructs given ones.
-A table in, a row an image:
+A conditional variational autoencoder. It generates images of a digit, and encodes and reconstructs your own.
+The input is a table with one row per image:
 
 - `digit`: a whole number from 0 to 9; required
-- `z_0`, `z_1`, …: latents; where null or missing, drawn from the prior by the parameter `seed`
-- `image`: 28 by 28 or 784 pixels in [0, 1]; such a row has no latents, and is encoded
+- `z_0`, `z_1`, …: latents; where null or missing, sampled from the prior with the parameter `seed`
+- `image`: 28 by 28 or 784 pixels in [0, 1] to encode; a row with an image has no latents
 
-A table out, a row for each: `image`, 28 by 28 pixels in [0, 1], and `z`, the latents that it was decoded from.
-`make serve` serves it.
+The output has one row for each: `image`, 28 by 28 pixels in [0, 1], and `z`, the latents that were decoded.
+`make serve` serves the model.
 """
 
 
 def of_run(params: dict, tags: dict[str, str]) -> str:
-    """A table of the parameters, the changed ones first and bold, and how to find the same result with DVC.
+    """Return a table of the parameters, changed ones first and bold, and how to get the same result from DVC.
 
-    `tags`: the run's, of which those that name commit, experiments and hashes are read.
+    `tags` are the run's. Those for the commit, experiments and hashes are used.
     """
     defaults = Parameters().model_dump()
     changed = [name for name in params if params[name] != defaults[name]]

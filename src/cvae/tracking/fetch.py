@@ -1,6 +1,6 @@
-"""A trained model out of MLflow, as the folder that `CVAE.save` wrote.
+"""Download a trained model from MLflow, as the folder that `saved_model.save` wrote.
 
-Nothing that came with the model is run: of MLflow's format only the safetensors and their configuration are used.
+No code that came with the model is executed: only the safetensors and their configuration are used.
 """
 
 from collections.abc import Iterator
@@ -11,13 +11,19 @@ import yaml
 
 from cvae.support.errors import UserError
 from cvae.tracking import registry
+from cvae.tracking.checks import require_usable
 from cvae.tracking.current_run import require_store
+from cvae.tracking.location import locate
 from cvae.tracking.named_run import named_run
-from cvae.tracking.store import connect, locate, newest_model, require_usable, told_in_one_line
+from cvae.tracking.runs import newest_model
+from cvae.tracking.store import connect
+from cvae.tracking.store_errors import reported_in_one_line
+
+LOGGED_AGAIN = "`dvc repro -sf track` logs those of the present result again"
 
 
 def fetch_run(run: str, folder: str | Path) -> tuple[Path, dict[str, str]]:
-    """Download the model of the MLflow run with this name or id to `folder`, as `fetch_model` does.
+    """Download the model of the MLflow run with this name or id to `folder`, like `fetch_model`.
 
     Raises:
         UserError: there is no such run or no store, the store cannot be used, or the run has no model.
@@ -30,8 +36,8 @@ def fetch_run(run: str, folder: str | Path) -> tuple[Path, dict[str, str]]:
 def fetch_model(uri: str, folder: str | Path) -> tuple[Path, dict[str, str]]:
     """Download the model at `uri` (models:/… or runs:/…) to `folder`.
 
-    Returns the folder within that `saved_model.load` reads, and the parameters of the model's run; none, if that
-    run is gone.
+    Return the folder that `saved_model.load` reads, inside `folder`, and the parameters of the model's run (empty if
+    the run is gone).
 
     Raises:
         UserError: there is no such model or no store, the store cannot be used, or the model is another project's.
@@ -44,7 +50,7 @@ def fetch_model(uri: str, folder: str | Path) -> tuple[Path, dict[str, str]]:
         try:
             described = yaml.safe_load((root / "MLmodel").read_text())
             weights = root / described["flavors"]["python_function"]["artifacts"]["model"]["path"]
-            weights.resolve().relative_to(root.resolve())  # else a ValueError: it leads out of what was downloaded
+            weights.resolve().relative_to(root.resolve())  # raises ValueError if the path leads outside the download
         except FileNotFoundError:
             raise UserError(f"{uri} in {location.shown}: the model's files are not there; {LOGGED_AGAIN}") from None
         except (KeyError, TypeError, ValueError, yaml.YAMLError):
@@ -53,14 +59,11 @@ def fetch_model(uri: str, folder: str | Path) -> tuple[Path, dict[str, str]]:
         return weights, run.data.params if run else {}
 
 
-LOGGED_AGAIN = "`dvc repro -sf track` logs those of the present result again"
-
-
 @contextmanager
 def _opened() -> Iterator[tuple]:
-    """MLflow's client of the store, which is not made where there is none, and the store's location."""
+    """Return a client of an existing store, and the store's location."""
     location = locate()
     require_store(location)
     require_usable(location)
-    with told_in_one_line(location, if_unknown="; `make ui` shows what there is"):
+    with reported_in_one_line(location, if_unknown="; `make ui` shows what there is"):
         yield connect(location), location

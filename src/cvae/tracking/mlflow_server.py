@@ -1,6 +1,6 @@
-"""MLflow's scoring server for one model, and it takes CSV too: MLflow's own refuses CSV where a column holds images.
+"""Run MLflow's scoring server for one model, with CSV input: MLflow's own refuses CSV if a column may hold images.
 
-Run as a file, without an import from here, so that the `cvae` that the model imports is the one that it carries.
+Run this as a file. It imports nothing from this project, so that the model imports the `cvae` that it carries.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from mlflow.pyfunc import scoring_server
 
 
 class CSVAsJSON:
-    """ASGI middleware that hands a table in CSV on as the same table in MLflow's JSON."""
+    """ASGI middleware that converts a table in CSV to MLflow's JSON."""
 
     def __init__(self, app):
         self.app = app
@@ -28,9 +28,9 @@ class CSVAsJSON:
             content, more = content + message.get("body", b""), message.get("more_body", False)
         try:
             table = pd.read_csv(io.BytesIO(content), encoding="utf-8-sig", skipinitialspace=True, index_col=False)
-        except ValueError as error:  # pandas' own errors and UnicodeDecodeError are among these
-            told = f"not a table in CSV ({error}); its first line must name the columns: digit, and z_0 … if you like"
-            return await refuse(send, told)
+        except ValueError as error:  # includes pandas' errors and UnicodeDecodeError
+            reason = f"not a table in CSV ({error}); its first line must name the columns: digit, and z_0 … if you like"
+            return await refuse(send, reason)
         split = table.to_json(orient="split", index=False, double_precision=15)
         content = f'{{"dataframe_split": {split}}}'.encode()
         headers = [pair for pair in scope["headers"] if pair[0] not in (b"content-type", b"content-length")]
@@ -42,9 +42,9 @@ class CSVAsJSON:
         return await self.app(scope | {"headers": headers}, replay, send)
 
 
-async def refuse(send, told: str) -> None:
-    """Answer with status 400 and MLflow's form of an error."""
-    content = json.dumps({"error_code": "BAD_REQUEST", "message": told}).encode()
+async def refuse(send, reason: str) -> None:
+    """Answer with status 400 and an error in MLflow's format."""
+    content = json.dumps({"error_code": "BAD_REQUEST", "message": reason}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
     await send({"type": "http.response.start", "status": 400, "headers": headers})
     await send({"type": "http.response.body", "body": content})

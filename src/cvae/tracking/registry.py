@@ -1,25 +1,28 @@
-"""MLflow's registry: a version for each run's model, and the alias `best` on the one with the lowest test NLL."""
+"""Register each run's model, and keep the alias `best` on the version with the lowest test NLL."""
 
 import math
 import re
 
 from cvae.support.errors import UserError
 from cvae.tracking import description
-from cvae.tracking.store import Location, newest_model
+from cvae.tracking.location import Location
+from cvae.tracking.runs import newest_model
+from cvae.tracking.store_errors import explain
+from cvae.tracking.writers import DELETED
 
 ALIAS = "best"
 NLL = "final_test/nll"  # the metric, in nats per image
-TASK = ("dataset", "likelihood", "pixels", "nll_samples")  # NLLs of equal ones are comparable; tags of a version
+TASK = ("dataset", "likelihood", "pixels", "nll_samples")  # a version's tags; NLLs compare if all are equal
 
 
 def enter(client, location: Location, run_id: str, name: str) -> str:
-    """Enter the model of a whole run under `name`, unless it is there, put the alias where it belongs; a line says so.
+    """Register the model of a complete run under `name` and update the alias. Return a line that says so.
 
-    Called under the lock. Each step is left out where an earlier call has done it, so that a call that was
-    killed is made whole by the next.
+    The caller must hold the lock. Steps that an earlier call did are skipped, so the next call finishes one that was
+    killed.
 
     Raises:
-        UserError: the store has no registry, or its registry refuses.
+        UserError: the store has no registry, or the registry refuses.
     """
     from mlflow.exceptions import MlflowException
 
@@ -28,15 +31,15 @@ def enter(client, location: Location, run_id: str, name: str) -> str:
         return f"Its model is version {version.version} of {name} in the registry; {_place_alias(client, version)}"
     except MlflowException as error:
         raise UserError(
-            f"the run is whole, but its model is not in the registry: {location.complaint(error)}; "
+            f"the run is whole, but its model is not in the registry: {explain(location, error)}; "
             f'`dvc repro` tries again, and registered_model: "" in params.yaml turns this off'
         ) from error
 
 
 def _version_of(client, run, name: str):
-    """The version under `name` of the run's model, with the tags of its task; made where it is missing.
+    """Return the version of the run's model under `name`, with tags for its task. Create it if it is missing.
 
-    A run has a second model, and so a second version, if the files of the first were lost.
+    A run has a second model, and so a second version, if the files of its first were lost.
     """
     from mlflow.exceptions import MlflowException
 
@@ -46,25 +49,25 @@ def _version_of(client, run, name: str):
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     params = run.data.params
-    pixels = "grey" if params["binarize"] == "none" else "binary"  # static and dynamic share their test images
+    pixels = "grey" if params["binarize"] == "none" else "binary"  # static and dynamic have the same test images
     task = {key: (params | {"pixels": pixels})[key] for key in TASK}
     model = newest_model(client, run)
     for version in _versions(client, name):
         if version.run_id == run.info.run_id and version.source.endswith(model.model_id):
             for key in TASK:
-                if version.tags.get(key) != task[key]:  # entered by hand, perhaps
+                if version.tags.get(key) != task[key]:  # a person may have registered it
                     client.set_model_version_tag(name, version.version, key, task[key])
             return client.get_model_version(name, version.version)
     return client.create_model_version(name, model.model_uri, run.info.run_id, tags=task, model_id=model.model_id)
 
 
 def chosen(client, uri: str) -> str:
-    """`uri`; where that is an alias `best` whose run was deleted since, the version that is best of those left.
+    """Return `uri`. If it is an alias `best` whose run was deleted, return the best remaining version.
 
-    The alias itself moves when track next runs, or `make ui`.
+    The alias itself moves the next time that track or `make ui` runs.
 
     Raises:
-        UserError: there is no other version of the same task.
+        UserError: no version of the same task remains.
     """
     match = re.fullmatch(f"models:/+([^/@]+)@{ALIAS}", uri)
     if not match:
@@ -82,7 +85,7 @@ def chosen(client, uri: str) -> str:
 
 
 def move_aliases(client) -> None:
-    """Put each alias `best` whose run was deleted on the best version that is left; called under the lock."""
+    """Move each alias `best` whose run was deleted to the best remaining version. The caller must hold the lock."""
     for model in client.search_registered_models():
         if holder := model.aliases.get(ALIAS):
             version = client.get_model_version(model.name, holder)
@@ -91,9 +94,9 @@ def move_aliases(client) -> None:
 
 
 def _place_alias(client, version) -> str:
-    """Put the alias on the best version of the task of `version`, unless one of another task has it; says where it is.
+    """Move the alias to the best version of the task of `version`. Return a phrase that says where it is.
 
-    An alias on a version whose run was deleted may go to any task.
+    An alias on a version of another task stays there, unless that version's run was deleted.
     """
     name, task = version.name, _task(version)
     versions = {str(each.version): each for each in _versions(client, name)}
@@ -113,9 +116,9 @@ def _place_alias(client, version) -> str:
 
 
 def _ranked(client, name: str, task: dict[str, str | None]) -> list[tuple[float, int]]:
-    """The NLLs and numbers of the versions of this task, the best first.
+    """Return the NLL and number of each version of this task, best first.
 
-    Only the newest version of each run counts, and none without an NLL; ties go to the oldest.
+    Versions without an NLL are left out. Only the newest version of each run counts; ties go to the oldest.
     """
     last = {each.run_id: each for each in sorted(_versions(client, name), key=lambda each: int(each.version))}
     nlls = {int(each.version): _nll(client, each) for each in last.values() if _task(each) == task}
@@ -131,25 +134,25 @@ def _task(version) -> dict[str, str | None]:
 
 
 def _nll(client, version) -> float | None:
-    """The test NLL of the version's run, in nats per image; None where it has none, or the run was deleted."""
+    """Return the test NLL of the version's run in nats per image, or None if there is no NLL or no run."""
     run = find_run(client, version.run_id)
     nll = run.data.metrics.get(NLL, math.nan) if run else math.nan
     return nll if math.isfinite(nll) else None
 
 
 def _has_run(client, version) -> bool:
-    """Whether the version's run is still there; true of one that never had any, which a person has entered."""
+    """Whether the version's run still exists, or the version never had one because a person registered it."""
     return not version.run_id or find_run(client, version.run_id) is not None
 
 
 def find_run(client, run_id: str | None):
-    """The run `run_id`; None if there is none, or if it was deleted, in the UI or for good by `mlflow gc`."""
+    """Return the run `run_id`, or None if it does not exist or was deleted (in the UI, or by `mlflow gc`)."""
     from mlflow.exceptions import MlflowException
 
     try:
         run = client.get_run(run_id) if run_id else None
     except MlflowException as error:
-        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+        if error.error_code not in DELETED:
             raise
         return None
     return run if run and run.info.lifecycle_stage == "active" else None

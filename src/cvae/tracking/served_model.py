@@ -1,23 +1,23 @@
 """The CVAE as an MLflow model: a table of digits in, a table of images out.
 
-MLflow keeps this file itself as the model's code and safetensors as its weights, so nothing is pickled.
+MLflow stores this file as the model's code and safetensors as its weights, so nothing is pickled.
 
-In, a row an image:
+Input, one row per image:
 
-    digit            the label, a whole number from 0 to 9; the one column that must be there
-    z_0, z_1, ...    latents; where one is null or its column is missing, it is drawn from the prior
-    image            28 by 28 or 784 pixels in [0, 1], to be encoded; null in rows that are not
+    digit            the label, a whole number from 0 to 9; the only required column
+    z_0, z_1, ...    latents; sampled from the prior where null or missing
+    image            28 by 28 or 784 pixels in [0, 1] to encode; null in rows that have none
 
-Out, a row for each, in the same order:
+Output, one row per input row, in the same order:
 
-    image            28 by 28 pixels in [0, 1], lists in a list: the decoder's mean image
-    z                the latents that it was decoded from, a list: as given or drawn, or the mean of q(z|x,y)
+    image            28 by 28 pixels in [0, 1] as nested lists: the decoder's mean image
+    z                the latents that were decoded, as a list: as given, as sampled, or the mean of q(z|x,y)
 
-The parameter `seed` picks the draws: the same seed, number of rows and row give the same latents.
+The parameter `seed` sets the random latents: the same seed, row and number of rows give the same ones.
 
-In MLflow's signature all columns in are of type Any, and the checks are here. Its `long` cuts a digit of 3.5 to 3
-when it reads JSON, its `double` refuses whole latents in a DataFrame, and its `Array` refuses a record without an
-image beside one with; and none would name the row.
+All input columns have type Any in MLflow's signature, and this module checks them. MLflow's `long` cuts a digit of 3.5
+to 3 when it reads JSON, its `double` refuses whole numbers as latents in a DataFrame, and its `Array` refuses a mix of
+rows with and without an image. None of them names the row in its error.
 """
 
 import importlib.metadata
@@ -38,20 +38,20 @@ from cvae.compute.seeding import generator
 from cvae.data.idx import LABELS, PIXELS, SIDE
 
 REQUIREMENTS = ("mlflow", "numpy", "pandas", "safetensors", "torch")
-FARTHEST = 1e6  # of a latent from 0, a thousand of the widest prior's standard deviations; then products overflow
+FARTHEST = 1e6  # largest latent, a thousand standard deviations of the widest prior; beyond it, products overflow
 
 
 class Generator(mlflow.pyfunc.PythonModel):
-    """Decodes each row's latents, as given, drawn from the prior, or encoded from its image."""
+    """Decodes each row's latents: as given, sampled from the prior, or encoded from its image."""
 
     def load_context(self, context) -> None:
         self.model = saved_model.load(context.artifacts["model"])
 
     def predict(self, context, model_input: pd.DataFrame, params: dict | None = None) -> pd.DataFrame:
-        """Columns `image`, lists of 28 lists of 28 floats in [0, 1], and `z`, lists of `latent_dims` floats.
+        """Return columns `image` (28 lists of 28 floats in [0, 1]) and `z` (a list of `latent_dims` floats).
 
         Raises:
-            MlflowException: something in the table cannot be used; names its row and column. HTTP status 400.
+            MlflowException: a value is invalid; the message names its row and column. HTTP status 400.
         """
         digits = _digits(model_input["digit"])
         seed = (params or {}).get("seed") or 0
@@ -70,7 +70,7 @@ class Generator(mlflow.pyfunc.PythonModel):
 
 
 def _digits(column: pd.Series) -> Tensor:
-    """The labels (n,) int64 in the column `digit`."""
+    """Return the column `digit` as labels (n,) int64."""
     digits = _numbers(column)
     wrong = ~np.isin(digits, range(LABELS))
     if wrong.any():
@@ -80,7 +80,7 @@ def _digits(column: pd.Series) -> Tensor:
 
 
 def _latents(table: pd.DataFrame, latent_dims: int) -> Tensor:
-    """The latents (n, latent_dims) float32 in the columns `z_0` …, NaN where none is given."""
+    """Return the columns `z_0`, `z_1`, … as latents (n, latent_dims) float32, NaN where not given."""
     z = np.full((len(table), latent_dims), np.nan, np.float32)
     for d in range(latent_dims):
         if (name := f"z_{d}") in table:
@@ -88,14 +88,14 @@ def _latents(table: pd.DataFrame, latent_dims: int) -> Tensor:
             wrong = ~(np.abs(column) <= FARTHEST) & table[name].notna().to_numpy()
             if wrong.any():
                 row = int(wrong.argmax())
-                told = f"{_shown(table[name], row)} is not a number from {-FARTHEST:,.0f} to {FARTHEST:,.0f}"
-                raise _refusal(row, name, told)
+                reason = f"{_shown(table[name], row)} is not a number from {-FARTHEST:,.0f} to {FARTHEST:,.0f}"
+                raise _refusal(row, name, reason)
             z[:, d] = column
     return torch.from_numpy(z)
 
 
 def _images(table: pd.DataFrame) -> tuple[list[int], Tensor]:
-    """Which rows have an image in the column `image`, and these as (rows, 784) float32 in [0, 1]."""
+    """Return the rows that have an image, and their images (rows, 784) float32 in [0, 1]."""
     rows, images = [], []
     for row, value in enumerate(table.get("image", [])):
         if pd.api.types.is_scalar(value) and pd.isna(value):
@@ -116,7 +116,7 @@ def _images(table: pd.DataFrame) -> tuple[list[int], Tensor]:
 
 
 def _numbers(column: pd.Series) -> np.ndarray:
-    """The column as float64, NaN where it has no number; text and truth values are none."""
+    """Return the column as float64, NaN where it has no number. Text and booleans are not numbers."""
     numbers = (isinstance(value, Real) and not isinstance(value, bool) for value in column)
     return np.array([float(value) if number else np.nan for value, number in zip(column, numbers, strict=True)])
 
@@ -128,15 +128,15 @@ def _shown(column: pd.Series, row: int) -> str:
     return (repr(value) if isinstance(value, str) else str(value))[:80]
 
 
-def _refusal(row: int, column: str, told: str) -> MlflowException:
-    return MlflowException.invalid_parameter_value(f"row {row} (the first is 0), column {column}: {told}")
+def _refusal(row: int, column: str, reason: str) -> MlflowException:
+    return MlflowException.invalid_parameter_value(f"row {row} (the first is 0), column {column}: {reason}")
 
 
 def log(folder: str | Path, model=None) -> None:
-    """Log the model in `folder` to MLflow's active run, with its signature and all that loading it takes.
+    """Log the model in `folder` to MLflow's active run, with its signature, code and requirements.
 
-    `model`: one of MLflow's that the run has, whose files are incomplete or lost, and are written again.
-    MLflow tries the input example, each digit once, on what it wrote, and warns if that cannot be drawn.
+    `model`: a model that the run already has, whose incomplete or lost files are written again; None for a new one.
+    MLflow runs the input example, each digit once, on the logged model, and warns if that fails.
     """
     from mlflow.models import Model, ModelSignature
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
@@ -148,8 +148,8 @@ def log(folder: str | Path, model=None) -> None:
     columns = [ColSpec(AnyType(), "digit"), *(ColSpec(AnyType(), name, required=False) for name in optional)]
     numbers = Array(DataType.double)
     with tempfile.TemporaryDirectory() as aside:
-        code = shutil.copy(__file__, aside)  # MLflow keeps the whole path, which is not to tell of this machine
-        files = shutil.copytree(folder, Path(aside) / "model")  # MLflow takes no links, as DVC may have to its cache
+        code = shutil.copy(__file__, aside)  # MLflow stores its path, which must not reveal where the project is
+        files = shutil.copytree(folder, Path(aside) / "model")  # MLflow refuses links, and DVC may link to its cache
         content = {
             "python_model": code,
             "artifacts": {"model": str(files)},
@@ -175,5 +175,5 @@ def log(folder: str | Path, model=None) -> None:
         client.finalize_logged_model(model.model_id, "READY")
 
 
-if __name__ != "cvae.tracking.served_model":  # run by MLflow, as the file that makes the model
+if __name__ != "cvae.tracking.served_model":  # MLflow runs this file to create the model
     mlflow.models.set_model(Generator())

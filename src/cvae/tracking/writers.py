@@ -1,30 +1,28 @@
-"""Which process writes to a run, and whether it still lives.
+"""Find out whether the process that writes to a run is still alive.
 
-A writer holds a lock on a file of its own, and names that file in a tag of the run. The system releases the lock when
-the writer dies, whatever kills it: a signal, its container, a crash of the machine. So a lock that is free proves that
-the writer is gone, to the kernel that kept it and to the same machine after a reboot. Host names and process ids prove
-nothing: two containers may share them. Where the file is not here, since the writer works in another clone, or is of
-another machine, whose locks a network's file system may not pass on, the run is left alone.
+A writer holds a lock on its own file and names that file in a tag of the run. The system releases the lock when the
+writer dies, for whatever reason: a signal, the end of its container, a crash of the machine. So a free lock proves that
+the writer is dead, as long as the same kernel or the same machine looks at it. Host names and process ids prove
+nothing: two containers may share them. If the file is not here, because the writer works in another clone, or belongs
+to another machine, whose locks a network file system may not pass on, the run is left alone.
 """
 
 import hashlib
-import os
-import re
 import uuid
 from contextlib import suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-PREFIX = "writer."  # of a tag for each process that writes to a run: its file's name; the value is what `_mark` returns
+PREFIX = "writer."  # of the tag for each writer: its file's name follows, and the value is what `_identity` returns
 BOOT, MACHINE = Path("/proc/sys/kernel/random/boot_id"), Path("/etc/machine-id")
-GONE = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")  # MLflow's answers about what was deleted meanwhile
+DELETED = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")  # MLflow's errors if another process deleted the run
 
 
 class Writer:
-    """This process, as a writer of one run at a time; use as a context manager.
+    """This process as a writer of runs. Use as a context manager.
 
-    `folder`: of the lock files. Where it takes none, nobody will be able to tell that this writer has died.
+    `folder` holds the lock files. If it is not writable, nobody will notice when this writer dies.
     """
 
     def __init__(self, folder: Path):
@@ -40,31 +38,30 @@ class Writer:
     def __exit__(self, *_) -> None:
         with suppress(OSError):
             self._lock.release()
-            if not self._runs:  # else the file is the proof that their writer has gone
+            if not self._runs:  # otherwise the file must stay, as proof that the writer of those runs is dead
                 self._file.unlink(missing_ok=True)
 
     @property
     def tags(self) -> dict[str, str]:
-        """The tag for a run that this process is about to write to; the lock is held from now on."""
+        """The tag for a run that this process is about to write to. Reading it takes the lock."""
         if not self._tags:
-            mark = ""
+            identity = ""
             with suppress(OSError):
                 self._folder.mkdir(parents=True, exist_ok=True)
                 self._lock.acquire()
-                mark = " ".join(_mark(self._file))
-            self._tags = {f"{PREFIX}{self._file.name}": mark}
+                identity = " ".join(_identity(self._file))
+            self._tags = {f"{PREFIX}{self._file.name}": identity}
         return self._tags
 
-    def started(self, run):
-        """Note a run that was created with `tags`; returns it."""
-        self._runs.add(run.info.run_id)
-        return run
+    def add(self, run_id: str) -> None:
+        """Register a run that was created with `tags`."""
+        self._runs.add(run_id)
 
-    def take(self, client, run_id: str):
-        """Become the only writer of a run that has ended; returns it, or None if another may still write to it.
+    def claim(self, client, run_id: str):
+        """Become the only writer of a run that has ended. Return the run, or None if another may still write to it.
 
-        A tag is set before the others are read: of two processes that try at once, one at least sees the other, and
-        withdraws. They need not share a lock, only the store.
+        Sets its own tag before it reads the others. If two processes try at once, at least one sees the other and
+        withdraws. They only need to share the store, not a lock.
         """
         from mlflow.exceptions import MlflowException
 
@@ -74,87 +71,88 @@ class Writer:
                 client.set_tag(run_id, name, value)
             run = client.get_run(run_id)
         except MlflowException as error:
-            if error.error_code not in GONE:
+            if error.error_code not in DELETED:
                 raise
             self._runs.discard(run_id)
             return None
-        others = {name: mark for name, mark in writers_of(run).items() if name not in self.tags}
-        if run.info.status == "RUNNING" or not all(_is_gone(self._folder, *each) for each in others.items()):
-            self.leave(client, run_id)
+        others = {name: identity for name, identity in writers_of(run).items() if name not in self.tags}
+        if run.info.status == "RUNNING" or not all(_is_dead(self._folder, *each) for each in others.items()):
+            self.release(client, run_id)
             return None
-        bury(client, self._folder, run_id, others)
+        remove_writers(client, self._folder, run_id, others)
         return run
 
-    def leave(self, client, run_id: str) -> None:
-        """Say that this process writes to the run no more."""
-        untag(client, run_id, self.tags)
+    def release(self, client, run_id: str) -> None:
+        """Stop writing to the run, and remove this writer's tag from it."""
+        remove_tags(client, run_id, self.tags)
         self._runs.discard(run_id)
 
     def delete(self, client, run_id: str) -> None:
         """Delete a run, unless another process may still write to it."""
-        if self.take(client, run_id):
+        if self.claim(client, run_id):
             client.delete_run(run_id)
             self._runs.discard(run_id)
 
 
 def writers_of(run) -> dict[str, str]:
-    """The tags of the processes that write to `run`, or died over it."""
+    """Return the tags of the processes that write to `run` or died while they did."""
     return {name: value for name, value in run.data.tags.items() if name.startswith(PREFIX)}
 
 
-def untag(client, run_id: str, names) -> None:
-    """Remove these tags, as far as they are there."""
+def remove_tags(client, run_id: str, names) -> None:
+    """Remove these tags from the run. Tags that are already gone are no error."""
     from mlflow.exceptions import MlflowException
 
     for name in names:
         try:
             client.delete_tag(run_id, name)
         except MlflowException as error:
-            if error.error_code not in GONE:
+            if error.error_code not in DELETED:
                 raise
 
 
-def bury(client, folder: Path, run_id: str, names) -> None:
-    """Remove the tags of writers that have gone, and the files that proved it."""
-    untag(client, run_id, names)
+def remove_writers(client, folder: Path, run_id: str, names) -> None:
+    """Remove the tags of dead writers and their lock files."""
+    remove_tags(client, run_id, names)
     for name in names:
         (folder / name.removeprefix(PREFIX)).unlink(missing_ok=True)
 
 
 def is_abandoned(folder: Path, run) -> bool:
-    """Whether every process that wrote to `run` has provably gone; not if it names none."""
+    """Whether every writer of `run` is provably dead. A run that names no writer is not abandoned."""
     writers = writers_of(run)
-    return bool(writers) and all(_is_gone(folder, *each) for each in writers.items())
+    return bool(writers) and all(_is_dead(folder, *each) for each in writers.items())
 
 
-def _is_gone(folder: Path, tag: str, mark: str) -> bool:
-    name = tag.removeprefix(PREFIX)
-    if not re.fullmatch("[0-9a-f]{32}", name):  # a store may say anything
-        return False
+def _is_dead(folder: Path, tag: str, identity: str) -> bool:
+    file = folder / tag.removeprefix(PREFIX)
     try:
-        inode, *places = _mark(folder / name)
-        if [inode] != mark.split()[:1] or not set(places) & set(mark.split()[1:]):
+        inode, *places = _identity(file)
+        if [inode] != identity.split()[:1] or not set(places) & set(identity.split()[1:]):
             return False
-        with _lock(folder / name):
+        with _lock(file):
             return True
     except (OSError, Timeout):
         return False
 
 
-def _mark(file: Path) -> list[str]:
-    """What tells `file` from a copy of it, and this kernel and this machine, as far as they are known, from others."""
-    marks = [f"inode:{file.stat().st_ino}"]
+def _identity(file: Path) -> list[str]:
+    """Return what distinguishes `file` from a copy, followed by what identifies this kernel and this machine."""
+    parts = [f"inode:{file.stat().st_ino}"]
     with suppress(OSError):
-        marks.append(f"boot:{BOOT.read_text().strip()}")
+        parts.append(f"boot:{BOOT.read_text().strip()}")
     try:
         machine = MACHINE.read_text().strip()
-    except OSError:  # outside Linux
+    except OSError:  # not Linux
         machine = "" if BOOT.exists() else str(uuid.getnode())
-    if machine:  # its own manual asks to keep it secret
-        marks.append(f"machine:{hashlib.sha256(machine.encode()).hexdigest()[:16]}")
-    return marks
+    if machine:  # hashed, because machine-id(5) says to keep it secret
+        parts.append(f"machine:{hashlib.sha256(machine.encode()).hexdigest()[:16]}")
+    return parts
 
 
-def _lock(file: str | os.PathLike) -> FileLock:
-    """A lock that the system keeps, or an OSError where it keeps none: a file's existence would outlive its maker."""
+def _lock(file: Path) -> FileLock:
+    """Return a lock that the system holds. Where there are none, taking it raises an OSError.
+
+    filelock would otherwise fall back to a file's existence, which outlives the process.
+    """
     return FileLock(file, blocking=False, fallback_to_soft=False)

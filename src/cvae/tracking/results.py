@@ -1,0 +1,155 @@
+"""The results in the workspace: read them, log them to a run, and check that a run has them."""
+
+import json
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from cvae.artifacts.history import read_history
+from cvae.pipeline.dvc_lock import read_lock
+from cvae.pipeline.dvc_yaml import files_in
+from cvae.support.errors import UserError, one_line
+from cvae.tracking import run_keys
+from cvae.tracking.fetch import fetch_model
+from cvae.tracking.live import log_rows, logged_epochs
+from cvae.tracking.runs import INPUTS, newest_model, run_name, source_tags
+
+
+@dataclass(frozen=True)
+class Results:
+    """What one run records, besides files.
+
+    Attributes:
+        params: the parameters that the results were made with
+        history: plots/training.csv, a row per epoch
+        figures: the numbers of metrics/test.json
+        hashes: tags with DVC's hashes of the data and the model
+    """
+
+    params: dict
+    history: pd.DataFrame
+    figures: dict[str, float]
+    hashes: dict[str, str]
+
+
+def read_results(params: dict) -> Results:
+    """Read the results that were made with `params`.
+
+    Raises:
+        UserError: a file is missing or damaged.
+    """
+    return Results(params, read_history(run_keys.HISTORY), _test_figures(), _hash_tags())
+
+
+def _test_figures() -> dict[str, float]:
+    """Return the numbers in metrics/test.json. Its `likelihood` and `pixels` are words, which are left out."""
+    path, again = Path(run_keys.TEST_FIGURES), "`dvc repro -sf evaluate` makes it again"
+    try:
+        figures = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; {again}") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: damaged ({one_line(error)}); {again}") from None
+    kinds = {type(value) for value in figures.values()} if isinstance(figures, dict) else set()
+    if not kinds & {int, float} or kinds - {int, float, str}:
+        raise UserError(f"{path}: damaged (not an object of numbers and words); {again}")
+    return {name: value for name, value in figures.items() if not isinstance(value, str)}
+
+
+def _hash_tags() -> dict[str, str]:
+    """Return DVC's hashes of the data and the model, from dvc.lock, as tags."""
+    outs = {place: digest for made in read_lock().values() for place, digest in made.outs.items()}
+    tags = {"data/raw": "dvc.data.raw", run_keys.MODEL: "dvc.data.model"}
+    return {tag: outs[place] for place, tag in tags.items() if place in outs}
+
+
+def log_results(client, run_id: str, results: Results) -> None:
+    """Log everything that the run does not have yet."""
+    import mlflow
+    from mlflow.entities import Metric, Param, RunTag
+
+    from cvae.tracking import served_model
+
+    tags = source_tags() | results.hashes | {INPUTS: run_keys.inputs_key(results.params)}
+    client.log_batch(
+        run_id,
+        params=[Param(name, str(value)) for name, value in results.params.items()],
+        tags=[RunTag(name, value) for name, value in tags.items()],
+    )
+    client.update_run(run_id, name=run_name(results.params))
+
+    logged = logged_epochs(client, run_id)
+    rows = results.history.to_dict("records")
+    log_rows(client, run_id, [row for row in rows if row["epoch"] not in logged])
+    run, now = client.get_run(run_id), int(time.time() * 1000)
+    figures = {f"final_test/{name}": value for name, value in results.figures.items()}
+    added = [Metric(name, value, now, 0) for name, value in figures.items() if run.data.metrics.get(name) != value]
+    client.log_batch(run_id, metrics=added)
+
+    _log_files(client, run_id)
+    with mlflow.start_run(run_id=run_id):
+        _log_data(results.params["dataset"], tags.get("dvc.data.raw", ""))
+        if not (run.outputs and run.outputs.model_outputs):
+            served_model.log(run_keys.MODEL)
+        elif not _has_the_model(model := newest_model(client, run)):  # an earlier attempt failed, or files were lost
+            served_model.log(run_keys.MODEL, model)
+
+
+def _log_files(client, run_id: str) -> None:
+    """Log every file. Log pictures as images too: the charts page shows those, the compare page only files."""
+    from PIL import Image
+
+    client.log_artifact(run_id, "params.yaml")
+    for place, file in _artifact_paths().items():
+        client.log_artifact(run_id, str(file), place.rpartition("/")[0] or None)
+        if file.suffix == ".png":
+            client.log_image(run_id, Image.open(file), key=place.removesuffix(".png"), step=0)
+
+
+def _log_data(name: str, digest: str) -> None:
+    import mlflow
+    from mlflow.data.code_dataset_source import CodeDatasetSource
+    from mlflow.data.meta_dataset import MetaDataset
+
+    source = CodeDatasetSource(tags={"dvc.path": "data/raw"})
+    dataset = MetaDataset(source, name=name, digest=digest[:32] or None)
+    mlflow.log_input(dataset, context="training")
+
+
+def has_its_files(client, run) -> bool:
+    """Whether the run still has the files that `log_results` logged, including its model's."""
+    try:
+        if not _has_the_model(newest_model(client, run)):
+            return False
+    except UserError:
+        return False
+    places = _artifact_paths()
+    folders = {place.rpartition("/")[0] for place in places}
+    kept = [file for folder in folders for file in client.list_artifacts(run.info.run_id, folder)]
+    sizes = {file.path: file.file_size for file in kept}
+    return all(sizes.get(place) == file.stat().st_size for place, file in places.items())
+
+
+def _has_the_model(model) -> bool:
+    """Whether MLflow's `model` has the same files as the one in the workspace."""
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            fetched, _ = fetch_model(model.model_uri, folder)
+            contents = [
+                {file.name: file.read_bytes() for file in files_in(place)} for place in (fetched, run_keys.MODEL)
+            ]
+    except UserError:
+        return False
+    return contents[0] == contents[1]
+
+
+def _artifact_paths() -> dict[str, Path]:
+    """Map each artifact's path in a run to the file in the workspace. The run's path lacks the first folder.
+
+    The model is not among them: MLflow has its own format for it.
+    """
+    files = [file for place in run_keys.results() if place != run_keys.MODEL for file in files_in(place)]
+    return {Path(*(file.parts[1:] or file.parts)).as_posix(): file for file in files}
