@@ -103,6 +103,32 @@ class Decoder(CVAE):
         return torch.sigmoid(2 * self.logits(z, y))
 
 
+class Hook(CVAE):
+    """Gradients bounded by a hook, at a bound that the first batch does not reach."""
+
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        self.decoder.weight.register_hook(lambda gradient: gradient.clamp(-30, 30))
+
+
+class Counter(CVAE):
+    """Another network after five batches."""
+
+    calls = 0
+
+    def encode(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        self.calls += self.training
+        return super().encode(x / 2 if self.calls > 5 else x, y)
+
+
+class WeightNorm(CVAE):
+    """Weights that are computed of others, on a layer of the article's network."""
+
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        nn.utils.parametrizations.weight_norm(self.pixel_logits)
+
+
 class Frozen(CVAE):
     def __init__(self, **settings):
         super().__init__(**settings)

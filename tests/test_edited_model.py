@@ -15,13 +15,16 @@ from edited import (
     Buffers,
     Clamp,
     Convolution,
+    Counter,
     Decoder,
     ExtraLayer,
     Frozen,
+    Hook,
     LayerNorm,
     Scale,
     TwoNames,
     UsedTwice,
+    WeightNorm,
 )
 from test_checkpoint import interrupt
 from torch import nn
@@ -36,6 +39,7 @@ from cvae.evaluation.likelihood import importance_weighted_nll
 from cvae.model import CVAE
 from cvae.objective import held_out_noise, held_out_sums, means
 from cvae.support.errors import UserError
+from cvae.training import loop
 from cvae.training.loop import Training
 
 EPOCHS, BATCH, RATE = 3, 100, 1e-3
@@ -50,6 +54,9 @@ EDITS = {  # and why the derived gradients are refused
     Scale: "are of other operations (aten.mul.Tensor, not aten.exp.default)",
     Clamp: "are of other operations (aten.clamp.default, not aten.exp.default)",
     Decoder: "are of other operations (aten.mul.Tensor, not aten.sigmoid.default)",
+    Hook: "would not call the hooks of decoder.weight",
+    Counter: "are of a network that does not change calls as it runs",
+    WeightNorm: "are of other layers",
     Frozen: "are not autograd's at decoder.weight",
     Another: "are of another network",
 }
@@ -125,6 +132,28 @@ def test_an_edited_model_is_what_trains(kind, digits, capsys):
     assert rows[-1]["test_loss"] == pytest.approx(means(plain, sums.double(), len(labels), 1.0)["loss"], rel=1e-4)
 
 
+@pytest.mark.parametrize("bound", [1e9, 1.0], ids=["never reached", "reached at once"])
+def test_an_edited_training_step_is_what_trains(digits, capsys, monkeypatch, bound):
+    class Clipped(loop.AutogradGradients):
+        def step(self, batch: int) -> None:
+            super().step(batch)
+            nn.utils.clip_grad_norm_(self.model.parameters(), bound)
+
+    unclipped = train(make(CVAE), digits)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(loop, "AutogradGradients", Clipped)
+    clipped = train(make(CVAE), digits)
+    assert "the faster derived gradients are of another training step (" in capsys.readouterr().err
+    assert (clipped[-1]["train_loss"] == pytest.approx(unclipped[-1]["train_loss"], rel=1e-5)) == (bound == 1e9)
+
+
+def test_a_layer_without_a_shape_is_refused_in_one_line(digits):
+    model = make(CVAE)
+    model.lazy = nn.LazyLinear(3)
+    with pytest.raises(UserError, match="the model's lazy.weight has no shape yet; give the layer"):
+        train(model, digits)
+
+
 def test_the_articles_network_is_not_held_up_by_what_makes_it_fast(digits, capsys):
     """Every setting of params.yaml has derived gradients."""
     for settings in (
@@ -138,16 +167,17 @@ def test_the_articles_network_is_not_held_up_by_what_makes_it_fast(digits, capsy
 
 
 @pytest.mark.parametrize("kind", [Convolution, TwoNames, Buffers], ids=lambda kind: kind.__name__)
-def test_an_edited_model_is_saved_and_loaded(kind, digits, tmp_path):
+def test_an_edited_model_is_saved_and_loaded(kind, digits, tmp_path, monkeypatch):
     model = make(kind)
     train(model, digits, epochs=1)
     saved_model.save(model, tmp_path)
-    loaded, state = kind.load(tmp_path), model.state_dict()
+    monkeypatch.setattr(saved_model, "CVAE", kind)
+    loaded, state = saved_model.load(tmp_path), model.state_dict()
     assert loaded.state_dict().keys() == state.keys()
     assert all(torch.equal(loaded.state_dict()[name], state[name]) for name in state)
 
 
-def test_a_model_with_an_argument_more_keeps_it(tmp_path):
+def test_a_model_with_an_argument_more_keeps_it(tmp_path, monkeypatch):
     class Wider(CVAE):
         def __init__(self, channels: int = 1, **settings):
             super().__init__(**settings)
@@ -157,9 +187,10 @@ def test_a_model_with_an_argument_more_keeps_it(tmp_path):
             return {"channels": self.channels} | super().configuration()
 
     saved_model.save(Wider(channels=3).initialise(generator(0, "weights")), tmp_path)
-    assert Wider.load(tmp_path).channels == 3
     with pytest.raises(UserError, match=r"config\.json: 'channels' is not a parameter"):
         saved_model.load(tmp_path)
+    monkeypatch.setattr(saved_model, "CVAE", Wider)
+    assert saved_model.load(tmp_path).channels == 3
 
 
 def test_what_is_measured_and_drawn_of_a_gaussian_is_what_decode_gives(digits):
@@ -260,8 +291,8 @@ def test_an_added_convolution_trains_resumes_is_saved_served_and_drawn(repositor
     check = """
 import json, sys
 import mlflow, pandas as pd, torch
+from cvae.artifacts import saved_model
 from cvae.data.idx import load
-from cvae.model import CVAE
 mlflow.set_tracking_uri("sqlite:///mlflow.db")
 (model,) = mlflow.get_run(sys.argv[1]).outputs.model_outputs
 served = mlflow.pyfunc.load_model(f"models:/{model.model_id}")

@@ -115,6 +115,7 @@ print(plt.rcParams["image.origin"], plt.rcParams["font.size"], plt.rcParams._get
 MATPLOTLIBRC = """
 image.origin: lower
 image.interpolation: bilinear
+image.lut: 4
 axes.unicode_minus: False
 axes.titleweight: bold
 axes.formatter.use_locale: True

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
@@ -75,7 +74,7 @@ def run(folder: Path, *arguments: str, **variables: str) -> subprocess.Completed
 def place(images: np.ndarray, picture: np.ndarray) -> tuple[int, int, int]:
     """Where `picture` has `images`, (rows, columns, 28, 28), side by side: row and column in pixels, and the scale."""
     sheet = images.swapaxes(1, 2).reshape(len(images) * 28, -1)
-    ink = matplotlib.colormaps[figures.INK](sheet, bytes=True)[..., 0]
+    ink = figures.INK(sheet, bytes=True)[..., 0]
     for scale in range(1, 7):
         wanted = ink.repeat(scale, axis=0).repeat(scale, axis=1)
         if np.less(picture.shape, wanted.shape).any():

@@ -38,20 +38,19 @@ class ConditionalLinear(nn.Module):
         self.label_weight = nn.Parameter(torch.empty(labels, out_features))
         self.bias = nn.Parameter(torch.empty(out_features))
         self.fan_in = in_features + labels
+        for parameter in self.parameters():  # for who asks for no seed of their own
+            nn.init.uniform_(parameter, -1 / math.sqrt(self.fan_in), 1 / math.sqrt(self.fan_in))
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
         return F.linear(x, self.weight, self.bias) + F.embedding(label, self.label_weight)
 
 
 class Linear(nn.Linear):
-    """A linear layer that leaves its weights unset; `CVAE.initialise` or a saved model sets them."""
+    """A linear layer whose weights `CVAE.initialise` samples."""
 
     @property
     def fan_in(self) -> int:
         return self.in_features
-
-    def reset_parameters(self) -> None:
-        pass
 
 
 class CVAE(nn.Module):
@@ -89,14 +88,15 @@ class CVAE(nn.Module):
     def initialise(self, generator: torch.Generator) -> "CVAE":
         """Sample the weights from U(±1/√fan_in), as `torch.nn.Linear` does, and return the model.
 
-        This sets `ConditionalLinear` and `Linear` layers. Other layers keep the weights torch gave them.
+        This sets `ConditionalLinear` and `Linear` layers. Other layers, and weights that a parametrization such as
+        weight norm computes, keep what torch gave them.
         """
         for layer in self.modules():
             if isinstance(layer, ConditionalLinear | Linear):
                 bound = 1 / math.sqrt(layer.fan_in)
-                for name in ("weight", "label_weight", "bias"):
-                    if hasattr(layer, name):
-                        nn.init.uniform_(getattr(layer, name), -bound, bound, generator)
+                for name, parameter in layer.named_parameters(recurse=False):
+                    if name in ("weight", "label_weight", "bias"):
+                        nn.init.uniform_(parameter, -bound, bound, generator)
         return self
 
     def encode(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

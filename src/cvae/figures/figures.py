@@ -45,7 +45,8 @@ from PIL import Image
 
 from cvae.support.files import write_whole
 
-INK = "gray_r"  # dark strokes on white, in steps that look equal
+# Dark strokes on white, in steps that look equal; matplotlib has made its own with the matplotlibrc's image.lut.
+INK = matplotlib.colormaps["gray_r"].resampled(256)
 COLOURS = sns.color_palette("tab10")
 
 with matplotlib.style.context("default"):

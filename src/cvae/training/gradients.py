@@ -43,12 +43,14 @@ def misfit(
     images: Tensor,
     labels: Tensor,
     noise: Tensor,
+    definition: type,
 ) -> str | None:
     """Return why the derived gradients cannot train `model`, in a few words, or None if they can.
 
     On one batch, `images` (n, 784), `labels` (n,) and `noise` (n, latent_dims), the model's loss must run exactly the
     operations that were differentiated, use no other parameter or buffer, and have the same gradient up to rounding.
-    Comparing gradients alone is not enough: it would miss a clamp that this batch does not reach.
+    Comparing gradients alone is not enough: it would miss a clamp that this batch does not reach. So must a step of
+    `definition`, the class that trains by autograd.
     """
     device = images.device.type
     if device not in ("cpu", "cuda") or (device == "cuda" and precision == "bfloat16"):
@@ -69,11 +71,26 @@ def misfit(
     for name, _ in model.named_buffers():
         return f"do not cover {name}"
 
-    actual, derived = _Operations(), _Operations()
+    if name := _hooked(model):
+        return f"would not call the hooks of {name}"
+    prepared = definition.prepare(model, weights, images, labels)
+    if len(prepared) != 2 or prepared[0] is not images or prepared[1] is not labels:
+        return "are of other inputs"
+
+    order = torch.arange(len(labels), device=images.device)
+    actual, derived, stepped, plain = (_Operations() for _ in range(4))
     devices = [images.device] if device == "cuda" else []
+    before = _plain_attributes(model)
     with torch.enable_grad(), torch.random.fork_rng(devices):
         with actual:
-            loss, _ = training_loss(model, images, labels, noise, beta)
+            training_loss(model, images, labels, noise, beta)
+        after = _plain_attributes(model)
+        if changed := {key for key, _ in before.items() ^ after.items()}:
+            for path, name in changed:
+                delattr(model.get_submodule(path), name)
+                if (path, name) in before:
+                    setattr(model.get_submodule(path), name, before[path, name])
+            return f"are of a network that does not change {min(changed)[1]} as it runs"
         try:
             with derived:
                 _derived_loss(model, images, labels, noise, beta)
@@ -81,17 +98,52 @@ def misfit(
             return "are of layers of other sizes"
         if difference := actual.difference(derived):
             return f"are of other operations ({difference})"
-        weights.gradient.zero_()
-        loss.backward()
-    expected = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+        with stepped:
+            definition(model, weights, beta, (images, labels), [order], [noise]).step(0)
+        expected = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+        with plain:
+            _plain_step(model, weights, beta, images, labels, order, noise)
+        if difference := stepped.difference(plain):
+            return f"are of another training step ({difference})"
     inputs = DerivedGradients.prepare(model, weights, images, labels)
-    order = torch.arange(len(labels), device=images.device)
     DerivedGradients(model, weights, beta, inputs, [order], [noise]).step(0)
     for name, parameter in model.named_parameters():
         error = torch.linalg.vector_norm(parameter.grad - expected[name])
         if not error <= AGREEMENT * torch.linalg.vector_norm(expected[name]):
             return f"are not autograd's at {name}"
     return None
+
+
+def _hooked(model: nn.Module) -> str:
+    """Return the name of a module or parameter with a hook, which would not be called, or an empty string."""
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    kinds = (*kinds, "_post_accumulate_grad_hooks")
+    for name, each in [*model.named_modules(), *model.named_parameters()]:
+        if any(getattr(each, kind, None) for kind in kinds):
+            return name or "the model"
+    return ""
+
+
+def _plain_attributes(model: nn.Module) -> dict[tuple[str, str], object]:
+    """Return the attributes of all modules that are no tensors or objects: a network may count its steps in one."""
+    kinds = (bool, int, float, str, type(None))
+    return {
+        (path, name): value
+        for path, module in model.named_modules()
+        for name, value in vars(module).items()
+        if isinstance(value, kinds)
+    }
+
+
+def _plain_step(
+    model: nn.Module, weights: WeightVector, beta: float, images: Tensor, labels: Tensor, picked: Tensor, noise: Tensor
+) -> None:
+    """Do what `AutogradGradients` in `loop` does for a batch, as it was when its gradient was derived."""
+    sums_of_batches = weights.values.new_zeros(1, 4)
+    loss, sums = training_loss(model, images[picked], labels[picked], noise, beta)
+    weights.gradient.zero_()
+    loss.backward()
+    sums_of_batches[0] = sums.detach()
 
 
 class _Operations(TorchDispatchMode):

@@ -213,7 +213,7 @@ class Training:
         else:
             self.model.train()
             batch = images[order], labels[order], noise
-            reason = misfit(self.model, self._weights, self._beta, self._precision, *batch)
+            reason = misfit(self.model, self._weights, self._beta, self._precision, *batch, AutogradGradients)
         if reason is None:
             return DerivedGradients
         if self._processes.rank == 0:

@@ -25,12 +25,14 @@ class WeightVector:
     other parameter becomes a vector, padded likewise. All follow one another in the order of the modules.
 
     Raises:
-        UserError: the parameters differ in type (float32, float64, ...).
+        UserError: the parameters differ in type (float32, float64, ...), or one has no shape yet.
     """
 
     def __init__(self, model: nn.Module):
         first = next(model.parameters())
         for name, parameter in model.named_parameters():
+            if isinstance(parameter, nn.parameter.UninitializedParameter):
+                raise UserError(f"the model's {name} has no shape yet; give the layer its input's size")
             if parameter.dtype != first.dtype:
                 raise UserError(f"the model's {name} is {parameter.dtype}, but training needs one type: {first.dtype}")
 
