@@ -150,7 +150,7 @@ def test_an_edited_training_step_is_what_trains(digits, capsys, monkeypatch, bou
 def test_a_layer_without_a_shape_is_refused_in_one_line(digits):
     model = make(CVAE)
     model.lazy = nn.LazyLinear(3)
-    with pytest.raises(UserError, match="the model's lazy.weight has no shape yet; give the layer"):
+    with pytest.raises(UserError, match=r"the model's lazy.weight has no shape yet; give the layer"):
         train(model, digits)
 
 
