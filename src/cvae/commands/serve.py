@@ -59,7 +59,9 @@ def main() -> None:
     print(REQUEST.format(address=address), end="")
     os.environ["MLFLOW_TRACKING_URI"] = location.uri
     # -P: the folder of the file is no place to import from
-    server.serve("-P", str(Path(registry.__file__).with_name("mlflow_server.py")), "--model-uri", model, port=options.port)
+    server.serve(
+        "-P", str(Path(registry.__file__).with_name("mlflow_server.py")), "--model-uri", model, port=options.port
+    )
 
 
 def _check(model: str) -> None:
