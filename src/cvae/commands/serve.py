@@ -57,7 +57,8 @@ def serve(run: str | None, model: str | None, port: int) -> None:
     print(REQUEST.format(address=address), end="")
     os.environ["MLFLOW_TRACKING_URI"] = location.uri
     # -P: the folder of the file is no place to import from
-    server.serve("-P", str(Path(__file__).with_name("mlflow_server.py")), "--model-uri", model, port=port)
+    script = Path(registry.__file__).with_name("mlflow_server.py")
+    server.serve("-P", str(script), "--model-uri", model, port=port)
 
 
 def _check(model: str) -> None:

@@ -58,7 +58,7 @@ def create_run(
 
 
 def reopen_run(client, experiment: str, params: dict, tags: dict[str, str], writer: Writer) -> str | None:
-    """Resume the interrupted run with the same `CHECKPOINT` tag; return its id, or None if `writer` can claim no such.
+    """Resume the interrupted run with the same `CHECKPOINT` tag. Return its id, or None if none can be claimed.
 
     The caller must hold the lock and have called `close_killed_runs`. `tags` are the same as for `create_run`.
     """
