@@ -20,10 +20,10 @@ MEMORY = {  # the parameters that a stage's need of memory grows with, the weigh
 }
 
 
-def run(name: str, main: Callable[[], None], advice: Callable[[], str] | None = None) -> None:
+def run(name: str, main: Callable[[], None], is_stage: bool = False) -> None:
     """Run `main`. A fault that a person can put right ends it with one line, which `name` begins, and exit status 1.
 
-    `advice`: more to say where memory is too small.
+    A stage's message may have several lines, and names the parameters to lower where memory is too small.
     """
     gc.set_threshold(100_000)  # objects made since the last pass; Python's 700 cost two seconds while torch is imported
     end_quietly_when_interrupted()
@@ -36,7 +36,11 @@ def run(name: str, main: Callable[[], None], advice: Callable[[], str] | None = 
     except Exception as error:
         if (fault := explained(error)) is None:
             raise
-        sys.exit(f"{name}: {one_line(fault)}{advice() if advice and memory_shortage(error) else ''}")
+        if not is_stage:
+            fault = one_line(fault)
+        elif memory_shortage(error):
+            fault += _smaller(name)
+        sys.exit(f"{name}: {fault}")
     finally:
         gc.freeze()  # nothing is left to be found by the last pass, at exit
 
@@ -53,7 +57,7 @@ def run_stage(main: Callable[[], None], *options: str) -> None:
         _check_arguments(name, options)
         main()
 
-    run(name, checked, lambda: _smaller(name))
+    run(name, checked, is_stage=True)
 
 
 def end_quietly_when_interrupted() -> None:
