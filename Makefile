@@ -64,8 +64,8 @@ run: $(READY)  ## Run the pipeline; where its data cannot be had, run it on scik
 	fi; \
 	$(NEXT)
 
-test: $(READY)  ## Check the style and run the tests.
-	@$(ENV); set -ex; ruff check .; ruff format --check .; \
+test: $(READY)  ## Check the style and the order of the rooms, and run the tests.
+	@$(ENV); set -ex; ruff check .; ruff format --check .; lint-imports --no-cache; \
 	  workers=$$(python -c "import os; print(min(os.cpu_count() + 1, 5))"); \
 	  python -m pytest -n $$workers --dist loadscope --no-loadscope-reorder $(ARGS)
 

@@ -118,6 +118,47 @@ def outs_of(stage: str) -> set[str]:
     return {out if isinstance(out, str) else next(iter(out)) for group in groups for out in group}
 
 
+# What a change of code runs again
+
+
+def names_after(edited: Repository, file: str, old: str, new: str) -> set[str]:
+    """The stages that DVC calls changed once `old` in `file` reads `new`."""
+    path = edited.root / file
+    text = path.read_text()
+    assert old in text, f"{file} has no {old!r}"
+    path.write_text(text.replace(old, new, 1))
+    try:
+        return set(json.loads(edited.dvc("status", "--json")))
+    finally:
+        path.write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("src/cvae/support/faults.py", "free some space", "make room"),
+        ("src/cvae/commands/sample/drawing.py", "samples from the prior", "samples"),
+        ("src/cvae/tracking/runs.py", '"git.dirty"', '"git.changed"'),
+        ("src/cvae/pipeline/parameters.py", "is missing", "is absent"),
+    ],
+)
+def test_a_message_a_label_and_a_tag_retrain_nothing(edited, file, old, new):
+    assert names_after(edited, file, old, new) <= {"track"}
+
+
+@pytest.mark.parametrize(
+    ("file", "changed"),
+    [
+        ("src/cvae/training/loop.py", {"train"}),
+        ("src/cvae/model.py", {"train", "evaluate", "embed", "render"}),
+        ("src/cvae/evaluation/likelihood.py", {"evaluate"}),
+        ("src/cvae/figures/figures.py", {"render"}),
+    ],
+)
+def test_a_change_of_the_code_that_decides_results_runs_its_stages_again(edited, file, changed):
+    assert names_after(edited, file, '"""', '"""Edited. ') - {"track"} == changed  # which runs after all of them
+
+
 # One repro after another
 
 
