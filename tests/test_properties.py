@@ -192,20 +192,6 @@ def test_any_file_that_is_no_params_yaml_is_told(tmp_path, text):
     assert outcome(read_parameters, path)[1].startswith(f"{path}")
 
 
-@pytest.mark.parametrize("key", ["latent_dims", "hidden_dims", "dataset", "colour"])
-def test_aliases_of_aliases_cost_neither_time_nor_memory(tmp_path, key):
-    lists = "".join(f"  - &l{n} [{', '.join([f'*l{n - 1}'] * 9)}]\n" for n in range(1, 12))
-    lines = {name: json.dumps(value) for name, value in DEFAULTS.items()} | {key: f"\n  - &l0 [x, y]\n{lists}"}
-    (tmp_path / "params.yaml").write_text("".join(f"{name}: {value}\n" for name, value in lines.items()))
-    tracemalloc.start()
-    _, refusal = outcome(read_parameters, tmp_path / "params.yaml")
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert peak < 2**23
-    assert key in refusal
-    assert "; allowed: " in refusal
-
-
 # The commands
 
 WORDS = [
