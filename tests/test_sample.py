@@ -458,6 +458,44 @@ def test_a_models_origin_is_in_its_run(repository, tmp_path, monkeypatch):
     assert origin == sources.Origin("digits", "none")
 
 
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("deep", "deep"),
+        ("dims-1*", "dims-1"),
+        ("dims-*", "2 runs match dims-*: dims-1, dims-2; name one of them"),
+        ("dimms-1", "no run of MLflow has the name or id 'dimms-1'; did you mean dims-1?"),
+        ("[", "no run of MLflow has the name or id '['; `make ui` shows what there is"),
+    ],
+)
+def test_a_run_is_found_by_its_name_or_a_pattern_of_it(empty_database, tmp_path, name, found):
+    from mlflow import MlflowClient
+
+    from cvae.tracking.named_run import named_run
+
+    shutil.copy(empty_database, tmp_path / "mlflow.db")
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    experiment = client.create_experiment("cvae", artifact_location=str(tmp_path))
+    for number, each in enumerate(("dims-1", "deep", "dims-2", "deep")):
+        client.create_run(experiment, start_time=number, run_name=each)
+    if " " in found:
+        with pytest.raises(UserError, match=f"^{re.escape(found)}$"):
+            named_run(client, name)
+    else:
+        run = named_run(client, name)
+        assert run.info.run_name == found
+        assert named_run(client, run.info.run_id).info.run_id == run.info.run_id
+        assert found != "deep" or run.info.start_time == 3, "the newest of that name"
+
+
+def test_an_experiments_model_is_drawn_from_dvcs_cache(compared, tmp_path, monkeypatch):
+    monkeypatch.chdir(compared.root)
+    model, origin = sources.open_model(sources.Source(exp="wide"))
+    assert (model.latent_dims, origin) == (4, sources.Origin("digits", "none"))
+    with pytest.raises(UserError, match=r"^--exp wild: .*; `dvc exp show` lists experiments$"):
+        sources.open_model(sources.Source(exp="wild"))
+
+
 def test_a_model_whose_weights_are_not_in_it_is_refused(fetch, folder, tmp_path):
     shutil.copytree(folder / "2", tmp_path / "fetched/beside")
     shutil.copytree(folder / "2", tmp_path / "logged/weights")
@@ -478,7 +516,7 @@ def test_a_model_that_mlflow_does_not_have_is_told_in_one_line(fetch, tmp_path):
         with pytest.raises(UserError, match=r"^MLflow at mlflow\.db: ") as caught:
             fetch.fetch_model(uri, tmp_path)
         assert "\n" not in str(caught.value)
-    with pytest.raises(UserError, match="no run of MLflow has the name or id 0123; `make ui` shows what there is"):
+    with pytest.raises(UserError, match="no run of MLflow has the name or id '0123'; `make ui` shows what there is"):
         fetch.fetch_run("0123", tmp_path)
 
 

@@ -12,6 +12,7 @@ import psutil
 import pytest
 from conftest import PROJECT, closed_port, end, environment, is_served, wait_for
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from cvae.pipeline.parameters import load_yaml
 from cvae.support.errors import UserError, shown
@@ -200,6 +201,6 @@ def test_every_dependency_is_pinned_to_one_version_which_is_the_one_installed():
         assert "*" not in version.version, requirement
         if requirement.marker is None or requirement.marker.evaluate():
             assert metadata.version(requirement.name) in requirement.specifier, requirement
-    names = {requirement.name for requirement in pinned}
-    assert {requirement.name for requirement in direct} <= names
+    names, own = ({canonicalize_name(each.name) for each in listed} for listed in (pinned, direct))
+    assert own <= names
     assert not [each for each in pinned + direct if each.url], "from the package index, not from an address"

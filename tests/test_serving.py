@@ -329,8 +329,8 @@ def test_another_run_or_model_can_be_named(compared, run, serve_with):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("--run", "0" * 32), "MLflow at mlflow.db: ."),
-        (("--run", ""), "MLflow at mlflow.db: ."),
+        (("--run", "0" * 32), "no run of MLflow has the name or id '0000"),
+        (("--run", ""), "no run of MLflow has the name or id ''; "),
         (("--model", ""), "--model : no such folder, nor"),
         (("--model", "models:/cvae@best"), "MLflow at mlflow.db: ."),
         (("--model", "nowhere"), "--model nowhere: no such folder, nor a models:/... or runs:/... of MLflow$"),

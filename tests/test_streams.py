@@ -50,7 +50,7 @@ def test_output_that_cannot_be_written_is_told_in_one_line(workspace, program):
     with open("/dev/full", "w") as full:
         done = run(workspace, *program, stdout=full, stderr=subprocess.PIPE)
     assert done.returncode == 1
-    name = program[0].rpartition(".")[2]
+    name = "train" if program == TRAIN else "sample"
     *_, line = done.stderr.splitlines()
     assert line == f"{name}: stdout: No space left on device; free some space, then run it again"
     assert "Traceback" not in done.stderr

@@ -1210,7 +1210,8 @@ def test_no_file_of_the_model_is_a_pickle(tracked):
     workspace, _ = tracked
     folder = model_folder(workspace)
     files = [path for path in folder.rglob("*") if path.is_file()]
-    assert {path.suffix or path.name for path in files} == {".json", ".py", ".safetensors", ".txt", ".yaml", "MLmodel"}
+    kinds = {".json", ".md", ".py", ".safetensors", ".txt", ".yaml", "MLmodel"}
+    assert {path.suffix or path.name for path in files} == kinds
     assert not [path for path in files if path.read_bytes().startswith((b"\x80", b"PK"))]
     assert "cloudpickle" not in (folder / "MLmodel").read_text().replace("cloudpickle_version", "")
 

@@ -24,12 +24,12 @@ def named_run(client, name: str):
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     runs = list(client.search_runs(experiments, order_by=["attributes.start_time DESC"], max_results=1000))
     names = list(dict.fromkeys(run.info.run_name for run in runs))
-    matching = [name] if name in names else fnmatch.filter(names, name)
+    matching = [name] if name in names else sorted(fnmatch.filter(names, name))
     if len(matching) > 1:
         shown = ", ".join(matching[:5]) + ", …" * (len(matching) > 5)
         raise UserError(f"{len(matching)} runs match {name}: {shown}; name one of them")
     if not matching:
         close = difflib.get_close_matches(name, names, 1)
         advice = f"did you mean {close[0]}?" if close else "`make ui` shows what there is"
-        raise UserError(f"no run of MLflow has the name or id {name:.60}; {advice}")
+        raise UserError(f"no run of MLflow has the name or id {name!r:.60}; {advice}")
     return next(run for run in runs if run.info.run_name == matching[0])
