@@ -1,13 +1,12 @@
 """The program `cvae`: what a person types, with a sub-command for each thing to do."""
 
-import difflib
 import sys
 from importlib import import_module
 
 import click
 
 from cvae.commands.runner import run
-from cvae.support.errors import one_line
+from cvae.support.errors import one_line, suggest
 
 COMMANDS = {  # where each one is, and its line in the help; imported only when it is run, to answer at once
     "sample": ("cvae.commands.sample.command", "Draw pictures with a trained model."),
@@ -39,8 +38,7 @@ class Program(click.Group):
 def require_known(name: str, known) -> None:
     """Raise click's error for a sub-command that is not among `known`, with the likeliest one."""
     if name not in known and not name.startswith("-"):
-        close = difflib.get_close_matches(name, known, 1)
-        advice = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
+        advice = suggest(name, known, f"there are {', '.join(known)}")
         raise click.UsageError(f"no such command {name!r:.40}; {advice}")
 
 

@@ -1,7 +1,9 @@
 """The error that ends a stage without a traceback, and the removal of secrets from messages."""
 
+import difflib
 import os
 import re
+from collections.abc import Iterable
 
 
 class UserError(Exception):
@@ -33,3 +35,9 @@ def shown(text: str) -> str:
 def one_line(text: object) -> str:
     """Return `text` on one line, with unprintable characters escaped."""
     return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in " ".join(str(text).split()))
+
+
+def suggest(name: str, known: Iterable[str], otherwise: str) -> str:
+    """Advise on a `name` that is not among `known`: the one that was probably meant, or `otherwise`."""
+    close = difflib.get_close_matches(name, list(known), 1)
+    return f"did you mean {close[0]}?" if close else otherwise

@@ -1,9 +1,8 @@
 """A run by what a person calls it."""
 
-import difflib
 import fnmatch
 
-from cvae.support.errors import UserError
+from cvae.support.errors import UserError, suggest
 
 
 def named_run(client, name: str):
@@ -29,7 +28,6 @@ def named_run(client, name: str):
         shown = ", ".join(matching[:5]) + ", …" * (len(matching) > 5)
         raise UserError(f"{len(matching)} runs match {name}: {shown}; name one of them")
     if not matching:
-        close = difflib.get_close_matches(name, names, 1)
-        advice = f"did you mean {close[0]}?" if close else "`make ui` shows what there is"
+        advice = suggest(name, names, "`make ui` shows what there is")
         raise UserError(f"no run of MLflow has the name or id {name!r:.60}; {advice}")
     return next(run for run in runs if run.info.run_name == matching[0])

@@ -207,7 +207,8 @@ class Training:
         order, noise = (self._processes.share(part[:batch_size]).to(self._device) for part in (order, noise))
         _require_one_decoder(self.model, noise, labels[order])
         try:
-            from cvae.training.gradients import DerivedGradients, misfit
+            from cvae.training.agreement import misfit
+            from cvae.training.gradients import DerivedGradients
         except ImportError as error:
             reason = f"cannot be imported ({error})"
         else:

@@ -13,7 +13,6 @@ gets a table and axes of its own. Parameters that move no figure, but by roundin
 differ only in their seed are of one configuration, which is shown by its mean and sample standard deviation.
 """
 
-import difflib
 import fnmatch
 import math
 import re
@@ -22,7 +21,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from cvae.pipeline.parameters import Parameters
-from cvae.support.errors import UserError
+from cvae.support.errors import UserError, suggest
 
 MEASURED = "metrics/test.json"
 IMMATERIAL = ("device", "threads", "launcher", "grid_size", "grid_range", "registered_model")
@@ -129,8 +128,7 @@ def read_results(
     known = {alias for row in rows for alias in (row["Experiment"], row["rev"]) if alias}
     for name in names:
         if not fnmatch.filter(known, name):
-            close = difflib.get_close_matches(name, known, 1)
-            advice = f"did you mean {close[0]}?" if close else f"there are {', '.join(sorted(map(name_of, rows)))}"
+            advice = suggest(name, known, f"there are {', '.join(sorted(map(name_of, rows)))}")
             raise UserError(f"no run is called {name}; {advice}; {EARLIER}")
 
     def is_asked_for(row: dict) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from cvae.commands.program import require_known
+from cvae.commands.sample.drawing import draw_grid, draw_interpolation, draw_samples, draw_styles
 from cvae.commands.sample.sources import DATA, MODEL, Source, open_model
 from cvae.data.idx import LABELS
 from cvae.support.errors import UserError, one_line
@@ -79,12 +80,7 @@ def prior(digit: int | None, count: int, seed: int, **source) -> None:
     if digit is None and count > 50:
         raise click.UsageError(f"--count {count}: samples of all ten digits can have from 1 to 50")
 
-    def draw(model, origin):
-        from cvae.commands.sample.drawing import draw_samples
-
-        return draw_samples(model, origin, digit, count, seed)
-
-    make(draw, **source)
+    make(draw_samples, (digit, count, seed), **source)
 
 
 @kind_of_picture("grid.png")
@@ -97,12 +93,7 @@ def grid(digit: int | None, size: int, half: float, data: str | None, **source) 
     if math.isnan(half):  # which click takes for a number in the range
         raise click.UsageError("--range nan: it spans z from -X to X, for X from 0.001 to 100")
 
-    def draw(model, origin):
-        from cvae.commands.sample.drawing import draw_grid
-
-        return draw_grid(model, origin, digit, size, half, data)
-
-    make(draw, **source)
+    make(draw_grid, (digit, size, half, data), **source)
 
 
 @kind_of_picture("styles.png")
@@ -111,12 +102,7 @@ def grid(digit: int | None, size: int, half: float, data: str | None, **source) 
 def styles(count: int, seed: int, **source) -> None:
     """Decode each z from the prior as all ten digits, a row each."""
 
-    def draw(model, origin):
-        from cvae.commands.sample.drawing import draw_styles
-
-        return draw_styles(model, origin, count, seed)
-
-    make(draw, **source)
+    make(draw_styles, (count, seed), **source)
 
 
 @kind_of_picture("interpolation.png")
@@ -127,21 +113,16 @@ def styles(count: int, seed: int, **source) -> None:
 def interpolate(a: int, b: int, count: int, data: str | None, **source) -> None:
     """Decode a straight line between the posterior means of two test images, numbered from 0."""
 
-    def draw(model, origin):
-        from cvae.commands.sample.drawing import draw_interpolation
-
-        return draw_interpolation(model, origin, a, b, count, data)
-
-    make(draw, **source)
+    make(draw_interpolation, (a, b, count, data), **source)
 
 
-def make(draw: Callable, out: Path, model: str | None, run: str | None, exp: str | None) -> None:
-    """Open the model that was asked for, `draw` with it, and write the picture to `out`."""
+def make(draw: Callable, arguments: tuple, out: Path, model: str | None, run: str | None, exp: str | None) -> None:
+    """Open the model that was asked for, `draw` with it and `arguments`, and write the picture to `out`."""
     if sum(each is not None for each in (model, run, exp)) > 1:
         raise click.UsageError("--model, --run and --exp each name a model; give one of them")
-    source = Source(model or MODEL if model != "" else "", run, exp)
+    source = Source(MODEL if model is None else model, run, exp)
     check_out(out)
-    figure, what = draw(*open_model(source))
+    figure, what = draw(*open_model(source), *arguments)
 
     from cvae.figures import figures
 

@@ -81,8 +81,7 @@ def open_experiment(source: Source) -> "tuple[CVAE, Origin]":
             raise UserError(f"--exp {source.exp}: {reason:.200}; `dvc exp show` lists experiments") from None
         params = parameters_behind(lock, MODEL) or {}
         model = load_model(Path(folder, "model"), source.name)
-    dataset = params.get("dataset", lock["download"].parameters.get("dataset") if "download" in lock else None)
-    return model, Origin(dataset, params.get("binarize"))
+    return model, Origin(params.get("dataset"), params.get("binarize"))
 
 
 def is_of_mlflow(model: str) -> bool:
