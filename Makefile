@@ -27,7 +27,7 @@ define NEXT
   echo "Then, from this folder:"; \
   echo "  make ui$(MORE)      the same and more in MLflow"; \
   echo "  make plots$(MORE)   the same as a page, dvc_plots/index.html"; \
-  echo "Before dvc and python commands, activate the environment once in each terminal:"; \
+  echo "Before dvc, cvae and python commands, activate the environment once in each terminal:"; \
   echo "  source $(VENV)/bin/activate"
 endef
 
