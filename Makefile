@@ -92,6 +92,7 @@ page: $(READY)  ## Make that page's template anew, .dvc/plots/page.html, after a
 compare: $(READY)  ## Compare DVC's experiments, all or those in ARGS: a table, plots/rate_distortion.png and .csv.
 	@$(ENV); PYTHONPATH=src python -m cvae compare $(ARGS)
 
-constraints: $(READY)  ## Pin anew, in constraints.txt, everything below requirements.txt.
-	@$(ENV); python -m pip install -q uv && grep -v '^-[ce]' requirements.txt | python -m uv pip compile - \
+constraints:  ## Pin everything that requirements.txt pulls in again, in constraints.txt.
+	@$(PYTHON) -m venv .venv-uv; trap 'rm -rf .venv-uv' EXIT; .venv-uv/bin/pip install -q uv; \
+	  grep -v '^-[ce]' requirements.txt | .venv-uv/bin/uv pip compile - \
 	  --universal --python-version 3.11 --strip-extras --no-header --no-annotate --no-emit-index-url -q -o constraints.txt

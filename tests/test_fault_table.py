@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parent
-NAMED = re.compile(r"`(test_\w+\.py)::(test_\w+)`( \(long\))?")
+NAMED = re.compile(r"`([\w/]*test_\w+\.py)::(test_\w+)`( \(long\))?")
 
 
 def rows() -> list[str]:
@@ -30,7 +30,7 @@ def named_in(module: Path) -> dict[str, bool]:
 @pytest.mark.parametrize("row", rows())
 def test_a_row_names_tests_that_are_there(row):
     named = NAMED.findall(row)
-    assert named, "a row names its tests as `test_module.py::test_name`"
+    assert named, "a row names its tests as `room/test_module.py::test_name`"
     assert len(row.strip("| ").split(" | ")) == 4
     for module, name, long in named:
         assert named_in(TESTS / module).get(name) is bool(long), f"{module}::{name}{long}"
@@ -39,6 +39,6 @@ def test_a_row_names_tests_that_are_there(row):
 def test_every_long_test_is_in_the_table():
     """A long test runs only when somebody asks for it, so that it is easily forgotten."""
     text = (TESTS / "README.md").read_text()
-    for module in sorted(TESTS.glob("test_*.py")):
+    for module in sorted(TESTS.rglob("test_*.py")):
         for name, is_long in named_in(module).items():
-            assert not is_long or f"{module.name}::{name}` (long)" in text
+            assert not is_long or f"{module.relative_to(TESTS)}::{name}` (long)" in text

@@ -1,0 +1,86 @@
+"""`make run`: its last words are where to look and what to type next, and they work."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+from pathlib import Path
+
+import pytest
+from helpers.repository import PROJECT, Repository
+
+HINT = "dvc push"
+UNREACHABLE = {"MNIST_MIRROR": "/nonexistent"}
+
+
+@pytest.fixture(scope="module")
+def environment_folder(tmp_path_factory) -> Path:
+    """A virtual environment that sees the packages of the present one, with DVC's command."""
+    folder = tmp_path_factory.mktemp("environments") / "its-own"
+    venv.create(folder, symlinks=True)
+    (dvc := Path(sys.executable).with_name("dvc")).exists() or pytest.fail(f"no {dvc}")
+    (folder / "bin/dvc").symlink_to(dvc)
+    packages = Path(sysconfig.get_path("purelib", vars={"base": str(folder)}))
+    (packages / "outer.pth").write_text(f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n")
+    return folder
+
+
+@pytest.fixture
+def clone(repository, empty_database, tmp_path, environment_folder) -> Repository:
+    clone = repository.copy(tmp_path / "cvae")
+    (clone.root / "mlflow.db").write_bytes(empty_database.read_bytes())
+    subprocess.run(["make", "-ts", "setup", f"VENV={environment_folder}"], cwd=clone.root, check=True)
+    return clone
+
+
+def make(root: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess:
+    """`make`, where neither DVC nor this project's packages are at hand, and no other `make` stands above it."""
+    left_out = {"PATH", "PYTHONPATH", "VIRTUAL_ENV", "MAKEFLAGS", "MFLAGS", "MAKELEVEL"}
+    kept = {name: value for name, value in os.environ.items() if name not in left_out}
+    path = f"{Path(shutil.which('make')).parent}:{Path(shutil.which('git')).parent}:/usr/bin:/bin"
+    return subprocess.run(
+        ["make", *arguments], cwd=root, env=kept | {"PATH": path} | variables, capture_output=True, text=True
+    )
+
+
+@pytest.mark.parametrize("has_data", [True, False], ids=["data", "no data"])
+def test_make_run_ends_with_where_to_look_and_what_to_type(clone, environment_folder, has_data):
+    if not has_data:
+        shutil.rmtree(clone.root / "data/raw")
+        params = clone.root / "params.yaml"
+        params.write_text(params.read_text().replace("dataset: digits", "dataset: mnist"))
+    done = make(clone.root, "run", f"VENV={environment_folder}", **UNREACHABLE)
+    assert done.returncode == 0, done.stderr
+    assert HINT not in done.stdout
+    assert ("dvc exp run -S dataset=mnist" in done.stdout) is not has_data
+    _, _, closing = done.stdout.partition("Look at the pictures:")
+    pictures = re.findall(r"plots/\w+\.png", closing)
+    assert len(pictures) == 5
+    assert all((clone.root / picture).exists() for picture in pictures)
+    assert f"make ui VENV={environment_folder}" in closing
+    assert f"make plots VENV={environment_folder}" in closing
+    *_, activation = closing.strip().splitlines()
+    tried = f"{activation.strip()} && dvc --version && python -c 'import cvae, sys; print(sys.prefix)'"
+    path = {"PATH": "/usr/bin:/bin", "HOME": os.environ.get("HOME", "/")}
+    typed = subprocess.run(["bash", "-c", tried], cwd=clone.root, env=path, capture_output=True, text=True)
+    assert typed.returncode == 0, typed.stderr
+    assert typed.stdout.splitlines()[-1] == str(environment_folder)
+
+
+def test_make_run_that_fails_says_no_more_and_fails_too(clone, environment_folder):
+    params = clone.root / "params.yaml"
+    params.write_text(params.read_text().replace("epochs: 2", "epochs: 0"))
+    done = make(clone.root, "run", f"VENV={environment_folder}")
+    assert done.returncode == 2
+    assert "epochs is 0" in done.stderr
+    assert "Running stage 'train'" in done.stdout
+    assert "Look at" not in done.stdout
+
+
+def test_readme_activates_the_environment_before_its_first_bare_command():
+    blocks = re.findall(r"^```\n(.*?)^```$", (PROJECT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+    lines = [line for block in blocks for line in block.splitlines() if line and not line.startswith("make")]
+    assert lines[0].startswith("source .venv/bin/activate")

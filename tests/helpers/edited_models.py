@@ -1,0 +1,179 @@
+"""Models as people edit them: the article's network with one thing changed, and one that shares no code with it."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cvae.compute.devices import open_device
+from cvae.compute.seeding import generator
+from cvae.data.idx import LABELS, PIXELS, SIDE
+from cvae.model import CVAE
+from cvae.training.loop import Training
+
+
+class Activation(CVAE):
+    def encode(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        return self.posterior(F.gelu(self.encoder(x, y))).chunk(2, dim=1)
+
+
+class ExtraLayer(CVAE):
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        self.extra = nn.Linear(PIXELS, PIXELS)
+
+    def logits(self, z: Tensor, y: Tensor) -> Tensor:
+        return self.extra(torch.relu(super().logits(z, y)))
+
+
+class Convolution(CVAE):
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        self.convolution = nn.Conv2d(1, 2, 3, padding=1)
+
+    def encode(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        return super().encode(self.convolution(x.view(-1, 1, SIDE, SIDE)).amax(1).flatten(1), y)
+
+
+class LayerNorm(CVAE):
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        self.norm = nn.LayerNorm(self.hidden_dims[-1])
+
+    def encode(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        return self.posterior(torch.relu(self.norm(self.encoder(x, y)))).chunk(2, dim=1)
+
+
+class UsedTwice(CVAE):
+    """The decoder's last weights are the encoder's first, and a layer of the encoder is run twice."""
+
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        self.square = nn.Linear(self.hidden_dims[-1], self.hidden_dims[-1])
+        self.pixel_bias = nn.Parameter(torch.zeros(PIXELS))
+        del self.pixel_logits
+
+    def encode(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        hidden = torch.relu(self.encoder(x, y))
+        return self.posterior(torch.relu(self.square(torch.relu(self.square(hidden))))).chunk(2, dim=1)
+
+    def logits(self, z: Tensor, y: Tensor) -> Tensor:
+        return F.linear(torch.sigmoid(self.decoder(z, y)), self.encoder.weight.t(), self.pixel_bias)
+
+
+class TwoNames(CVAE):
+    """One layer under two names, so that its tensors are in the state of the model twice."""
+
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        self.first = nn.Linear(self.hidden_dims[-1], self.hidden_dims[-1])
+        self.second = self.first
+
+    def encode(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        return self.posterior(torch.relu(self.second(self.first(self.encoder(x, y))))).chunk(2, dim=1)
+
+
+class Buffers(CVAE):
+    """Batch normalisation and dropout: buffers, a training mode, and random numbers of torch's own."""
+
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        self.norm, self.dropout = nn.BatchNorm1d(self.hidden_dims[-1]), nn.Dropout(0.2)
+
+    def encode(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        return self.posterior(self.dropout(torch.relu(self.norm(self.encoder(x, y))))).chunk(2, dim=1)
+
+
+class Scale(CVAE):
+    """No parameter and no layer more: only what `encode` returns is another."""
+
+    def encode(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        mu, log_sigma = super().encode(x, y)
+        return 1.001 * mu, log_sigma
+
+
+class Clamp(CVAE):
+    """A bound that the first batch of a training does not reach, but later ones do."""
+
+    def encode(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        mu, log_sigma = super().encode(x, y)
+        return mu, log_sigma.clamp(-1.2, 3)
+
+
+class Decoder(CVAE):
+    """Another mean image, in `decode` alone."""
+
+    def decode(self, z: Tensor, y: Tensor) -> Tensor:
+        return torch.sigmoid(2 * self.logits(z, y))
+
+
+class Hook(CVAE):
+    """Gradients bounded by a hook, at a bound that the first batch does not reach."""
+
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        self.decoder.weight.register_hook(lambda gradient: gradient.clamp(-30, 30))
+
+
+class Counter(CVAE):
+    """Another network after five batches."""
+
+    calls = 0
+
+    def encode(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        self.calls += self.training
+        return super().encode(x / 2 if self.calls > 5 else x, y)
+
+
+class WeightNorm(CVAE):
+    """Weights that are computed of others, on a layer of the article's network."""
+
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        nn.utils.parametrizations.weight_norm(self.pixel_logits)
+
+
+class Frozen(CVAE):
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        self.decoder.requires_grad_(False)
+
+
+class Another(nn.Module):
+    """Nothing of the article's network but its interface."""
+
+    likelihood, prior_std = "bernoulli", 1.0
+
+    def __init__(self, latent_dims: int = 2):
+        super().__init__()
+        self.latent_dims = latent_dims
+        self.down = nn.Sequential(nn.Conv2d(1 + LABELS, 4, 4, stride=4), nn.SiLU(), nn.Flatten())
+        self.down.append(nn.Linear(4 * 7 * 7, 2 * latent_dims))
+        self.up = nn.Sequential(nn.Linear(latent_dims + LABELS, 32), nn.SiLU(), nn.Linear(32, PIXELS))
+
+    def initialise(self, generator: torch.Generator) -> "Another":
+        return self
+
+    def encode(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        label = F.one_hot(y, LABELS).to(x)[:, :, None, None].expand(-1, -1, SIDE, SIDE)
+        return self.down(torch.cat((x.view(-1, 1, SIDE, SIDE), label), dim=1)).chunk(2, dim=1)
+
+    def logits(self, z: Tensor, y: Tensor) -> Tensor:
+        return self.up(torch.cat((z, F.one_hot(y, LABELS).to(z)), dim=1))
+
+    def decode(self, z: Tensor, y: Tensor) -> Tensor:
+        return torch.sigmoid(self.logits(z, y))
+
+
+EPOCHS, BATCH, RATE = 3, 100, 1e-3
+
+
+def make(kind: type[nn.Module], seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    settings = {} if kind is Another else {"hidden_dims": 32}
+    return kind(**settings).initialise(generator(seed, "weights"))
+
+
+def train(model: nn.Module, splits, **settings) -> list[dict[str, float]]:
+    open_device("cpu", threads=1)
+    settings = {"epochs": EPOCHS, "batch_size": BATCH, "learning_rate": RATE, "beta": 1.0, "seed": 0} | settings
+    return list(Training(model, *splits, **settings))

@@ -1,0 +1,11 @@
+"""Pictures and pages that tests look at."""
+
+from helpers.repository import PROJECT
+
+SCREENSHOTS = PROJECT / "tests/screenshots"  # of the pages that tests open, to look at; not in git
+
+
+PICTURES = sorted(
+    [f"{name}.png" for name in ("latents", "manifolds", "reconstructions", "styles", "training")]
+    + [f"{folder}/{digit}.png" for folder in ("latents", "manifolds") for digit in range(10)]
+)

@@ -1,0 +1,277 @@
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from shutil import copytree, ignore_patterns
+
+import pytest
+
+from cvae.pipeline.parameters import Parameters, check_parameters, read_parameters
+from cvae.support.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+DEFAULTS = Parameters().model_dump()
+STAGES = sorted(path.stem for path in (ROOT / "stages").glob("[!_]*.py"))
+NUMBERS = [key for key, default in DEFAULTS.items() if not isinstance(default, str)]
+
+
+def params_yaml(**written: str) -> str:
+    """A right params.yaml, but for the values in `written`, which stand in it as they are."""
+    lines = {key: json.dumps(value) for key, value in DEFAULTS.items()} | written
+    return "".join(f"{key}: {value}\n" for key, value in lines.items())
+
+
+@pytest.fixture
+def file(tmp_path):
+    return tmp_path / "params.yaml"
+
+
+def refusal(file: Path, content: str | bytes) -> str:
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(UserError) as raised:
+        read_parameters(file)
+    message = str(raised.value)
+    assert message.startswith(str(file))
+    assert message.isprintable(), "more than one line, or a control character"
+    return message.removeprefix(str(file))
+
+
+def test_values_in_range_are_read_as_written(file):
+    file.write_text(params_yaml(dataset="kmnist", latent_dims="1024", beta="0", learning_rate="10", device="cuda:1"))
+    changed = {"dataset": "kmnist", "latent_dims": 1024, "beta": 0.0, "learning_rate": 10.0, "device": "cuda:1"}
+    assert read_parameters(file).model_dump() == DEFAULTS | changed
+
+
+@pytest.mark.parametrize(
+    ("key", "written", "shown", "allowed"),
+    [
+        ("hidden_dims", "[]", "[]", "a whole number from 1 to 65536, or a list of 1 to 16 of them"),
+        ("hidden_dims", "[200, 0]", "[200, 0]", "a whole number from 1 to 65536, or a list of 1 to 16 of them"),
+        ("hidden_dims", "[200, 2.0]", "[200, 2.0]", "a whole number from 1 to 65536, or a list of 1 to 16 of them"),
+        ("hidden_dims", "[[200]]", "[[200]]", "a whole number from 1 to 65536, or a list of 1 to 16 of them"),
+        ("hidden_dims", "65537", "65537", "a whole number from 1 to 65536, or a list of 1 to 16 of them"),
+        ("registered_model", "a/b", "'a/b'", "a name of letters, digits, spaces and _ . -, or '' for none"),
+        ("registered_model", "null", "null", "a name of letters, digits, spaces and _ . -, or '' for none"),
+        ("binarize", "true", "true", "one of none, dynamic, static"),
+        ("activation", "gelu", "'gelu'", "one of article, relu, tanh, sigmoid"),
+        ("latent_dims", "true", "true", "a whole number from 1 to 1024"),
+        ("latent_dims", "4.0", "4.0", "a whole number from 1 to 1024"),
+        ("latent_dims", "1e3", "1000.0", "a whole number from 1 to 1024"),
+        ("latent_dims", "0", "0", "a whole number from 1 to 1024"),
+        ("latent_dims", "-1", "-1", "a whole number from 1 to 1024"),
+        ("latent_dims", "1025", "1025", "a whole number from 1 to 1024"),
+        ("latent_dims", "abc", "'abc'", "a whole number from 1 to 1024"),
+        ("grid_range", "1e-300", "1e-300", "a number from 0.001 to 100"),
+        ("latent_dims", "'010'", "'010'", "a whole number from 1 to 1024"),
+        ("latent_dims", "null", "null", "a whole number from 1 to 1024"),
+        ("latent_dims", "", "null", "a whole number from 1 to 1024"),
+        ("latent_dims", "[2, 4]", "[2, 4]", "a whole number from 1 to 1024"),
+        ("latent_dims", "{a: 1}", "{'a': 1}", "a whole number from 1 to 1024"),
+        ("latent_dims", ".nan", "nan", "a whole number from 1 to 1024"),
+        ("beta", ".nan", "nan", "a number from 0 to 10000.0"),
+        ("beta", ".inf", "inf", "a number from 0 to 10000.0"),
+        ("beta", "1e400", "inf", "a number from 0 to 10000.0"),
+        ("beta", "true", "true", "a number from 0 to 10000.0"),
+        ("beta", "'1.0'", "'1.0'", "a number from 0 to 10000.0"),
+        ("learning_rate", "0", "0", "a number above 0, up to 10"),
+        ("prior_std", "-1.5", "-1.5", "a number from 0.001 to 1000.0"),
+        ("dataset", "MNIST", "'MNIST'", "one of mnist, fashion-mnist, kmnist, digits"),
+        ("dataset", "no", "'no'", "one of mnist, fashion-mnist, kmnist, digits"),
+        ("dataset", "[mnist]", "['mnist']", "one of mnist, fashion-mnist, kmnist, digits"),
+        ("likelihood", "'gaussian '", "'gaussian '", "one of gaussian, bernoulli"),
+        ("device", "gpu", "'gpu'", "auto, cpu, mps, cuda or cuda:N"),
+        ("device", "cuda:1234", "'cuda:1234'", "auto, cpu, mps, cuda or cuda:N"),
+        ("device", '"cpu\\n"', r"'cpu\n'", "auto, cpu, mps, cuda or cuda:N"),
+        ("precision", "float64", "'float64'", "one of float32, tf32, bfloat16"),
+        ("launcher", "''", "''", "the command that starts train"),
+        ("launcher", "2", "2", "the command that starts train"),
+        ("device", "cuda:٣", "'cuda:٣'", "auto, cpu, mps, cuda or cuda:N"),
+    ],
+)
+def test_a_bad_value_is_told_with_its_key_and_what_is_allowed(file, key, written, shown, allowed):
+    assert refusal(file, params_yaml(**{key: written})) == f": {key} is {shown}; allowed: {allowed}"
+
+
+@pytest.mark.parametrize("key", DEFAULTS)
+@pytest.mark.parametrize(
+    "written", ["null", "true", "[a]", "{a: 1}", "'1'", ".nan", "-.inf", "2001-01-01", "!!set {1}"]
+)
+def test_no_key_takes_a_value_of_another_type(file, key, written):
+    assert refusal(file, params_yaml(**{key: written})).startswith(f": {key} is ")
+
+
+def test_widths_of_hidden_layers_may_be_a_list(file):
+    file.write_text(params_yaml(hidden_dims="[200, 100]"))
+    assert read_parameters(file).hidden_dims == [200, 100]
+
+
+@pytest.mark.parametrize("key", NUMBERS)
+def test_the_ends_of_each_range_are_allowed_and_beyond_them_is_not(key):
+    schema = Parameters.model_json_schema()["properties"][key]
+    schema = schema.get("anyOf", [schema])[0]
+    low, high = schema.get("minimum", schema.get("exclusiveMinimum")), schema["maximum"]
+    number = type(DEFAULTS[key])
+    for value in [number(high), *([number(low)] if "minimum" in schema else [])]:
+        assert getattr(check_parameters(DEFAULTS | {key: value}), key) == value
+    for value in [number(high) * 2, number(low) - 1, *([] if "minimum" in schema else [number(low)])]:
+        with pytest.raises(UserError, match=rf"^params\.yaml: {key} is {re.escape(str(value))}; allowed: "):
+            check_parameters(DEFAULTS | {key: value})
+
+
+def test_an_unknown_key_is_told_with_all_known_ones(file):
+    told = f" is not a parameter; allowed: {', '.join(DEFAULTS)}"
+    assert refusal(file, params_yaml() + "colour: red\n") == f": 'colour'{told}"
+    assert refusal(file, params_yaml().replace("latent_dims", "latent_dim")) == f": 'latent_dim'{told}"
+    assert refusal(file, params_yaml() + "7: 1\n") == f": 7{told}"
+
+
+@pytest.mark.parametrize("key", DEFAULTS)
+def test_a_missing_key_is_told_with_what_is_allowed(file, key):
+    content = re.sub(rf"(?m)^{key}: .*\n", "", params_yaml())
+    assert refusal(file, content).startswith(f": {key} is missing; allowed: ")
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("", ": is empty; `git checkout "),
+        ("# only a comment\n", ": is empty; `git checkout "),
+        ("- latent_dims\n- 4\n", ": must be lines of `key: value`, not ['latent_dims', 4]"),
+        ("latent_dims 4\n", ": must be lines of `key: value`, not 'latent_dims 4'"),
+        ("epochs: 1\nlatent_dims: [4\n", ": not YAML (line 3, column 1: "),
+        ("epochs:\n\t- 4\n", ": not YAML (line 2, column 1: "),
+        ("epochs: *undefined\n", ": not YAML (line 1, column 9: "),
+        ("epochs: 1\n---\nepochs: 2\n", ": not YAML ("),
+        ("epochs: !!python/object/apply:os.getcwd []\n", ": not YAML (line 1, column 9: "),
+        ("epochs: !!bool abc\n", ": not YAML ("),
+        ("seed: 1\nepochs: 2\n'seed': 3\n", ": not YAML (line 3, column 1: "),
+        ("dataset: café\n".encode("latin-1"), ": not YAML ('utf-8' codec can't decode byte 0xe9"),
+        (params_yaml().encode("utf-16"), ": not YAML ('utf-8' codec can't decode byte 0xff"),
+        (b"epochs: 1\0", ": not YAML ("),
+    ],
+    ids=lambda value: ascii(value)[:40],
+)
+def test_a_file_that_is_no_params_yaml_is_told_with_its_place(file, content, told):
+    assert refusal(file, content).startswith(told)
+
+
+def test_a_file_that_cannot_be_opened_is_told_with_the_way_back(file):
+    with pytest.raises(UserError) as missing:
+        read_parameters(file)
+    assert (
+        str(missing.value)
+        == f"{file}: cannot be read (No such file or directory); `git checkout HEAD {file}` brings it back"
+    )
+    file.mkdir()
+    with pytest.raises(UserError, match=r"^[^\n]*params\.yaml: cannot be read \(Is a directory\)[^\n]*$"):
+        read_parameters(file)
+
+
+def test_a_long_value_is_cut_to_keep_the_line_short(file):
+    assert len(refusal(file, params_yaml(device="x" * 10_000))) < 200
+
+
+@pytest.mark.parametrize("value", [1e-05, 2.5e-07, 1.0, 10])
+def test_a_number_is_read_as_dvc_writes_it(file, value):
+    from dvc.utils.serialize import dumps_yaml
+
+    file.write_text(dumps_yaml(DEFAULTS | {"learning_rate": value}))
+    assert read_parameters(file).learning_rate == value
+
+
+def test_a_number_with_a_leading_zero_is_decimal(file):
+    file.write_text(params_yaml(latent_dims="010", seed="08"))
+    assert (read_parameters(file).latent_dims, read_parameters(file).seed) == (10, 8)
+
+
+def test_a_byte_order_mark_and_windows_line_ends_are_read(file):
+    file.write_bytes(params_yaml().replace("\n", "\r\n").encode("utf-8-sig"))
+    assert read_parameters(file) == Parameters()
+
+
+def test_parameters_do_not_change():
+    with pytest.raises(ValueError, match="frozen"):
+        Parameters().epochs = 1
+
+
+def test_params_yaml_in_git_holds_the_defaults(file):
+    # Not the working tree's: `dvc exp run -S` leaves its values there.
+    shown = subprocess.run(["git", "show", ":params.yaml"], cwd=ROOT, capture_output=True, text=True)
+    if shown.returncode != 0:
+        pytest.skip("not in a git repository")
+    file.write_text(shown.stdout)
+    assert read_parameters(file) == Parameters()
+
+
+def test_every_key_of_params_yaml_carries_a_comment():
+    lines = [line for line in (ROOT / "params.yaml").read_text().splitlines() if re.match(r"\w+:", line)]
+    assert [line.split(":")[0] for line in lines] == list(DEFAULTS)
+    assert [line for line in lines if not re.search(r" # *\w.{8,}", line)] == []
+
+
+def test_reading_parameters_imports_nothing_slow(file):
+    file.write_text(params_yaml())
+    code = """if True:
+        import json, sys
+        from cvae.pipeline.parameters import read_parameters
+        read_parameters(sys.argv[1])
+        print(json.dumps(sorted({"torch", "torchvision", "mlflow", "pandas", "matplotlib"} & set(sys.modules))))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", code, file], cwd=ROOT / "src", capture_output=True, text=True, check=True
+    )
+    assert json.loads(done.stdout) == []
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    """A copy of the code with results of an earlier run in it, where importing torch or MLflow ends in an error."""
+    for folder in ("src", "stages"):
+        copytree(ROOT / folder, tmp_path / folder, ignore=ignore_patterns("__pycache__"))
+    for module in ("torch", "torchvision", "mlflow"):
+        (tmp_path / f"{module}.py").write_text("raise RuntimeError(f'{__name__} was imported')\n")
+    outputs = ("data/raw/a", "data/model/a", "data/latents.parquet", "data/tracked.json", "metrics/train.json")
+    for output in (*outputs, "metrics/test.json", "plots/training.csv", "plots/latents/0.png", "plots/latents.png"):
+        (tmp_path / output).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / output).write_text("earlier")
+    return tmp_path
+
+
+def run_stage(stage: str, workspace: Path) -> subprocess.CompletedProcess:
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "PYTHON", "MLFLOW_"))}
+    return subprocess.run(
+        [sys.executable, "-m", f"stages.{stage}"],
+        cwd=workspace,
+        env=env | {"PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+    )
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_refuses_a_bad_parameter_before_it_imports_torch_or_touches_an_output(stage, workspace):
+    (workspace / "params.yaml").write_text(params_yaml(latent_dims="4.0"))
+    before = contents(workspace)
+    done = run_stage(stage, workspace)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr == f"{stage}: params.yaml: latent_dims is 4.0; allowed: a whole number from 1 to 1024\n"
+    assert contents(workspace) == before
+
+
+def test_a_stage_with_right_parameters_goes_on_to_torch(workspace):
+    (workspace / "params.yaml").write_text(params_yaml())
+    assert "torch was imported" in run_stage("train", workspace).stderr
+
+
+def test_a_stage_without_params_yaml_says_so_in_one_line(workspace):
+    done = run_stage("train", workspace)
+    assert done.returncode == 1
+    assert done.stderr.startswith("train: params.yaml: cannot be read (No such file or directory)")
+    assert done.stderr.count("\n") == 1

@@ -1,0 +1,373 @@
+"""The pipeline as DVC runs it, in a real repository."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from helpers.pages import PICTURES
+from helpers.processes import environment
+from helpers.repository import PROJECT, Repository, stages_run
+
+from cvae.tracking.run_keys import recorded
+
+STAGES = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]
+CURVES = [f"{split}_{part}" for split in ("train", "test") for part in ("loss", "reconstruction", "kl")]
+
+
+# What dvc.yaml declares
+
+
+def test_every_stage_is_the_module_of_its_name():
+    modules = {path.stem for path in (PROJECT / "stages").glob("*.py")} - {"__init__"}
+    assert set(STAGES) == modules
+    assert {name: stage["cmd"] for name, stage in STAGES.items()} == {
+        name: f"{'${launcher}' if name == 'train' else 'python'} -m stages.{name}" for name in modules
+    }
+
+
+def module_file(name: str) -> str | None:
+    """The file of module `name`, from the root of the project; None if it is not ours."""
+    top = {"stages": "", "cvae": "src/"}.get(name.partition(".")[0])
+    if top is None:
+        return None
+    path = top + name.replace(".", "/")
+    return next((file for file in (f"{path}.py", f"{path}/__init__.py") if (PROJECT / file).is_file()), None)
+
+
+def imported_by(file: str) -> set[str]:
+    """Names of all modules that `file` imports, at its top or within a function; of some that are no module too."""
+    names = set()
+    for node in ast.walk(ast.parse((PROJECT / file).read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative imports are not followed here"
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
+
+
+def code_of(stage: str) -> set[str]:
+    """Files of every module of ours that `python -m stages.<stage>` may import, save what train logs to MLflow with."""
+    files, waiting = set(), [f"stages.{stage}"]
+    while waiting:
+        name = waiting.pop()
+        file = module_file(name)
+        if file is None or file in files or (stage == "train" and f"{name}.".startswith("cvae.tracking.")):
+            continue
+        files.add(file)
+        package = name.rpartition(".")[0]
+        waiting += [*imported_by(file), *([package] if package else [])]
+    return files
+
+
+def room_of(file: str) -> str:
+    """What a stage lists for `file`: its own module, a module of the library's ground floor, or a folder of it."""
+    return file if file.startswith("stages/") else "/".join(file.split("/")[:3])
+
+
+# What a stage imports without listing it. None of it decides what the stage writes, so that a message that is worded
+# better, or a knob for pictures, makes nothing anew.
+NOT_LISTED = {
+    "stages/__init__.py": STAGES,
+    "src/cvae/__init__.py": STAGES,
+    "src/cvae/support": STAGES,
+    "src/cvae/commands": STAGES,
+    "src/cvae/pipeline": STAGES.keys() - {"track"},
+    "src/cvae/tracking": {"train"},
+    "src/cvae/model.py": {"track"},  # the saved model is one of its inputs
+    "src/cvae/compute": {"track"},
+    "src/cvae/data": {"track"},
+}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_on_the_rooms_that_it_imports(stage):
+    rooms = {room_of(file) for file in code_of(stage)}
+    listed = {dep for dep in STAGES[stage]["deps"] if dep.startswith(("src/", "stages/"))}
+    assert listed == {room for room in rooms if stage not in NOT_LISTED.get(room, ())}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_lists_the_parameters_that_it_reads(stage):
+    tree = ast.parse((PROJECT / f"stages/{stage}.py").read_text())
+    read = {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "params"
+    }
+    if stage == "track":
+        assert "model_dump" in read
+        assert STAGES[stage]["params"] == [{"params.yaml": None}], "track logs every parameter"
+    else:
+        # train hands them all to its live run, which logs those of the list
+        assert set(STAGES[stage]["params"]) == read - {"model_dump"}
+
+
+def test_a_stage_depends_on_data_only_that_another_makes():
+    outs = {path for stage in STAGES for path in outs_of(stage)}
+    for stage, declared in STAGES.items():
+        data = {dep for dep in declared["deps"] if not dep.startswith(("src/", "stages/"))}
+        assert data <= outs, stage
+
+
+def outs_of(stage: str) -> set[str]:
+    groups = (STAGES[stage].get(group, []) for group in ("outs", "metrics", "plots"))
+    return {out if isinstance(out, str) else next(iter(out)) for group in groups for out in group}
+
+
+# What a change of code runs again
+
+
+def names_after(edited: Repository, file: str, old: str, new: str) -> set[str]:
+    """The stages that DVC calls changed once `old` in `file` reads `new`."""
+    path = edited.root / file
+    text = path.read_text()
+    assert old in text, f"{file} has no {old!r}"
+    path.write_text(text.replace(old, new, 1))
+    try:
+        return set(json.loads(edited.dvc("status", "--json")))
+    finally:
+        path.write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("src/cvae/support/faults.py", "free some space", "make room"),
+        ("src/cvae/commands/sample/drawing.py", "samples from the prior", "samples"),
+        ("src/cvae/tracking/runs.py", '"git.dirty"', '"git.changed"'),
+        ("src/cvae/pipeline/parameters.py", "is missing", "is absent"),
+    ],
+)
+def test_a_message_a_label_and_a_tag_retrain_nothing(edited, file, old, new):
+    assert names_after(edited, file, old, new) <= {"track"}
+
+
+@pytest.mark.parametrize(
+    ("file", "changed"),
+    [
+        ("src/cvae/training/loop.py", {"train"}),
+        ("src/cvae/model.py", {"train", "evaluate", "embed", "render"}),
+        ("src/cvae/evaluation/likelihood.py", {"evaluate"}),
+        ("src/cvae/figures/figures.py", {"render"}),
+    ],
+)
+def test_a_change_of_the_code_that_decides_results_runs_its_stages_again(edited, file, changed):
+    assert names_after(edited, file, '"""', '"""Edited. ') - {"track"} == changed  # which runs after all of them
+
+
+# One repro after another
+
+
+def test_repro_makes_everything_that_the_design_names(repository):
+    data = ["data/raw/train-images-idx3-ubyte.gz", "data/model/model.safetensors", "data/latents.parquet"]
+    metrics = [f"metrics/{name}" for name in ("train.json", "test.json", "per_digit.csv", "per_latent.csv")]
+    tables = [*metrics, "plots/training.csv", "plots/latents.csv", "plots/confusion.csv"]
+    made = [*data, *tables, *(f"plots/{p}" for p in PICTURES)]
+    assert [path for path in made if not (repository.root / path).is_file()] == []
+    assert repository.git("status", "--porcelain") == ""
+    (run,) = repository.runs()
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name == "digits epochs=2 threads=1 nll_samples=50"
+
+
+def test_second_repro_runs_nothing(repository):
+    lock = (repository.root / "dvc.lock").read_bytes()
+    output = repository.dvc("repro")
+    assert stages_run(output) == []
+    assert "up to date" in output
+    assert (repository.root / "dvc.lock").read_bytes() == lock
+
+
+@pytest.fixture(scope="module")
+def edited(repository, tmp_path_factory) -> Repository:
+    """A clone whose parameters may be edited."""
+    return repository.copy(tmp_path_factory.mktemp("edited") / "cvae")
+
+
+def changed_by(edited: Repository, **parameters) -> set[str]:
+    """The stages that run again after `parameters` are set: those that DVC calls changed, and all that follow them."""
+    edited.set(**parameters)
+    changed = set(json.loads(edited.dvc("status", "--json")))
+    edited.git("checkout", "params.yaml")
+    for stage, declared in STAGES.items():  # in the order that they run
+        if any(outs_of(earlier) & set(declared["deps"]) for earlier in changed):
+            changed.add(stage)
+    return changed
+
+
+def test_grid_size_concerns_render_and_track_alone(edited):
+    assert changed_by(edited, grid_size=5) == {"render", "track"}
+
+
+def test_nll_samples_concern_evaluate_and_track_alone(edited):
+    assert changed_by(edited, nll_samples=7) == {"evaluate", "track"}
+
+
+def test_epochs_concern_train_and_what_follows(edited):
+    assert changed_by(edited, epochs=3) == {"train", "evaluate", "embed", "render", "track"}
+
+
+def test_metrics_show_has_both_files(repository):
+    shown = json.loads(repository.dvc("metrics", "show", "--json"))[""]["data"]
+    for name in ("train", "test"):
+        assert shown[f"metrics/{name}.json"]["data"] == json.loads(
+            (repository.root / f"metrics/{name}.json").read_text()
+        )
+
+
+def test_plots_show_has_the_curves_and_every_picture(repository, tmp_path):
+    repository.dvc("plots", "show", "--out", str(tmp_path))
+    page = (tmp_path / "index.html").read_text()
+
+    drawn = set()
+    for match in re.finditer(r"var spec = ", page):
+        chart, _ = json.JSONDecoder().raw_decode(page, match.end())
+        single = re.search(r'"y": {"field": "(\w+)"', json.dumps(chart))  # a chart of several has them in its rows
+        drawn |= {(row.get("field") or single[1], row.get("epoch")) for row in chart["data"]["values"]}
+    curves = {(name, epoch) for name in [*CURVES, "article_loss"] for epoch in ("1", "2")}
+    tables = {"axis_2", "actual", "nll", "prior_distance", "label_accuracy", "label_accuracy_iw", "sample_accuracy"}
+    assert drawn == {*curves, *((name, None) for name in tables)}  # of what is measured once, there are no epochs
+
+    shown = re.findall(r'<img src="(static/[^"]+)"', page)
+    assert sorted(shown) == sorted(f"static/workspace_plots_{name.replace('/', '_')}" for name in PICTURES)
+    assert all((tmp_path / path).stat().st_size for path in shown)
+
+
+# A clone, where results come from DVC's cache and MLflow's store is new
+
+
+@pytest.fixture(scope="module")
+def clone(repository, empty_database, tmp_path_factory) -> Repository:
+    clone = repository.copy(tmp_path_factory.mktemp("clone") / "cvae")
+    (clone.root / "mlflow.db").write_bytes(empty_database.read_bytes())
+    assert stages_run(clone.dvc("repro")) == ["track"]
+    return clone
+
+
+def test_a_clone_records_its_own_run_without_training(clone, repository):
+    (run,), (original,) = clone.runs(), repository.runs()
+    assert run.info.status == "FINISHED"
+    assert run.data.params == original.data.params
+    assert run.data.metrics == original.data.metrics
+    assert run.data.tags["pipeline.key"] == original.data.tags["pipeline.key"]
+
+
+def test_forced_repro_repeats_to_the_byte_and_adds_no_run(clone):
+    lock = (clone.root / "dvc.lock").read_bytes()
+    before = clone.runs()
+    assert stages_run(clone.dvc("repro", "--force")) == list(STAGES)
+    assert (clone.root / "dvc.lock").read_bytes() == lock
+    assert clone.git("status", "--porcelain") == ""
+    assert [run.info.run_id for run in clone.runs()] == [run.info.run_id for run in before]
+    assert clone.runs()[0].info.end_time == before[0].info.end_time, "a run that is reused ended when it ended"
+
+
+@pytest.fixture(scope="module")
+def experiment(compared):
+    """`dvc exp run -n wide -S latent_dims=4`: what it printed, and the runs that it added."""
+    return compared.root.with_name("experiment.log").read_text(), compared.runs()[1:]
+
+
+def test_an_experiment_runs_train_and_what_follows(experiment):
+    output, _ = experiment
+    assert stages_run(output) == ["train", "evaluate", "embed", "render", "track"]
+
+
+def test_an_experiment_adds_one_finished_run_of_its_name(experiment):
+    _, (run,) = experiment
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name == "wide"
+    assert run.data.tags["dvc.experiment"] == "wide"
+    assert run.data.tags["dvc.experiments"] == "wide"
+
+
+def test_an_experiments_run_has_every_parameter_that_changes_results(compared, experiment):
+    _, (run,) = experiment
+    params = recorded(yaml.safe_load((compared.root / "params.yaml").read_text())) | {"latent_dims": 4}
+    assert run.data.params == {name: str(value) for name, value in params.items()}
+
+
+def test_an_experiments_run_has_a_step_of_every_curve_per_epoch(compared, experiment):
+    _, (run,) = experiment
+    for name in [*(curve.replace("_", "/", 1) for curve in CURVES), "train/article_loss"]:
+        history = compared.client.get_metric_history(run.info.run_id, name)
+        assert [metric.step for metric in history] == [1, 2], name
+    figures = json.loads((compared.root / "metrics/test.json").read_text())
+    assert {f"final_test/{name}" for name in figures} - run.data.metrics.keys() == {
+        "final_test/likelihood",
+        "final_test/pixels",
+    }
+
+
+def test_an_experiments_run_has_every_picture_as_artifact_and_as_image(compared, experiment):
+    _, (run,) = experiment
+    files = Path(run.info.artifact_uri)
+    assert files.is_relative_to(compared.root)
+    tables = {"confusion.csv", "latents.csv", "per_digit.csv", "per_latent.csv", "training.csv"}
+    top = {"images", "params.yaml", "test.json", "train.json", *tables}
+    named = {path.relative_to(files).as_posix() for path in files.rglob("*") if path.is_file()}
+    images = {name for name in named if name.startswith("images/")}
+    assert named - images == {*PICTURES, *(top - {"images"})}
+    # MLflow writes image `latents/3` as images/latents~3+step+0+….png
+    logged = [name.removeprefix("images/").partition("+")[0] for name in images if name.endswith(".png")]
+    assert sorted(logged) == sorted(name.removesuffix(".png").replace("/", "~") for name in PICTURES)
+
+
+def test_an_experiments_run_has_its_data_model_and_origin(compared, experiment):
+    _, (run,) = experiment
+    assert [used.dataset.name for used in run.inputs.dataset_inputs] == ["digits"]
+    assert len(run.outputs.model_outputs) == 1
+    lock = yaml.safe_load((compared.root / "dvc.lock").read_text())["stages"]
+    assert run.data.tags["dvc.data.raw"] == lock["download"]["outs"][0]["md5"]
+    assert run.data.tags["dvc.data.model"] != lock["train"]["outs"][0]["md5"], "the clone is back at latent_dims 2"
+    assert run.data.tags["git.commit"] == compared.git("rev-parse", "HEAD").strip()
+    assert {"device", "torch.version", "train.seconds", "train.images_per_second"} <= run.data.tags.keys()
+
+
+@pytest.mark.long
+def test_an_experiment_in_a_temporary_folder_lands_in_the_repositorys_store(clone):
+    before = {run.info.run_id for run in clone.runs()}
+    clone.dvc("exp", "run", "--temp", "--name", "aside", "--set-param", "latent_dims=3", "--set-param", "epochs=3")
+    (run,) = [run for run in clone.runs() if run.info.run_id not in before]
+    assert (run.info.run_name, run.info.status, run.data.params["latent_dims"]) == ("aside", "FINISHED", "3")
+    assert len(clone.client.get_metric_history(run.info.run_id, "train/loss")) == 3
+    assert sorted(path.name for path in Path(run.info.artifact_uri).glob("latents/*")) == [
+        f"{d}.png" for d in range(10)
+    ]
+
+
+@pytest.mark.parametrize("stage", [*STAGES, "download --check"])
+def test_an_argument_starts_no_stage(tmp_path, stage):
+    """In an empty folder, where the stage itself would complain of params.yaml."""
+    name, *options = stage.split()
+
+    def run(*arguments: str) -> subprocess.CompletedProcess:
+        command = [sys.executable, "-m", f"stages.{name}", *options, *arguments]
+        variables = environment(PYTHONPATH=str(PROJECT))
+        return subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True)
+
+    refused = run("--epochs", "3")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.startswith(f"{name}: unknown argument --epochs; ")
+    assert refused.stderr.count("\n") == 1
+    helped = run("--help")
+    assert (helped.returncode, helped.stderr) == (0, "")
+    assert helped.stdout.startswith(f"usage: python -m stages.{name}")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_clone_that_asks_git_for_windows_line_endings_has_the_same_bytes(repository, tmp_path):
+    """As Git for Windows does by default; to DVC, code of other bytes is other code, and trains again."""
+    repository.git("clone", "--quiet", "--config", "core.autocrlf=true", str(repository.root), str(tmp_path / "clone"))
+    files = [name for name in repository.git("ls-files", "-z").split("\0") if name]
+    assert {"dvc.lock", "src/cvae/model.py", "plots/manifolds.png"} <= set(files)
+    differing = (
+        name for name in files if (tmp_path / "clone" / name).read_bytes() != (repository.root / name).read_bytes()
+    )
+    assert list(differing) == []

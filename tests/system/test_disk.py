@@ -1,0 +1,359 @@
+"""Disks that are full or read-only, for real: mounted in a mount namespace of its own, which ends with the command."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+from helpers.processes import environment
+from helpers.repository import PROJECT, Repository
+
+from cvae.support.errors import UserError
+from cvae.support.faults import explained
+from cvae.support.files import ensure_writable
+
+STAGES = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]
+NAMESPACE = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--user", "--map-root-user", "--mount"]
+# In a copy of $SOURCE, on a disk of its own with $FREE kB left, run the command; then $AGAIN, where there is space.
+# All of it, but for git's and DVC's store, is copied to $BACK before and after, since the disk is gone at the end.
+ON_A_DISK = """
+set -e
+report() { mkdir "$BACK/$1"; tar -c --exclude=.git --exclude=.dvc --exclude=filler . | tar -x -C "$BACK/$1"; }
+try() {
+  when=$1; shift
+  "$@" > "$BACK/$when.out" 2> "$BACK/$when.err" && status=0 || status=$?
+  echo $status > "$BACK/$when.status"
+}
+mount -t tmpfs -o size=64m disk "$PLACE"
+cp -a "$SOURCE/." "$PLACE"
+cd "$PLACE"
+eval "$BEFORE"
+report before
+head -c $(($(df -k --output=avail . | tail -1) - FREE))k /dev/zero > filler
+try full "$@"
+report full
+rm filler
+[ -z "$CACHE" ] || cp -a .dvc/cache "$BACK/cache"
+[ -z "$AGAIN" ] || { try again $AGAIN; report again; }
+"""
+READ_ONLY = """
+set -e
+cd "$SOURCE"
+mount --bind "$PLACE" "$PLACE"
+mount -o remount,bind,ro "$PLACE"
+exec "$@"
+"""
+# Train with MLflow's database $DATABASE on a disk with little space left, and then track with more.
+FILLS_UP = """
+set -e
+cd "$SOURCE"
+mount -t tmpfs -o size=1100k disk "$PLACE"
+cp "$DATABASE" "$PLACE/mlflow.db"
+python -m stages.train
+mount -t tmpfs -o remount,size=16m disk "$PLACE"  # in full: of its own, mount adds a uid that a user namespace lacks
+python -c "$RECORD"
+cp "$PLACE/mlflow.db" .
+"""
+# What track does, on results of which dvc.lock knows nothing
+RECORD = """
+import stages
+from cvae.pipeline.parameters import read_parameters
+from cvae.tracking.record import record
+record(read_parameters().model_dump())
+"""
+
+
+def module(name: str) -> list[str]:
+    return [sys.executable, "-m", name]
+
+
+def outs_of(stage: str) -> list[str]:
+    groups = (STAGES[stage].get(group, []) for group in ("outs", "metrics", "plots"))
+    return [out if isinstance(out, str) else next(iter(out)) for group in groups for out in group]
+
+
+def results(folder: Path) -> dict[str, bytes]:
+    """What stages made and DVC recorded, with anything that they should not have left there."""
+    files = [file for place in ("data", "metrics", "plots") for file in (folder / place).rglob("*") if file.is_file()]
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in (*files, folder / "dvc.lock")}
+
+
+@pytest.fixture(scope="session")
+def namespace() -> list[str]:
+    """The command that runs another one where it may mount disks."""
+    trial = [*NAMESPACE, "sh", "-c", "mount -t tmpfs disk /mnt"]
+    if shutil.which("unshare") is None or subprocess.run(trial, capture_output=True).returncode:
+        outcome = pytest.fail if os.environ.get("CI") else pytest.skip
+        outcome("no disk can be mounted here, not even in a namespace")
+    return NAMESPACE
+
+
+@pytest.fixture(scope="module")
+def clone(repository, tmp_path_factory) -> Repository:
+    """The repository without a store of MLflow; not to be changed."""
+    return repository.copy(tmp_path_factory.mktemp("clone") / "cvae", "__pycache__")
+
+
+@pytest.fixture(scope="module")
+def made(repository, empty_database, tmp_path_factory) -> Repository:
+    """The repository without git's and DVC's store, and with an empty one of MLflow; not to be changed."""
+    made = repository.copy(tmp_path_factory.mktemp("made") / "cvae", ".git", "cache", "__pycache__")
+    shutil.copy(empty_database, made.root / "mlflow.db")
+    return made
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command did on a full disk, and another one when there was space again."""
+
+    back: Path
+
+    def status(self, when: str) -> int:
+        return int((self.back / f"{when}.status").read_text())
+
+    def lines(self, when: str) -> list[str]:
+        return (self.back / f"{when}.err").read_text().splitlines()
+
+    def results(self, when: str) -> dict[str, bytes]:
+        return results(self.back / when)
+
+
+@pytest.fixture
+def on_a_disk(namespace, tmp_path):
+    """Run `command` in a copy of a repository on a disk with `free` kB left, and `again` when there is space.
+
+    `before` is shell code that runs there first; `cache`: DVC's is read back too, as the full disk left it.
+    """
+
+    def run(
+        repository: Repository, free: int, *command: str, before: str = "", again: tuple = (), cache: bool = False
+    ) -> Outcome:
+        back, place = tmp_path / "back", tmp_path / "disk"
+        back.mkdir()
+        place.mkdir()
+        variables = environment(
+            SOURCE=str(repository.root),
+            PLACE=str(place),
+            BACK=str(back),
+            FREE=str(free),
+            BEFORE=before,
+            AGAIN=" ".join(again),
+            CACHE="yes" if cache else "",
+            PYTHONDONTWRITEBYTECODE="1",
+            PYTHONPATH="src",  # of the copy; installed is another one
+        )
+        done = subprocess.run(
+            [*namespace, "sh", "-c", ON_A_DISK, "sh", *command], env=variables, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        return Outcome(back)
+
+    return run
+
+
+# What is left of the disk, in kB, and the file that does not fit: every file is first written anew.
+@pytest.mark.parametrize(
+    ("stage", "free", "file"),
+    [
+        ("download", 0, "data/raw/train-images-idx3-ubyte.gz"),
+        ("evaluate", 8, "metrics/per_latent.csv"),
+        pytest.param("download", 300, "data/raw/t", marks=pytest.mark.long),
+        pytest.param("train", 300, "data/model/model.safetensors", marks=pytest.mark.long),
+        pytest.param("evaluate", 0, "metrics/test.json", marks=pytest.mark.long),
+        pytest.param("embed", 0, "data/latents.parquet", marks=pytest.mark.long),
+        pytest.param("embed", 40, "data/latents.parquet", marks=pytest.mark.long),
+        pytest.param("render", 0, "plots/latents.png", marks=pytest.mark.long),
+        pytest.param("render", 60, "plots/", marks=pytest.mark.long),
+    ],
+)
+def test_a_stage_on_a_full_disk_says_so_and_leaves_everything_as_it_was(made, on_a_disk, stage, free, file):
+    done = on_a_disk(made, free, *module(f"stages.{stage}"))
+    assert done.status("full") == 1
+    *before, told = done.lines("full")
+    assert len(before) <= (stage == "train"), "its live run, which may have met the full disk first"
+    assert all("training goes on" in line for line in before)
+    assert told.startswith(f"{stage}: {file}")
+    assert told.endswith(": No space left on device; free some space, then run it again")
+    assert done.results("full") == done.results("before")
+
+
+def test_training_does_not_begin_where_its_results_cannot_be_written(made, on_a_disk):
+    done = on_a_disk(made, 0, *module("stages.train"))
+    assert done.status("full") == 1
+    told = "train: data/model/model.safetensors: No space left on device; free some space, then run it again"
+    assert done.lines("full") == [told]
+    assert (done.back / "full.out").read_text() == ""
+    assert done.results("full") == done.results("before")
+
+
+def test_a_stage_works_when_there_is_space_again_and_ends_with_the_same_bytes(made, on_a_disk):
+    done = on_a_disk(made, 40, *module("stages.embed"), before="rm data/latents.parquet", again=module("stages.embed"))
+    told = "embed: data/latents.parquet: No space left on device; free some space, then run it again"
+    assert done.lines("full") == [told]
+    assert (done.status("full"), done.status("again")) == (1, 0)
+    assert not [name for name in done.results("full") if "latents.parquet" in name], "not a part of it either"
+    assert done.results("again") == results(made.root)
+
+
+def test_a_picture_that_does_not_fit_is_told_in_one_line_and_leaves_no_part_of_it(made, on_a_disk):
+    done = on_a_disk(made, 0, *module("cvae"), "sample", "--digit", "7", "--out", "plots/sevens.png")
+    assert done.status("full") == 1
+    told = "sample: plots/sevens.png: No space left on device; free some space, then run it again"
+    assert done.lines("full") == [told]
+    assert done.results("full") == done.results("before")
+
+
+@pytest.mark.long
+def test_a_comparison_that_does_not_fit_is_told_in_one_line_and_leaves_no_part_of_it(compared, on_a_disk):
+    done = on_a_disk(compared, 60, *module("cvae"), "compare")  # with less, git and DVC cannot say what there is
+    assert done.status("full") == 1
+    told = "compare: plots/rate_distortion.png: No space left on device; free some space, then run it again"
+    assert done.lines("full") == [told]
+    assert done.results("full").keys() - done.results("before").keys() == {"plots/rate_distortion.csv"}
+
+
+def test_full_artifacts_of_mlflow_fail_track_in_one_line(made, on_a_disk):
+    done = on_a_disk(made, 400, *module("stages.track"))
+    assert done.status("full") == 1
+    told = "track: MLflow at mlflow.db: mlartifacts: No space left on device; run `dvc repro` again when it can be used"
+    assert done.lines("full") == [told]
+    assert done.results("full") == done.results("before"), "no receipt"
+
+
+def statuses(root: Path) -> list[str]:
+    return [run.info.status for run in Repository(root).runs()]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("free", [0, 16, 60, 400])
+def test_a_full_store_of_mlflow_fails_track_in_one_line_and_is_of_use_when_there_is_space(made, on_a_disk, free):
+    done = on_a_disk(made, free, *module("stages.track"), again=module("stages.track"))
+    assert done.status("full") == 1
+    (told,) = done.lines("full")
+    assert told.startswith("track: MLflow at mlflow.db: ")
+    assert "disk is full" in told or "No space left" in told
+    assert "SQL" not in told
+    assert done.status("again") == 0
+    assert statuses(done.back / "again") == ["FINISHED"]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("free", [0, 100, 500, 850])
+def test_a_first_database_that_a_full_disk_cut_short_is_made_anew(made, on_a_disk, free):
+    """MLflow makes its tables one after another, and never goes on with a database that has some of them."""
+    done = on_a_disk(made, free, *module("stages.track"), before="rm mlflow.db", again=module("stages.track"))
+    assert done.status("full") == 1
+    assert len(done.lines("full")) == 1
+    assert done.status("again") == 0, done.lines("again")
+    assert statuses(done.back / "again") == ["FINISHED"]
+
+
+@pytest.mark.long
+def test_training_goes_on_when_the_disk_of_mlflow_fills_up_and_track_logs_it_all(
+    made, namespace, empty_database, tmp_path
+):
+    copy = made.copy(tmp_path / "cvae")
+    copy.set(epochs=120)
+    place = tmp_path / "disk"
+    place.mkdir()
+    store = f"sqlite:///{place}/mlflow.db"
+    variables = {"SOURCE": str(copy.root), "PLACE": str(place), "DATABASE": str(empty_database), "RECORD": RECORD}
+    done = copy.run(*namespace, "sh", "-c", FILLS_UP, MLFLOW_TRACKING_URI=store, **variables)
+    assert done.stderr.count("disk is full") == 1
+    assert done.stderr.endswith("; training goes on, and track will log it\n")
+    (run,) = [run for run in copy.runs() if "pipeline.key" in run.data.tags]
+    assert len(copy.client.get_metric_history(run.info.run_id, "train/loss")) == 120
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("stage", [stage for stage in STAGES if stage != "track"])
+def test_repro_goes_on_when_there_is_space_and_ends_with_the_same_bytes(clone, on_a_disk, stage):
+    """DVC removes what a stage made before it runs it and records it when it has ended, so nothing cut short is."""
+    repro = [*module("dvc"), "repro"]
+    without = f"rm -r {' '.join(outs_of(stage))}"
+    done = on_a_disk(clone, 12, *repro, "--force", "--single-item", stage, before=without, again=repro)
+    assert done.status("full") != 0
+    told = "\n".join(done.lines("full"))
+    assert f"{stage}: " in told
+    assert "free some space, then run it again" in told
+    assert "Traceback" not in told
+    assert done.results("full")["dvc.lock"] == done.results("before")["dvc.lock"]
+    assert done.status("again") == 0, done.lines("again")
+    assert done.results("again") | {"data/tracked.json": b""} == results(clone.root) | {"data/tracked.json": b""}
+
+
+@pytest.mark.long
+def test_a_full_cache_of_dvc_holds_nothing_cut_short(clone, on_a_disk):
+    repro = [*module("dvc"), "repro"]
+    seed = "sed -i 's/^seed: .*/seed: 5/' params.yaml"  # else the cache has it all
+    done = on_a_disk(clone, 60, *repro, "--single-item", "embed", before=seed, again=repro, cache=True)
+    assert done.status("full") != 0
+    told = "\n".join(done.lines("full"))
+    assert "No space left on device" in told
+    assert "Traceback" not in told
+    cached = list((done.back / "cache/files/md5").glob("??/[0-9a-f]*"))
+    assert len(cached) > 20
+    for file in cached:
+        assert hashlib.md5(file.read_bytes()).hexdigest() == file.parent.name + file.name.removesuffix(".dir")
+    assert done.status("again") == 0, done.lines("again")
+
+
+@pytest.mark.parametrize(
+    ("stage", "folder", "file"),
+    [
+        ("embed", "data", "data/latents.parquet"),
+        pytest.param("download", "data", "data/raw/train-images-idx3-ubyte.gz", marks=pytest.mark.long),
+        pytest.param("train", "data", "data/model/model.safetensors", marks=pytest.mark.long),
+        pytest.param("train", "plots", "plots/training.csv", marks=pytest.mark.long),
+        pytest.param("evaluate", "metrics", "metrics/test.json", marks=pytest.mark.long),
+        pytest.param("evaluate", "plots", "plots/confusion.csv", marks=pytest.mark.long),
+        pytest.param("render", "plots", "plots/latents.png", marks=pytest.mark.long),
+        pytest.param("track", "data", "data/tracked.json", marks=pytest.mark.long),
+        pytest.param("track", "mlartifacts", "MLflow at mlflow.db: mlartifacts", marks=pytest.mark.long),
+        pytest.param("track", ".dvc", "MLflow at mlflow.db: .dvc/tmp/mlflow.lock", marks=pytest.mark.long),
+    ],
+)
+def test_a_folder_that_cannot_be_written_is_named_in_one_line(made, namespace, tmp_path, stage, folder, file):
+    copy = made.copy(tmp_path / "cvae")
+    shutil.copy(made.root / "mlflow.db", copy.root)
+    (copy.root / "mlartifacts").mkdir()
+    before = results(copy.root)
+    command = [*namespace, "sh", "-c", READ_ONLY, "sh", *module(f"stages.{stage}")]
+    done = copy.run(*command, status=1, SOURCE=str(copy.root), PLACE=folder)
+    (told,) = done.stderr.splitlines()
+    assert told.startswith(f"{stage}: {file}")
+    assert ": Read-only file system; " in told
+    assert told.endswith((", then run it again", "run `dvc repro` again when it can be used"))
+    assert results(copy.root) == before
+
+
+def test_a_link_to_nothing_in_a_folders_place_is_told_before_the_training(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("plots").symlink_to("nowhere")
+    with pytest.raises(UserError, match=r"^plots/training.csv: No such file or directory; bring it back"):
+        ensure_writable("plots/training.csv")
+
+
+@pytest.mark.parametrize(
+    ("refused", "told"),
+    [
+        (lambda: Path("nowhere/x").touch(), "nowhere/x: No such file or directory; bring it back"),
+        (lambda: Path("folder").absolute().read_bytes(), "folder: Is a directory; move it away"),
+        (lambda: Path("x" * 300).touch(), f"{'x' * 300}: File name too long; shorten its path"),
+        (lambda: Path("/dev/full").write_bytes(b"x"), "No space left on device; free some space"),
+        (lambda: os.replace("folder", "file"), "file: Not a directory; move what is in its place away"),
+    ],
+)
+def test_what_the_system_refuses_anywhere_in_a_stage_is_told_by_file_and_reason(tmp_path, monkeypatch, refused, told):
+    monkeypatch.chdir(tmp_path)
+    Path("folder").mkdir()
+    Path("file").touch()
+    with pytest.raises(OSError) as raised:  # noqa: PT011  what it says is looked at below
+        refused()
+    assert explained(raised.value).startswith(told)
+    assert explained(raised.value).endswith(", then run it again")

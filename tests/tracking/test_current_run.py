@@ -1,0 +1,132 @@
+"""The present result's run: found by what the workspace holds, whatever was recorded last."""
+
+import re
+import shutil
+
+import pytest
+from helpers.repository import Repository
+from mlflow import MlflowClient
+
+from cvae.commands.sample.sources import Origin, Source, open_data, open_model
+from cvae.support.errors import UserError
+from cvae.tracking.current_run import how_to_record, made_with, present_run, require_store
+from cvae.tracking.location import locate
+from cvae.tracking.run_keys import RECEIPT
+
+
+@pytest.fixture
+def client(compared) -> MlflowClient:
+    """Of the store with both runs; clones have no store of their own."""
+    return compared.client
+
+
+@pytest.fixture
+def clone(compared, tmp_path, monkeypatch) -> Repository:
+    """A clone of `compared`, as the working directory, with a receipt of the experiment `wide`."""
+    clone = compared.copy(tmp_path / "cvae")
+    _, wide = compared.runs()
+    (clone.root / RECEIPT).write_text(f'{{"pipeline.key": "{wide.data.tags["pipeline.key"]}"}}\n')
+    monkeypatch.chdir(clone.root)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return clone
+
+
+def present(client: MlflowClient) -> str:
+    """The `latent_dims` of the present result's run."""
+    return present_run(client, client.get_experiment_by_name("cvae").experiment_id).data.params["latent_dims"]
+
+
+def test_the_present_result_is_known_by_its_files(clone, client):
+    assert present(client) == "2"
+    clone.dvc("exp", "apply", "wide")
+    clone.set(latent_dims=9)  # edited since, and not run
+    assert present(client) == "4"
+    clone.restore()
+    (clone.root / RECEIPT).unlink()
+    assert present(client) == "2"
+
+
+def test_files_of_two_results_are_none(clone, client):
+    clone.dvc("exp", "apply", "wide")
+    clone.git("checkout", "--", ".")
+    with pytest.raises(UserError, match=r"^no run records what the workspace holds; `dvc repro && .*` makes one$"):
+        present(client)
+    shutil.rmtree("data/model")
+    with pytest.raises(UserError, match=r"^data/model is missing; `dvc repro && .*` makes it and records the result$"):
+        present(client)
+
+
+def test_whole_numbers_in_dvc_lock_are_the_floats_that_they_were_recorded_as(clone, client):
+    lock = clone.root / "dvc.lock"
+    text, found = re.subn(r"beta: 1\.0$", "beta: 1", lock.read_text(), flags=re.MULTILINE)
+    assert found
+    lock.write_text(text)
+    assert isinstance(made_with()["beta"], float)
+    assert present(client) == "2"
+
+
+def test_a_stages_own_parameters_count_where_track_failed_after_it(clone, client):
+    clone.dvc("exp", "apply", "wide")
+    lock = clone.root / "dvc.lock"
+    before, track, after = re.split(r"(?m)^(  track:\n(?:    .*\n|  -.*\n)*)", lock.read_text())
+    lock.write_text(before + track.replace("latent_dims: 4", "latent_dims: 2") + after)
+    assert present(client) == "4"
+    lock.write_text(before + after)  # it never ran
+    assert present(client) == "4"
+    lock.write_text((before + track + after).replace("latent_dims: 4", "latent_dims: -1"))
+    with pytest.raises(UserError, match=r"^dvc.lock: latent_dims is -1; allowed: "):
+        present(client)
+
+
+def test_a_deleted_run_records_nothing(clone, client):
+    run = present_run(client, client.get_experiment_by_name("cvae").experiment_id)
+    client.delete_run(run.info.run_id)
+    try:
+        with pytest.raises(UserError, match="no run records what the workspace holds; `dvc repro -sf track` makes one"):
+            present(client)
+    finally:
+        client.restore_run(run.info.run_id)
+
+
+def test_the_command_that_is_named_records_what_the_workspace_holds(clone, empty_database):
+    """In a clone whose receipt, as it happens, is the one that dvc.lock has: DVC alone would take track for done."""
+    (clone.root / "mlflow.db").write_bytes(empty_database.read_bytes())
+
+    def record(expected: str) -> None:
+        command = how_to_record()
+        assert command == f"`{expected}`"
+        for each in command.strip("`").split(" && "):
+            clone.dvc(*each.split()[1:])
+        run = present_run(clone.client, clone.client.get_experiment_by_name("cvae").experiment_id)
+        assert run.data.params["latent_dims"] == "2"
+        clone.client.delete_run(run.info.run_id)
+
+    record("dvc repro -sf track")
+    shutil.rmtree("data/model")
+    record("dvc repro && dvc repro -sf track")
+    shutil.rmtree("data/model")
+    (clone.root / RECEIPT).unlink()
+    record("dvc repro")
+
+
+def test_a_store_that_is_gone_is_told_with_the_command_that_makes_it(clone):
+    with pytest.raises(UserError, match=r"^mlflow\.db: no MLflow store yet; `dvc repro -sf track` records a run"):
+        require_store(locate())
+    shutil.rmtree("data/model")
+    (clone.root / RECEIPT).unlink()
+    with pytest.raises(UserError, match=r"^mlflow\.db: no MLflow store yet; `dvc repro` records a run"):
+        require_store(locate())
+
+
+def test_a_dvc_lock_of_other_files_names_no_picture(clone):
+    origin = Origin("digits", "none")
+    assert open_model(Source())[1] == origin
+    open_data(None, origin)
+    labels = clone.root / "data/raw/t10k-labels-idx1-ubyte.gz"
+    labels.unlink()  # it may be a link into DVC's cache
+    labels.write_bytes(b"other images")
+    with pytest.raises(UserError, match=r"^data/raw is not the digits of dvc.lock; `dvc checkout data/raw`"):
+        open_data(None, origin)
+    clone.dvc("exp", "apply", "wide")
+    clone.git("checkout", "--", ".")
+    assert open_model(Source())[1] == Origin(None, None)

@@ -1,0 +1,148 @@
+"""MLflow's pages in a real browser: what a person sees of two runs."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from helpers.pages import SCREENSHOTS
+from helpers.processes import closed_port, end, environment, is_served, wait_for
+
+pytestmark = pytest.mark.usefixtures("browser")
+DIGITS = [f"manifolds/{digit}" for digit in range(10)]
+
+
+@pytest.fixture(scope="module")
+def ui(compared, tmp_path_factory) -> str:
+    """The address of `make ui` on a repository with two runs, and what it printed before it served."""
+    log = tmp_path_factory.mktemp("ui") / "log"
+    command = [sys.executable, "-m", "cvae", "ui", "--port", str(port := closed_port())]
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            command,
+            cwd=compared.root,
+            env=environment(PYTHONPATH="src"),
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        wait_for(lambda: process.poll() is not None or is_served(f"http://127.0.0.1:{port}/health"))
+        assert process.poll() is None, log.read_text()
+        yield log.read_text()
+    finally:
+        end(process)
+
+
+def link(printed: str, name: str) -> str:
+    (line,) = [line for line in printed.splitlines() if line.startswith(f"{name}: ")]
+    return line.partition(": ")[2]
+
+
+@pytest.fixture
+def page(browser):
+    """A window in which no request may fail, and none may leave this machine."""
+    window = browser.new_page(viewport={"width": 1400, "height": 1000})
+    window.set_default_timeout(60_000)
+    troubles = []
+    window.on("requestfailed", lambda request: troubles.append(request.url))
+    window.on("request", lambda request: troubles.append(request.url) if not is_local(request.url) else None)
+    window.on("response", lambda answer: troubles.append(f"{answer.status} {answer.url}") if answer.status > 399 else 0)
+    yield window
+    window.close()
+    assert [trouble for trouble in troubles if not trouble.endswith("/users/current")] == []  # of logins: it has none
+
+
+def is_local(url: str) -> bool:
+    return url.startswith(("http://127.0.0.1:", "data:", "blob:"))
+
+
+def show(page, url: str, text: str) -> None:
+    """Open `url`, wait for `text`, and close the panel of MLflow's assistant, which covers a third of the page."""
+    page.goto(url)
+    page.get_by_text(text, exact=True).first.wait_for()
+    panel = page.locator('[data-component-id="mlflow.assistant.chat_panel.close"]')
+    if panel.count():
+        panel.first.click()
+
+
+def photograph(page, name: str) -> None:
+    SCREENSHOTS.mkdir(exist_ok=True)
+    page.screenshot(path=SCREENSHOTS / f"{name}.png")
+
+
+def test_the_charts_page_overlays_the_curves_of_both_runs(ui, page, compared):
+    show(page, link(ui, "Charts of all runs"), "train/loss vs test/loss")
+    names = [run.info.run_name for run in compared.runs()]
+    assert len(names) == 2
+    assert all(page.get_by_role("link", name=name).first.is_visible() for name in names)
+
+    card = page.get_by_test_id("experiment-view-compare-runs-card").filter(has_text="train/loss vs test/loss")
+    drawn = set()
+
+    def both_drawn() -> bool:  # two runs, training and test; MLflow draws each twice, once for its smoothing
+        drawn.update(curve.get_attribute("d") for curve in card.locator(".scatterlayer path.js-line").all())
+        return len(drawn) == 4 or page.wait_for_timeout(100)
+
+    wait_for(both_drawn)
+    assert all(re.fullmatch(r"M[^L]+(L[^L]+)+", line) for line in drawn), "from epoch to epoch"
+    photograph(page, "mlflow-curves")
+
+
+def test_the_charts_page_has_a_row_of_manifolds_a_digit_and_a_column_a_run(ui, page):
+    show(page, link(ui, "Charts of all runs"), "Manifolds, a row a digit")
+    page.get_by_text("Manifolds, a row a digit").scroll_into_view_if_needed()
+    rows = {}
+
+    def all_shown() -> bool:
+        rows.clear()
+        for image in page.locator('[role="row"] img').all():
+            row = image.locator('xpath=ancestor::*[@role="row"]').inner_text().split("\n")[0]
+            rows.setdefault(row, []).append(image.evaluate("image => image.naturalWidth"))
+        return all(len(rows.get(name, [])) == 2 and all(rows[name]) for name in DIGITS)
+
+    wait_for(lambda: all_shown() or page.wait_for_timeout(200))
+    photograph(page, "mlflow-manifolds")
+
+
+def test_the_compare_page_has_both_runs_with_an_overview_each(ui, page, compared):
+    runs = compared.runs()
+    ids = json.dumps([run.info.run_id for run in runs], separators=(",", ":"))
+    server = link(ui, "Charts of all runs").partition("#")[0]
+    show(page, f'{server}#/compare-runs?runs={ids}&experiments=["{runs[0].info.experiment_id}"]', "Artifacts")
+    assert cells(page, "Run Name:") == [run.info.run_name for run in runs]
+    assert cells(page, "latent_dims") == [run.data.params["latent_dims"] for run in runs] == ["2", "4"]
+
+    page.get_by_test_id("artifact-tree-node").get_by_text("manifolds.png").click()
+    overviews = page.locator("img:visible")
+    wait_for(lambda: overviews.count() == 2 or page.wait_for_timeout(100))
+    assert [width(image) for image in overviews.all()] == [1500, 1500]
+    left, right = (image.bounding_box() for image in overviews.all())
+    assert abs(left["y"] - right["y"]) < 20
+    assert left["x"] + left["width"] <= right["x"]
+    photograph(page, "mlflow-compare")
+
+
+def cells(page, head: str) -> list[str]:
+    """What stands in the row that `head` begins, of the page's tables."""
+    rows = [row.locator("th, td").all_inner_texts() for row in page.locator("tr").all()]
+    (values,) = [row[1:] for row in rows if row and row[0].strip() == head]
+    return [value.strip() for value in values]
+
+
+def width(image) -> int:
+    return image.evaluate("image => image.naturalWidth")
+
+
+def test_a_runs_page_says_what_it_is_and_how_to_get_it_back(ui, page, compared):
+    show(page, link(ui, "The present result"), "Description")
+    page.get_by_text("Show more").first.click()
+    (run,) = [run for run in compared.runs() if run.data.tags["pipeline.key"] == compared.receipt()["pipeline.key"]]
+    assert page.get_by_role("heading", name=run.info.run_name).is_visible()
+    rows = [row.inner_text().split() for row in page.locator("table tr").all()]
+    assert ["dataset", "digits", "mnist"] in rows
+    assert ["beta", "1.0"] in rows
+    assert page.get_by_text(run.data.tags["git.commit"][:12]).first.is_visible()
+    photograph(page, "mlflow-run")
+    assert Path(run.info.artifact_uri).is_relative_to(compared.root)

@@ -1,0 +1,312 @@
+"""An edited model is what trains, is measured, saved, loaded, served and drawn."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+from helpers.edited_models import (
+    BATCH,
+    EPOCHS,
+    RATE,
+    Activation,
+    Another,
+    Buffers,
+    Clamp,
+    Convolution,
+    Counter,
+    Decoder,
+    ExtraLayer,
+    Frozen,
+    Hook,
+    LayerNorm,
+    Scale,
+    TwoNames,
+    UsedTwice,
+    WeightNorm,
+    make,
+    train,
+)
+from helpers.processes import environment
+from helpers.repository import PROJECT, Repository, interrupt, write_checkpoints_after_every_epoch
+from torch import nn
+
+from cvae.artifacts import saved_model
+from cvae.compute.seeding import generator
+from cvae.data import idx
+from cvae.data.idx import write_idx
+from cvae.data.tensors import to_device
+from cvae.evaluation.likelihood import importance_weighted_nll
+from cvae.model import CVAE
+from cvae.objective import held_out_noise, held_out_sums, means
+from cvae.support.errors import UserError
+from cvae.training import loop
+
+EDITS = {  # and why the derived gradients are refused
+    Activation: "are of other operations (aten.gelu.default, not aten.relu.default)",
+    ExtraLayer: "do not cover extra.weight",
+    Convolution: "do not cover convolution.weight",
+    LayerNorm: "do not cover norm.weight",
+    UsedTwice: "are of another network",
+    TwoNames: "do not cover first.weight",
+    Buffers: "do not cover norm.weight",
+    Scale: "are of other operations (aten.mul.Tensor, not aten.exp.default)",
+    Clamp: "are of other operations (aten.clamp.default, not aten.exp.default)",
+    Decoder: "are of other operations (aten.mul.Tensor, not aten.sigmoid.default)",
+    Hook: "would not call the hooks of decoder.weight",
+    Counter: "are of a network that does not change calls as it runs",
+    WeightNorm: "are of other layers",
+    Frozen: "are not autograd's at decoder.weight",
+    Another: "are of another network",
+}
+
+# A batch norm takes a shift in front of it away, so that its gradient is rounding, and Adam makes steps of that too.
+SHIFTED = ("encoder.weight", "encoder.label_weight", "encoder.bias", "norm.running_mean")
+
+
+def plain_loop(model: nn.Module, splits) -> list[float]:
+    """What torch alone makes of `model`: its own Adam and autograd, and losses by torch.distributions."""
+    from torch.distributions import Independent, Normal, kl_divergence
+
+    images, labels = torch.tensor(splits[0].images) / 255, torch.tensor(splits[0].labels).long()
+    shuffles, noises = generator(0, "shuffles"), generator(0, "noise")
+    optimiser = torch.optim.Adam(model.parameters(), lr=RATE)
+    model.train()
+    losses = []
+    for _ in range(EPOCHS):
+        order = torch.randperm(len(labels), generator=shuffles)
+        noise = torch.randn(len(labels), model.latent_dims, generator=noises)
+        total = 0.0
+        for picked, drawn in zip(order.split(BATCH), noise.split(BATCH), strict=True):
+            x, y = images[picked], labels[picked]
+            mu, log_sigma = model.encode(x, y)
+            posterior = Independent(Normal(mu, log_sigma.exp()), 1)
+            prior = Independent(Normal(torch.zeros_like(mu), model.prior_std), 1)
+            x_hat = model.decode(mu + log_sigma.exp() * drawn, y)
+            if model.likelihood == "gaussian":
+                reconstruction = ((x - x_hat) ** 2).sum()
+            else:
+                reconstruction = torch.nn.functional.binary_cross_entropy(x_hat, x, reduction="sum")
+            loss = reconstruction + kl_divergence(posterior, prior).sum()
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            total += loss.item()
+        losses.append(total / len(labels))
+    return losses
+
+
+@pytest.mark.parametrize("kind", EDITS, ids=lambda kind: kind.__name__)
+def test_an_edited_model_is_what_trains(kind, digits, capsys):
+    """To the losses and weights of a plain loop: a fast path for another network must not take its place."""
+    model, plain, before = make(kind), make(kind), make(kind)
+    torch.manual_seed(5)  # of dropout
+    rows = train(model, digits)
+    assert capsys.readouterr().err == f"train: autograd trains this model; the faster derived gradients {EDITS[kind]}\n"
+    torch.manual_seed(5)
+    assert [row["train_loss"] for row in rows] == pytest.approx(plain_loop(plain, digits), rel=1e-5)
+    for (name, own), expected, initial in zip(
+        model.state_dict().items(), plain.state_dict().values(), before.state_dict().values(), strict=True
+    ):
+        if kind is not Buffers or name not in SHIFTED:
+            torch.testing.assert_close(own, expected, rtol=1e-4, atol=2e-4, msg=name)
+        is_frozen = kind is Frozen and name.startswith("decoder.")
+        assert torch.equal(own, initial) == is_frozen, f"{name} trains unless it is frozen"
+
+    plain.eval()
+    images, labels = to_device(digits[1], torch.device("cpu"))
+    sums = held_out_sums(plain, images, labels, held_out_noise(plain, len(labels), 0)).detach()
+    assert rows[-1]["test_loss"] == pytest.approx(means(plain, sums.double(), len(labels), 1.0)["loss"], rel=1e-4)
+
+
+@pytest.mark.parametrize("bound", [1e9, 1.0], ids=["never reached", "reached at once"])
+def test_an_edited_training_step_is_what_trains(digits, capsys, monkeypatch, bound):
+    class Clipped(loop.AutogradGradients):
+        def step(self, batch: int) -> None:
+            super().step(batch)
+            nn.utils.clip_grad_norm_(self.model.parameters(), bound)
+
+    unclipped = train(make(CVAE), digits)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(loop, "AutogradGradients", Clipped)
+    clipped = train(make(CVAE), digits)
+    assert "the faster derived gradients are of another training step (" in capsys.readouterr().err
+    assert (clipped[-1]["train_loss"] == pytest.approx(unclipped[-1]["train_loss"], rel=1e-5)) == (bound == 1e9)
+
+
+def test_a_layer_without_a_shape_is_refused_in_one_line(digits):
+    model = make(CVAE)
+    model.lazy = nn.LazyLinear(3)
+    with pytest.raises(UserError, match=r"the model's lazy.weight has no shape yet; give the layer"):
+        train(model, digits)
+
+
+def test_the_articles_network_is_not_held_up_by_what_makes_it_fast(digits, capsys):
+    """Every setting of params.yaml has derived gradients."""
+    for settings in (
+        {"likelihood": "bernoulli", "activation": "tanh", "latent_dims": 3, "prior_std": 1.0},
+        {"hidden_dims": [20, 30], "activation": "relu"},
+        {"hidden_dims": (9, 8, 7), "activation": "sigmoid", "latent_dims": 1},
+    ):
+        for beta in (0.0, 1.0, 4.0):
+            train(CVAE(**settings).initialise(generator(1, "weights")), digits, epochs=1, beta=beta)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("kind", [Convolution, TwoNames, Buffers], ids=lambda kind: kind.__name__)
+def test_an_edited_model_is_saved_and_loaded(kind, digits, tmp_path, monkeypatch):
+    model = make(kind)
+    train(model, digits, epochs=1)
+    saved_model.save(model, tmp_path)
+    monkeypatch.setattr(saved_model, "CVAE", kind)
+    loaded, state = saved_model.load(tmp_path), model.state_dict()
+    assert loaded.state_dict().keys() == state.keys()
+    assert all(torch.equal(loaded.state_dict()[name], state[name]) for name in state)
+
+
+def test_a_model_with_an_argument_more_keeps_it(tmp_path, monkeypatch):
+    class Wider(CVAE):
+        def __init__(self, channels: int = 1, **settings):
+            super().__init__(**settings)
+            self.channels, self.convolution = channels, nn.Conv2d(1, channels, 3)
+
+        def configuration(self) -> dict:
+            return {"channels": self.channels} | super().configuration()
+
+    saved_model.save(Wider(channels=3).initialise(generator(0, "weights")), tmp_path)
+    with pytest.raises(UserError, match=r"config\.json: 'channels' is not a parameter"):
+        saved_model.load(tmp_path)
+    monkeypatch.setattr(saved_model, "CVAE", Wider)
+    assert saved_model.load(tmp_path).channels == 3
+
+
+def test_what_is_measured_and_drawn_of_a_gaussian_is_what_decode_gives(digits):
+    """The bound of one sample, in expectation the negative ELBO, of a model whose `decode` alone was edited."""
+    images, labels = to_device(digits[1], torch.device("cpu"))
+    nll, loss = {}, {}
+    for kind in (CVAE, Decoder):
+        model = make(kind).requires_grad_(False)
+        nll[kind] = float(importance_weighted_nll(model, images, labels, 1, 0).mean())
+        sums = held_out_sums(model, images, labels, held_out_noise(model, len(labels), 0))
+        loss[kind] = means(model, sums.double(), len(labels), 1.0)["loss"]
+    assert nll[Decoder] - nll[CVAE] == pytest.approx(loss[Decoder] - loss[CVAE], rel=0.02)
+    assert abs(loss[Decoder] - loss[CVAE]) > 1
+
+
+def test_a_bernoulli_model_with_two_decoders_is_refused(digits):
+    with pytest.raises(UserError, match="decode is not the sigmoid of its logits"):
+        train(Decoder(hidden_dims=8, likelihood="bernoulli").initialise(generator(0, "weights")), digits)
+
+
+def test_parameters_of_two_types_are_refused(digits):
+    model = make(LayerNorm)
+    model.norm.double()
+    with pytest.raises(UserError, match=r"norm\.weight is torch\.float64, but training needs one type: torch\.float32"):
+        train(model, digits)
+
+
+TOGETHER = """
+import json, os, sys
+import torch
+from helpers.edited_models import Buffers, Convolution, make, train
+from cvae.data import idx
+from cvae.compute.processes import joined
+
+with joined(torch.device("cpu")) as processes:
+    for kind in (Convolution, Buffers):
+        model = make(kind)
+        rows = train(model, idx.load(sys.argv[1]), processes=processes)
+        weights = torch.cat([each.double().flatten() for each in model.state_dict().values()])
+        path = f"{sys.argv[1]}/{kind.__name__}-{processes.rank}.json"
+        json.dump([[row["train_loss"] for row in rows], weights.sum().item()], open(path, "w"))
+"""
+
+
+def test_an_edited_model_trains_in_two_processes_as_in_one(digits, tmp_path):
+    """What the shares of a batch make of a batch norm differs from the whole; but all processes hold one model."""
+    write_idx(tmp_path / idx.TRAIN_IMAGES, digits[0].images.reshape(-1, 28, 28))
+    write_idx(tmp_path / idx.TRAIN_LABELS, digits[0].labels)
+    write_idx(tmp_path / idx.TEST_IMAGES, digits[1].images.reshape(-1, 28, 28))
+    write_idx(tmp_path / idx.TEST_LABELS, digits[1].labels)
+    (tmp_path / "together.py").write_text(TOGETHER)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    folders = os.pathsep.join([str(PROJECT / "src"), str(PROJECT / "tests"), str(PROJECT)])
+    variables = environment(PYTHONPATH=folders, OMP_NUM_THREADS="1")
+    subprocess.run([*launcher, tmp_path / "together.py", tmp_path], env=variables, check=True, timeout=120)
+
+    for kind in (Convolution, Buffers):
+        first, second = (json.loads((tmp_path / f"{kind.__name__}-{rank}.json").read_text()) for rank in (0, 1))
+        assert first == second
+    alone = [row["train_loss"] for row in train(make(Convolution), digits)]
+    together, _ = json.loads((tmp_path / "Convolution-0.json").read_text())
+    assert together == pytest.approx(alone, rel=1e-4)
+
+
+def edit(repository: Repository) -> None:
+    """Add a convolution to src/cvae/model.py, as a person does."""
+    path = repository.root / "src/cvae/model.py"
+    text = path.read_text()
+    for before, after in (
+        ("    def initialise(", "        self.smoothing = nn.Conv2d(1, 1, 3, padding=1)\n\n    def initialise("),
+        ("self.encoder(x, y)", "self.encoder(self.smoothing(x.view(-1, 1, 28, 28)).flatten(1), y)"),
+    ):
+        assert text.count(before) == 1
+        text = text.replace(before, after)
+    path.write_text(text)
+
+
+def test_an_added_convolution_trains_resumes_is_saved_served_and_drawn(repository, empty_database, tmp_path):
+    clone = repository.copy(tmp_path / "cvae")
+    (clone.root / "mlflow.db").write_bytes(empty_database.read_bytes())
+    edit(clone)
+    write_checkpoints_after_every_epoch(clone)
+    clone.set(epochs=12)
+
+    done = interrupt(clone, signal.SIGKILL)
+    printed = clone.dvc("repro")
+    assert f"Going on after epoch {done}, from checkpoints/" in printed
+    (run,) = clone.runs()
+    assert run.info.status == "FINISHED"
+    resumed = (clone.root / "data/model/model.safetensors").read_bytes()
+    clone.dvc("repro", "--force", "--single-item", "train")
+    assert (clone.root / "data/model/model.safetensors").read_bytes() == resumed, "as if never interrupted"
+    smoothing = torch.tensor(load_weights(resumed)["smoothing.weight"])
+    assert not torch.equal(smoothing, initial_smoothing(clone)), "it moved"
+
+    clone.run(sys.executable, "-m", "cvae", "sample", "--run", run.info.run_id, PYTHONPATH="src")
+    assert (clone.root / "samples.png").stat().st_size > 1000
+    check = """
+import json, sys
+import mlflow, pandas as pd, torch
+from cvae.artifacts import saved_model
+from cvae.data.idx import load
+mlflow.set_tracking_uri("sqlite:///mlflow.db")
+(model,) = mlflow.get_run(sys.argv[1]).outputs.model_outputs
+served = mlflow.pyfunc.load_model(f"models:/{model.model_id}")
+image = load("data/raw")[1].images[0] / 255
+row = served.predict(pd.DataFrame({"digit": [3], "image": [image.tolist()]})).iloc[0]
+own = saved_model.load("data/model")
+mu, _ = own.encode(torch.tensor(image[None]).float(), torch.tensor([3]))
+print(json.dumps([row["z"], mu[0].tolist()]))
+"""
+    printed = clone.run(sys.executable, "-c", check, run.info.run_id, PYTHONPATH="src").stdout
+    served, own = json.loads(printed.splitlines()[-1])
+    assert served == pytest.approx(own, abs=1e-6)
+
+
+def load_weights(content: bytes) -> dict:
+    from safetensors.numpy import load
+
+    return load(content)
+
+
+def initial_smoothing(clone: Repository) -> torch.Tensor:
+    """The convolution as train makes it, before its first step."""
+    code = (
+        "import torch; from cvae.model import CVAE; from cvae.compute.seeding import generator;"
+        "torch.manual_seed(generator(0, 'torch').initial_seed()); print(CVAE().smoothing.weight.tolist())"
+    )
+    return torch.tensor(json.loads(clone.run(sys.executable, "-c", code, PYTHONPATH="src").stdout))
