@@ -88,7 +88,7 @@ import numpy as np, pandas as pd
 from cvae.figures import figures
 from matplotlib import font_manager
 from cvae.commands.compare.panels import write_picture
-from helpers.kills import measured
+from helpers.results import measured
 
 if "ARIAL" in os.environ:
     serif = font_manager.findfont("DejaVu Serif")
