@@ -24,8 +24,8 @@ from cvae.compute.seeding import generator
 from cvae.data.idx import LABELS, PIXELS, Split
 from cvae.model import CVAE
 from cvae.training.adam import Adam
+from cvae.training.fast.weights import WeightVector
 from cvae.training.loop import Training
-from cvae.training.weights import WeightVector
 
 DEFAULT = {"batch_size": 128, "hidden_dims": 256, "latent_dims": 2, "images": 60_000}
 CHANGES = [
@@ -101,7 +101,7 @@ def product_rate(device: torch.device, precision: str, size: int = 2048) -> floa
 def adam_time(device: torch.device, settings: dict[str, int]) -> float:
     """Seconds that Adam takes for the weights of a model of these `settings`."""
     weights = WeightVector(CVAE(settings["latent_dims"], settings["hidden_dims"]).to(device))
-    return best_time(device, Adam(weights, 1e-3).step)
+    return best_time(device, Adam(weights.parts(), 1e-3).step)
 
 
 def best_time(device: torch.device, function) -> float:

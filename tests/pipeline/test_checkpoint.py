@@ -204,7 +204,7 @@ def test_a_key_is_of_parameters_code_data_and_device(repository, tmp_path, monke
     assert checkpoint_key(params | {"grid_size": 7}, "CPU, 1 thread") in keys, "which train does not read"
     keys.add(checkpoint_key(params | {"beta": 2}, "CPU, 1 thread"))
     keys.add(checkpoint_key(params, "CPU, 2 threads"))
-    with open(clone.root / "src/cvae/training/adam.py", "a") as file:
+    with open(clone.root / "src/cvae/training/loop.py", "a") as file:
         file.write("# edited\n")
     keys.add(checkpoint_key(params, "CPU, 1 thread"))
     images = clone.root / "data/raw/train-images-idx3-ubyte.gz"

@@ -9,7 +9,7 @@ from cvae.compute.devices import open_device
 from cvae.compute.seeding import generator
 from cvae.model import CVAE
 from cvae.support.faults import memory_shortage
-from cvae.training.cuda_graph import captured
+from cvae.training.fast.cuda_graph import replayed
 from cvae.training.loop import Training
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
@@ -31,7 +31,7 @@ def fit(
 def test_cuda_trains_as_the_cpu_does(digits, likelihood, derived, monkeypatch):
     _, others = fit(digits, "cpu", likelihood)
     if not derived:
-        monkeypatch.setitem(sys.modules, "cvae.training.gradients", None)
+        monkeypatch.setitem(sys.modules, "cvae.training.fast.steps", None)
     _, rows = fit(digits, "cuda", likelihood)
     for name in ("train_loss", "test_loss", "article_loss"):
         assert [row[name] for row in rows] == pytest.approx([row[name] for row in others], rel=1e-4), name
@@ -62,7 +62,7 @@ def test_a_graph_computes_what_the_function_does():
         x.add_(1)
         return x.sum()
 
-    graph = captured(function, torch.device("cuda"))
+    graph = replayed(function, torch.device("cuda"))
     assert [int(graph()) for _ in range(4)] == [1000, 2000, 3000, 4000]
 
 
@@ -74,7 +74,7 @@ def test_without_a_graph_the_function_goes_on_and_the_stream_is_the_callers(caps
         x.sum().item()  # waits for the device, which no graph can
         return x.sum()
 
-    graph = captured(function, torch.device("cuda"))
+    graph = replayed(function, torch.device("cuda"))
     assert [int(graph()) for _ in range(3)] == [1000, 2000, 3000]
     assert capsys.readouterr().err.count("no CUDA graph could be made") == 1
     assert torch.cuda.current_stream() == torch.cuda.default_stream()

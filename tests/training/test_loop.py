@@ -15,7 +15,6 @@ from cvae.evaluation import latents, likelihood
 from cvae.model import CVAE
 from cvae.objective import article_loss, held_out_noise, held_out_sums, means
 from cvae.support.errors import UserError
-from cvae.training import loop
 from cvae.training.loop import Training
 
 SETTINGS = {"epochs": 3, "batch_size": 128, "learning_rate": 1e-3, "beta": 1.0, "seed": 0}
@@ -96,22 +95,12 @@ def compare_with_plain_loop(digits, images_of=lambda grey, epoch: grey, rates=(1
     torch.testing.assert_close(weights(model), weights(plain), rtol=0, atol=1e-4)
 
 
-def test_derived_gradients_train_as_autograds_do(digits, monkeypatch, capsys):
+def test_training_works_as_well_without_the_fast_steps(digits, monkeypatch):
     derived, rows = fit(digits)
-    monkeypatch.setitem(sys.modules, "cvae.training.gradients", None)  # as if the file were deleted
+    monkeypatch.setitem(sys.modules, "cvae.training.fast.steps", None)  # as if the folder were deleted
     autograd, others = fit(digits)
-    assert "autograd trains this model" in capsys.readouterr().err
     assert [row["train_loss"] for row in rows] == pytest.approx([row["train_loss"] for row in others], rel=1e-5)
     torch.testing.assert_close(weights(derived), weights(autograd), rtol=0, atol=1e-4)
-
-
-def test_passes_of_a_few_steps_make_the_same_model(digits, monkeypatch):
-    """As when an epoch has more steps than one CUDA graph should hold: here two passes of five steps, one of two."""
-    whole, rows = fit(digits)
-    monkeypatch.setattr(loop, "STEPS", 5)
-    parts, others = fit(digits)
-    assert torch.equal(weights(whole), weights(parts))
-    assert [row["train_loss"] for row in rows] == pytest.approx([row["train_loss"] for row in others], rel=1e-6)
 
 
 @pytest.mark.parametrize("likelihood", ["gaussian", "bernoulli"])

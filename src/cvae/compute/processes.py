@@ -36,6 +36,13 @@ class Processes:
         if self.count > 1:
             self._together(distributed.broadcast, tensor, 0)
 
+    def from_first(self, value: object) -> object:
+        """Return the first process's `value`. Raises what `sum` raises."""
+        values = [value]
+        if self.count > 1:
+            self._together(distributed.broadcast_object_list, values, 0)
+        return values[0]
+
     def _together(self, operation: Callable, *arguments: object) -> None:
         try:
             operation(*arguments)

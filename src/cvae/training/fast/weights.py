@@ -1,6 +1,6 @@
-"""All parameters of a model as one vector. `loop` needs it: one call updates them, or sums gradients over processes.
+"""Optional speed: all parameters of a model as one vector, which one call updates, or sums over processes.
 
-The layout within the vector, one matrix per linear layer, is for speed only: the derived gradients build on it.
+Within the vector, each linear layer is one matrix, on which the derived gradients build.
 """
 
 from functools import partial
@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from cvae.model import ConditionalLinear
-from cvae.support.errors import UserError
 
 ALIGNMENT = 8  # sizes are multiples of this, since GPUs load several numbers at once from aligned addresses
+GPU_PARTS = 36  # in one launch of Adam's kernel, each gives work to some of the GPU's processors
 
 
 class WeightVector:
@@ -23,18 +23,10 @@ class WeightVector:
     A linear layer becomes one matrix: a row for each input, a row for each label if it is conditional, a row for the
     bias, and rows of zeros up to a multiple of eight. `matrices` and `gradients` map each layer to its matrix. Any
     other parameter becomes a vector, padded likewise. All follow one another in the order of the modules.
-
-    Raises:
-        UserError: the parameters differ in type (float32, float64, ...), or one has no shape yet.
     """
 
     def __init__(self, model: nn.Module):
         first = next(model.parameters())
-        for name, parameter in model.named_parameters():
-            if isinstance(parameter, nn.parameter.UninitializedParameter):
-                raise UserError(f"the model's {name} has no shape yet; give the layer its input's size")
-            if parameter.dtype != first.dtype:
-                raise UserError(f"the model's {name} is {parameter.dtype}, but training needs one type: {first.dtype}")
 
         placed: set[nn.Parameter] = set()
         layers, shapes, views = [], [], []  # a view: a function that pairs parameters with their parts of a matrix
@@ -64,6 +56,15 @@ class WeightVector:
                 parameter.grad = place
         self.matrices = {layer: matrices[number] for layer, number in layers}
         self.gradients = {layer: gradients[number] for layer, number in layers}
+
+    def parts(self) -> list[Tensor]:
+        """Return what `Adam` updates: the vector, on a GPU in several parts, with its part of the gradient as `.grad`."""
+        count = GPU_PARTS if self.values.is_cuda else 1
+        size = -(-len(self.values) // (count * ALIGNMENT)) * ALIGNMENT
+        parts = list(self.values.split(size))
+        for part, gradient in zip(parts, self.gradient.split(size), strict=True):
+            part.grad = gradient
+        return parts
 
 
 def _is_linear(module: nn.Module) -> bool:

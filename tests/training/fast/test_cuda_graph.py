@@ -4,7 +4,7 @@ from contextlib import contextmanager, nullcontext
 
 import torch
 
-from cvae.training.cuda_graph import captured
+from cvae.training.fast.cuda_graph import replayed
 
 CUDA = torch.device("cuda", 0)
 
@@ -48,12 +48,12 @@ def test_elsewhere_a_function_stays_as_it_is():
     def function() -> torch.Tensor:
         return torch.zeros(1)
 
-    assert captured(function, torch.device("cpu")) is function
+    assert replayed(function, torch.device("cpu")) is function
 
 
 def test_the_first_call_runs_the_second_records_and_all_later_ones_replay(monkeypatch):
     cuda = FakeCuda(monkeypatch)
-    function = captured(cuda.function, CUDA)
+    function = replayed(cuda.function, CUDA)
     first, second, third = function(), function(), function()
     assert cuda.log == ["call", "record", "call", "replay", "replay"]
     assert (first, second) == (1, 3)
@@ -62,10 +62,10 @@ def test_the_first_call_runs_the_second_records_and_all_later_ones_replay(monkey
 
 def test_without_a_graph_calls_go_on_and_one_line_says_why(monkeypatch, capsys):
     cuda = FakeCuda(monkeypatch, error="operation not permitted when stream is capturing\nmore about it")
-    function = captured(cuda.function, CUDA)
+    function = replayed(cuda.function, CUDA)
     for _ in range(3):
         function()
     assert cuda.log == ["call", "record", "call", "back to the caller's stream", "call", "call"]
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1
-    assert "no CUDA graph could be made (operation not permitted when stream is capturing)" in told
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert "no CUDA graph could be made (operation not permitted when stream is capturing)" in message

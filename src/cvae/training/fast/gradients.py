@@ -1,4 +1,4 @@
-"""Optional speed: the gradient of `cvae.model` derived by hand. Training works without this module.
+"""Optional speed: the gradient of `cvae.model`'s loss, derived by hand.
 
 `agreement` decides whether it trains a model. An epoch of the default run then takes 1.0 s on two cores, not 1.4 s.
 """
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from cvae.data.idx import LABELS, PIXELS
 from cvae.model import ACTIVATIONS, CVAE, ConditionalLinear
-from cvae.training.weights import WeightVector
+from cvae.training.fast.weights import WeightVector
 
 # These accept an output buffer, which torch.nn.functional does not offer.
 _sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input

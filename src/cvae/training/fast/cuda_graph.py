@@ -1,7 +1,4 @@
-"""Optional speed: CUDA graphs, which record many small kernels once and then launch them together.
-
-`loop` calls `captured` in two places. Without this module, it would call the functions directly.
-"""
+"""Optional speed: CUDA graphs, which record many small kernels once and then launch them together."""
 
 import sys
 from collections.abc import Callable
@@ -10,7 +7,7 @@ import torch
 from torch import Tensor
 
 
-def captured(function: Callable[[], Tensor], device: torch.device) -> Callable[[], Tensor]:
+def replayed(function: Callable[[], Tensor], device: torch.device) -> Callable[[], Tensor]:
     """Return `function` unchanged or, on a CUDA `device`, a version that replays its kernels as one graph.
 
     `function` must read, write and return the same memory at each call, and must not wait for the device. Each call
@@ -18,10 +15,10 @@ def captured(function: Callable[[], Tensor], device: torch.device) -> Callable[[
     The second records the graph and replays it, as do all later ones. If recording fails, one line says why, and
     `function` keeps running directly.
     """
-    return _Captured(function) if device.type == "cuda" else function
+    return _Replayed(function) if device.type == "cuda" else function
 
 
-class _Captured:
+class _Replayed:
     def __init__(self, function: Callable[[], Tensor]):
         self._function = function
         self._stream = torch.cuda.Stream()
@@ -51,4 +48,4 @@ class _Captured:
             torch.cuda.set_stream(before)  # a failed recording leaves its own stream as the current one
             self._has_failed = True  # the graph is kept, since torch's allocator may still refer to it
             reason = str(error.__context__ or error).strip().split("\n")[0]
-            print(f"train: no CUDA graph could be made ({reason}); going on without, which is slower", file=sys.stderr)
+            print(f"train: no CUDA graph could be made ({reason}); training goes on, slower", file=sys.stderr)

@@ -1,0 +1,40 @@
+"""What a model and its losses must satisfy, so that training can go on."""
+
+import torch
+from torch import Tensor, nn
+
+from cvae.model import CVAE
+from cvae.support.errors import UserError
+
+
+def require_weights(model: nn.Module) -> None:
+    """Refuse weights of another type than the images', and those that get their shape from the first batch."""
+    for name, parameter in model.named_parameters():
+        if isinstance(parameter, nn.parameter.UninitializedParameter):
+            raise UserError(f"the model's {name} has no shape yet; give the layer its input's size")
+        if parameter.dtype != torch.float32:
+            raise UserError(f"the model's {name} is {parameter.dtype}, but training needs torch.float32")
+
+
+@torch.no_grad()
+def require_one_decoder(model: CVAE, z: Tensor, y: Tensor) -> None:
+    """Refuse a model that trains one decoder (`logits`) and draws pictures with another (`decode`).
+
+    Only the Bernoulli likelihood uses both. `z`: (n, latent_dims), `y`: (n,).
+    """
+    if model.likelihood == "bernoulli":
+        model.eval()
+        if not torch.allclose(model.decode(z, y), torch.sigmoid(model.logits(z, y)), atol=1e-4):
+            raise UserError(
+                "the model's decode is not the sigmoid of its logits, as the bernoulli likelihood needs it to be"
+            )
+
+
+def refuse_non_finite(row: dict[str, float], learning_rate: float) -> None:
+    """Stop a training whose losses have become infinite or NaN; `row` has the figures of an epoch."""
+    for part in ("train_reconstruction", "train_kl", "test_reconstruction", "test_kl"):
+        if not abs(row[part]) < float("inf"):
+            raise UserError(
+                f"training diverged in epoch {row['epoch']}: {part} is {row[part]}; "
+                f"a lower learning_rate (now {learning_rate:g}) is the usual cure"
+            )

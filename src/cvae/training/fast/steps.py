@@ -1,0 +1,97 @@
+"""Optional speed: the steps of `training.loop` on one vector of parameters, as CUDA graphs, with derived gradients."""
+
+import sys
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from cvae.data.idx import PIXELS
+from cvae.training.adam import Adam
+from cvae.training.fast.agreement import other_gradient, other_loss, other_step
+from cvae.training.fast.cuda_graph import replayed
+from cvae.training.fast.gradients import DerivedGradients
+from cvae.training.fast.weights import WeightVector
+from cvae.training.loop import Steps
+
+STEPS = 500  # most steps that one CUDA graph holds; an epoch of the default run has 469
+
+
+def faster(steps: Steps, precision: str) -> Steps:
+    """Return steps with the results of `steps`, up to rounding, that take less time; or `steps` itself.
+
+    Products are in `precision`. If autograd keeps training the model, one line says why.
+    """
+    reason, result = other_step(steps), steps
+    if not reason:
+        weights = WeightVector(steps.model)
+        reason = other_loss(steps, weights, precision) or other_gradient(steps, weights)
+        result = (VectorSteps if reason else DerivedSteps)(steps, weights)
+    if reason and steps.processes.rank == 0:
+        print(f"train: autograd trains this model; the faster derived gradients {reason}", file=sys.stderr)
+    return result
+
+
+class VectorSteps(Steps):
+    """`steps` with all parameters in the vector `weights`: one call updates them, or sums gradients over processes."""
+
+    def __init__(self, steps: Steps, weights: WeightVector):
+        vars(self).update(vars(steps))
+        self.gradient = weights.gradient
+        self.optimiser = Adam(weights.parts(), float(steps.optimiser.learning_rate))
+        self._passes: dict[int, _Pass] = {}  # by their number of images
+
+    def __call__(self, order: Tensor, noise: Tensor) -> Tensor:
+        size = STEPS * self.batch_size
+        return torch.stack([self._run(*part) for part in zip(order.split(size), noise.split(size), strict=True)]).sum(0)
+
+    def _run(self, order: Tensor, noise: Tensor) -> Tensor:
+        if len(order) not in self._passes:
+            self._passes[len(order)] = _Pass(self, order, noise)
+        return self._passes[len(order)](order, noise)
+
+    def through(self, order: Tensor, noise: Tensor) -> Callable[[], Tensor]:
+        """Return a function that goes through the images in `order` with `noise`, as they are when it is called."""
+        return partial(super().__call__, order, noise)
+
+    def sum_gradients(self) -> None:
+        self.processes.sum(self.gradient)
+
+
+class DerivedSteps(VectorSteps):
+    """The same, with derived gradients in place of autograd's."""
+
+    def __init__(self, steps: Steps, weights: WeightVector):
+        super().__init__(steps, weights)
+        inputs = DerivedGradients.prepare(self.model, weights, self.images, self.labels)
+        self.images = inputs[0][:, :PIXELS]
+        self._make_gradients = partial(DerivedGradients, self.model, weights, self.beta, inputs)
+
+    def through(self, order: Tensor, noise: Tensor) -> Callable[[], Tensor]:
+        batches = [[self.processes.share(b) for b in tensor.split(self.batch_size)] for tensor in (order, noise)]
+        gradients = self._make_gradients(*batches)
+
+        def run() -> Tensor:
+            for batch in range(len(batches[0])):
+                gradients.step(batch)
+                self.sum_gradients()
+                self.optimiser.step()
+            return gradients.sums()
+
+        return run
+
+
+class _Pass:
+    """Go through as many images as `order` has, always in the same memory, so that a CUDA graph can replay it."""
+
+    def __init__(self, steps: VectorSteps, order: Tensor, noise: Tensor):
+        self._order, self._noise = order.clone(), noise.clone()
+        run = steps.through(self._order, self._noise)
+        # Several processes wait for each other between kernels: if one could not record its graph, the rest would hang.
+        self._run = replayed(run, order.device) if steps.processes.count == 1 else run
+
+    def __call__(self, order: Tensor, noise: Tensor) -> Tensor:
+        self._order.copy_(order)
+        self._noise.copy_(noise)
+        return self._run().clone()

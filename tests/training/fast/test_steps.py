@@ -1,0 +1,120 @@
+"""The fast steps train only what they know, and say so where autograd trains instead."""
+
+import pytest
+import torch
+from helpers.edited_models import (
+    Activation,
+    Another,
+    Buffers,
+    Clamp,
+    Convolution,
+    Counter,
+    Decoder,
+    ExtraLayer,
+    Frozen,
+    Hook,
+    LayerNorm,
+    Scale,
+    TwoNames,
+    UsedTwice,
+    WeightNorm,
+    make,
+    train,
+)
+from torch import nn
+
+from cvae.compute.seeding import generator
+from cvae.model import CVAE
+from cvae.training import loop
+from cvae.training.fast import steps
+
+EDITS = {  # and why the derived gradients are refused
+    Activation: "are of other operations (aten.gelu.default, not aten.relu.default)",
+    ExtraLayer: "do not cover extra.weight",
+    Convolution: "do not cover convolution.weight",
+    LayerNorm: "do not cover norm.weight",
+    UsedTwice: "are of another network",
+    TwoNames: "do not cover first.weight",
+    Buffers: "do not cover norm.weight",
+    Scale: "are of other operations (aten.mul.Tensor, not aten.exp.default)",
+    Clamp: "are of other operations (aten.clamp.default, not aten.exp.default)",
+    Decoder: "are of other operations (aten.mul.Tensor, not aten.sigmoid.default)",
+    Hook: "would not call the hooks of decoder.weight",
+    Counter: "are of a network that does not change calls as it runs",
+    WeightNorm: "are of other layers",
+    Frozen: "are not autograd's at decoder.weight",
+    Another: "are of another network",
+}
+
+
+@pytest.mark.parametrize("kind", EDITS, ids=lambda kind: kind.__name__)
+def test_an_edited_model_is_left_to_autograd_and_one_line_says_why(kind, digits, capsys):
+    train(make(kind), digits, epochs=1)
+    assert capsys.readouterr().err == f"train: autograd trains this model; the faster derived gradients {EDITS[kind]}\n"
+
+
+def edit_step(monkeypatch, change) -> None:
+    known = loop.Steps.step
+
+    def step(self: loop.Steps, *batch: torch.Tensor) -> torch.Tensor:
+        sums = known(self, *batch)
+        change(self)
+        return sums
+
+    monkeypatch.setattr(loop.Steps, "step", step)
+
+
+def skip_small_batches(self: loop.Steps, order: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+    full = len(order) - len(order) % self.batch_size
+    batches = zip(order[:full].split(self.batch_size), noise[:full].split(self.batch_size), strict=True)
+    return torch.stack([self.step(*batch) for batch in batches]).sum(0)
+
+
+STEP_EDITS = {
+    "clipped": lambda patch: edit_step(patch, lambda own: nn.utils.clip_grad_norm_(own.model.parameters(), 1e9)),
+    "decayed": lambda patch: edit_step(patch, lambda own: own.optimiser.learning_rate.mul_(0.99)),
+    "small batches skipped": lambda patch: patch.setattr(loop.Steps, "__call__", skip_small_batches),
+    "AdamW": lambda patch: patch.setattr(loop, "Adam", torch.optim.AdamW),
+    "SGD": lambda patch: patch.setattr(loop, "Adam", torch.optim.SGD),
+}
+
+
+@pytest.mark.parametrize("edit", STEP_EDITS)
+def test_an_edited_step_is_left_as_it_is_and_one_line_says_so(edit, digits, capsys, monkeypatch):
+    STEP_EDITS[edit](monkeypatch)
+    train(make(CVAE), digits, epochs=1, learning_rate=1e-6)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "the faster derived gradients are of another training step (" in line
+
+
+def test_the_articles_network_is_not_held_up_by_what_makes_it_fast(digits, capsys):
+    """Every setting of params.yaml has derived gradients."""
+    for settings in (
+        {"likelihood": "bernoulli", "activation": "tanh", "latent_dims": 3, "prior_std": 1.0},
+        {"hidden_dims": [20, 30], "activation": "relu"},
+        {"hidden_dims": (9, 8, 7), "activation": "sigmoid", "latent_dims": 1},
+    ):
+        for beta in (0.0, 1.0, 4.0):
+            train(CVAE(**settings).initialise(generator(1, "weights")), digits, epochs=1, beta=beta)
+    assert capsys.readouterr().err == ""
+
+
+def test_looking_for_faster_steps_changes_nothing(digits):
+    """Neither the model nor torch's random numbers, from which dropout samples."""
+    model, same = make(Buffers), make(Buffers)
+    state = torch.get_rng_state()
+    settings = {"epochs": 1, "batch_size": 128, "learning_rate": 1e-3, "beta": 1.0, "seed": 0}
+    loop.Training(model, *digits, **settings)
+    assert torch.equal(torch.get_rng_state(), state)
+    for name, tensor in same.state_dict().items():
+        assert torch.equal(model.state_dict()[name], tensor), name
+
+
+def test_an_epoch_in_passes_of_a_few_steps_gives_the_same_model(digits, monkeypatch):
+    """As when an epoch has more steps than one CUDA graph should hold: here three passes of five steps."""
+    whole, parts = make(CVAE), make(CVAE)
+    rows = train(whole, digits)
+    monkeypatch.setattr(steps, "STEPS", 5)
+    others = train(parts, digits)
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), parts.parameters(), strict=True))
+    assert [row["train_loss"] for row in rows] == pytest.approx([row["train_loss"] for row in others], rel=1e-6)
