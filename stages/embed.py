@@ -9,14 +9,11 @@ def main() -> None:
 
     from cvae.artifacts import saved_model
     from cvae.compute.devices import open_device
-    from cvae.data import idx
-    from cvae.data.binarisation import binarised
+    from cvae.data.binarisation import load
     from cvae.embedding import embed_dataset, write_latents
 
     model = saved_model.load("data/model", open_device(params.device, params.threads))
-    splits = dict(zip(("train", "test"), idx.load("data/raw"), strict=True))
-    if params.binarize != "none":
-        splits = {name: binarised(split, name) for name, split in splits.items()}
+    splits = dict(zip(("train", "test"), load("data/raw", params.binarize), strict=True))
     write_latents(embed_dataset(model, splits, params.seed), "data/latents.parquet")
 
 

@@ -9,15 +9,13 @@ def main() -> None:
 
     from cvae.artifacts import saved_model
     from cvae.compute.devices import open_device
-    from cvae.data import idx
-    from cvae.data.binarisation import binarised
+    from cvae.data.binarisation import load
+    from cvae.data.names import kind_of_pixels
     from cvae.embedding import read_latents
     from cvae.figures import rendering
 
     model = saved_model.load("data/model", open_device(params.device, params.threads))
-    _, test = idx.load("data/raw")
-    if params.binarize != "none":
-        test = binarised(test, "test")
+    _, test = load("data/raw", params.binarize)
     mu, labels = read_latents("data/latents.parquet", "train", "mu", model.latent_dims)
     z, _ = read_latents("data/latents.parquet", "train", "z", model.latent_dims)
 
@@ -25,8 +23,7 @@ def main() -> None:
     rendering.render_labels(views, params.dataset, "plots")
     rendering.render_reconstructions(model, test, params.dataset, "plots/reconstructions.png")
     rendering.render_styles(model, params.dataset, params.seed, "plots/styles.png")
-    pixels = "grey" if params.binarize == "none" else "binary"
-    likelihood = f"{model.likelihood} likelihood of {pixels} pixels"
+    likelihood = f"{model.likelihood} likelihood of {kind_of_pixels(params.binarize)} pixels"
     rendering.render_training("plots/training.csv", params.dataset, likelihood, "plots/training.png")
 
     mu, labels = read_latents("data/latents.parquet", "test", "mu", model.latent_dims)

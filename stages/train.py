@@ -25,25 +25,23 @@ def main() -> None:
     import torch
 
     from cvae.compute.devices import describe, open_device
-    from cvae.compute.processes import joined
+    from cvae.compute.processes import connected
     from cvae.compute.seeding import generator
     from cvae.data import idx
-    from cvae.data.binarisation import binarised
+    from cvae.data.binarisation import load
     from cvae.model import CVAE
     from cvae.training.loop import Training
 
     device = open_device(params.device, params.threads, params.precision)
-    train_split, test_split = idx.load("data/raw")
-    if params.binarize != "none":
-        test_split = binarised(test_split, "test")
-    if params.binarize == "static":
-        train_split = binarised(train_split, "train")
+    train_split, test_split = load("data/raw", params.binarize)
+    if params.binarize == "dynamic":
+        train_split, _ = idx.load("data/raw")  # grey: `Training` samples binary images from them in each epoch
     torch.manual_seed(
         generator(params.seed, "torch").initial_seed()
     )  # layers of torch's own, and dropout, draw from it
     model = CVAE(params.latent_dims, params.hidden_dims, params.likelihood, params.prior_std, params.activation)
     model.initialise(generator(params.seed, "weights")).to(device)
-    with joined(device) as processes:
+    with connected(device) as processes:
         training = Training(
             model,
             train_split,

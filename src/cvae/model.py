@@ -127,3 +127,8 @@ class CVAE(nn.Module):
             "prior_std": self.prior_std,
             "activation": self.activation,
         }
+
+
+def sample_prior(model: CVAE, count: int, generator: torch.Generator) -> Tensor:
+    """Sample `count` z from the prior N(0, prior_std² I), (count, latent_dims) on the CPU."""
+    return torch.randn(count, model.latent_dims, generator=generator) * model.prior_std

@@ -41,12 +41,17 @@ def objective_sums(model: CVAE, x: Tensor, y: Tensor, noise: Tensor) -> Tensor:
 
 
 def kl(model: CVAE, sums: Tensor, count: int) -> Tensor:
-    """Return Σ KL(q(z|x,y) ‖ N(0, s² I)) in nats over the `count` images behind `sums`, a scalar; s is `prior_std`.
+    """Return Σ KL(q(z|x,y) ‖ N(0, prior_std² I)) in nats over the `count` images behind `sums`, a scalar."""
+    return kl_of(sums[SQUARES], sums[LOG_SIGMA], model.latent_dims * count, model.prior_std)
 
-    One dimension contributes ln(s/σ) + (σ² + μ²) / 2s² - ½ (Kingma and Welling 2014, appendix B, for s = 1).
+
+def kl_of(squares: Tensor, log_sigma: Tensor, terms: int, s: float) -> Tensor:
+    """Return KL(N(μ, σ²) ‖ N(0, s²)) in nats, summed over `terms` pairs of μ and σ.
+
+    `squares`: Σ (σ² + μ²) over them. `log_sigma`: Σ ln σ. One pair contributes ln(s/σ) + (σ² + μ²) / 2s² - ½ (Kingma
+    and Welling 2014, appendix B, for s = 1).
     """
-    constant = (math.log(model.prior_std) - 0.5) * model.latent_dims * count
-    return sums[SQUARES] / (2 * model.prior_std**2) - sums[LOG_SIGMA] + constant
+    return squares / (2 * s**2) - log_sigma + (math.log(s) - 0.5) * terms
 
 
 def article_loss(model: CVAE, sums: Tensor, count: int) -> Tensor:

@@ -22,7 +22,9 @@ from cvae.commands.sample import drawing, sources
 from cvae.compute.seeding import generator
 from cvae.data import idx
 from cvae.data.binarisation import binarised
-from cvae.figures import figures
+from cvae.figures import drawing as figures
+from cvae.figures import style
+from cvae.figures.label_view import LabelView
 from cvae.figures.latent_plane import decode
 from cvae.model import CVAE
 from cvae.support.errors import UserError
@@ -75,7 +77,7 @@ def run(folder: Path, *arguments: str, **variables: str) -> subprocess.Completed
 def place(images: np.ndarray, picture: np.ndarray) -> tuple[int, int, int]:
     """Where `picture` has `images`, (rows, columns, 28, 28), side by side: row and column in pixels, and the scale."""
     sheet = images.swapaxes(1, 2).reshape(len(images) * 28, -1)
-    ink = figures.INK(sheet, bytes=True)[..., 0]
+    ink = style.INK(sheet, bytes=True)[..., 0]
     for scale in range(1, 7):
         wanted = ink.repeat(scale, axis=0).repeat(scale, axis=1)
         if np.less(picture.shape, wanted.shape).any():
@@ -183,7 +185,7 @@ def test_a_model_of_binary_pixels_interpolates_between_binary_images(draw, folde
 
 
 @pytest.fixture
-def views(monkeypatch) -> list[figures.LabelView]:
+def views(monkeypatch) -> list[LabelView]:
     """What the manifolds that are drawn in this test show."""
     views, draw_manifold = [], figures.draw_manifold
     monkeypatch.setattr(figures, "draw_manifold", lambda axes, view: views.append(view) or draw_manifold(axes, view))

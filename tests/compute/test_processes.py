@@ -14,7 +14,7 @@ import torch
 from helpers.processes import environment, wait_for
 from helpers.repository import Repository, stages_run, started
 
-from cvae.compute.processes import ALONE, Processes, joined
+from cvae.compute.processes import ONE_PROCESS, Processes, connected
 from cvae.compute.threads import share_cores
 from cvae.support.errors import UserError
 
@@ -27,19 +27,19 @@ def test_shares_make_up_the_batch():
     assert torch.equal(torch.cat(shares), batch)
     assert [len(share) for share in shares] == [3, 2, 2]
     assert len(Processes(2, 3).share(torch.arange(2))) == 0
-    assert torch.equal(ALONE.share(batch), batch)
+    assert torch.equal(ONE_PROCESS.share(batch), batch)
 
 
 def test_one_process_has_the_sum():
     numbers = torch.arange(3.0)
-    ALONE.sum(numbers)
+    ONE_PROCESS.sum(numbers)
     assert torch.equal(numbers, torch.arange(3.0))
 
 
 @pytest.mark.parametrize("value", ["", "two", "0", "-1", "1.5", "9" * 5000])
 def test_a_number_of_processes_that_is_none_is_told(monkeypatch, value):
     for variable, read in (
-        ("WORLD_SIZE", joined(torch.device("cpu")).__enter__),
+        ("WORLD_SIZE", connected(torch.device("cpu")).__enter__),
         ("LOCAL_WORLD_SIZE", partial(share_cores, 1)),
     ):
         monkeypatch.setenv(variable, value)

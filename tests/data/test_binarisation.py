@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cvae.data.binarisation import binarised, draw_levels, epochs_stream
+from cvae.data.binarisation import binarised, sample_thresholds, threshold_generator
 from cvae.data.idx import Split
 
 
@@ -30,8 +30,8 @@ def test_the_fixed_draw_repeats_and_each_split_has_its_own(grey):
 
 def test_each_epoch_and_each_seed_draws_anew():
     shape = (3, 784)
-    stream = epochs_stream(0)
-    first, second, other = (draw_levels(each, shape) for each in (stream, stream, epochs_stream(1)))
-    assert np.array_equal(first, draw_levels(epochs_stream(0), shape))
+    stream = threshold_generator(0)
+    first, second, other = (sample_thresholds(each, shape) for each in (stream, stream, threshold_generator(1)))
+    assert np.array_equal(first, sample_thresholds(threshold_generator(0), shape))
     assert not np.array_equal(first, second)
     assert not np.array_equal(first, other)

@@ -19,8 +19,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cvae.data import download as downloading
-from cvae.data import idx
+from cvae.data import idx, transfer
 from cvae.data.download import download, fetch, reachable, sources
 from cvae.data.idx import FILES
 from cvae.support.errors import UserError
@@ -272,8 +271,8 @@ FAILURES = {
 
 @pytest.mark.parametrize("way", FAILURES)
 def test_a_source_that_fails_is_told_and_the_next_one_is_asked(way, server, tmp_path, monkeypatch):
-    monkeypatch.setattr(downloading, "READ_TIMEOUT", 0.4)
-    monkeypatch.setattr(downloading, "MAXIMUM_SIZE", 10**6)
+    monkeypatch.setattr(transfer, "READ_TIMEOUT", 0.4)
+    monkeypatch.setattr(transfer, "MAXIMUM_SIZE", 10**6)
     bad = server.url(way)
     started = time.monotonic()
     first, told, *_ = failure(tmp_path, bad)
@@ -510,7 +509,7 @@ def test_a_refused_connection_is_told_and_the_next_source_is_asked(closed, serve
 
 
 def test_a_host_that_does_not_answer_is_given_up_in_time(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(downloading, "CONNECT_TIMEOUT", 0.2)
+    monkeypatch.setattr(transfer, "CONNECT_TIMEOUT", 0.2)
     with socket.create_server(("127.0.0.1", 0), backlog=0) as deaf:
         queue = [socket.socket() for _ in range(8)]  # fills the backlog, so that the next connection gets no answer
         for waiting in queue:
@@ -533,8 +532,8 @@ def test_a_mirror_may_send_the_files_in_any_way_that_keeps_their_bytes(way, slas
 
 
 def test_a_fetch_may_take_longer_than_the_read_timeout(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(downloading, "READ_TIMEOUT", 0.4)
-    monkeypatch.setattr(downloading, "MINIMUM_RATE", 10)
+    monkeypatch.setattr(transfer, "READ_TIMEOUT", 0.4)
+    monkeypatch.setattr(transfer, "MINIMUM_RATE", 10)
     started = time.monotonic()
     download("mnist", tmp_path, server.url("slow"))
     assert contents(tmp_path) == CONTENT

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cvae.data import idx
+from cvae.data import idx, names
 from cvae.data.idx import FILES, TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS, load, read_idx, write_idx
 from cvae.support.errors import UserError
 
@@ -172,9 +172,9 @@ def test_every_data_set_has_a_title_and_a_name_for_each_label():
 
     from cvae.pipeline.parameters import Parameters
 
-    names = get_args(Parameters.model_fields["dataset"].annotation)
-    assert set(names) == set(idx.TITLES) == set(idx.LABEL_NAMES)
-    assert {len(set(labels)) for labels in idx.LABEL_NAMES.values()} == {idx.LABELS}
+    data_sets = get_args(Parameters.model_fields["dataset"].annotation)
+    assert set(data_sets) == set(names.TITLES) == set(names.LABEL_NAMES)
+    assert {len(set(labels)) for labels in names.LABEL_NAMES.values()} == {idx.LABELS}
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from cvae.data.idx import LABELS, PIXELS, Split
 from cvae.evaluation import samples
 from cvae.evaluation.evaluate import bits_per_dim, evaluate, likelihood_constant, write_evaluation
 from cvae.evaluation.latents import active, aggregate_moments, posteriors, prior_distance
-from cvae.evaluation.samples import mean_distance, nearest_labels, wilson_interval
+from cvae.evaluation.samples import confidence_interval, mean_distance, nearest_labels
 from cvae.model import CVAE
 from cvae.support.errors import UserError
 from cvae.training.loop import Training
@@ -211,10 +211,10 @@ def test_a_tie_goes_to_the_nearest():
     assert nearest_labels(torch.tensor([[0.21]]), known, votes).tolist() == [7]
 
 
-def test_wilson_interval_is_the_published_one():
+def test_confidence_interval_is_the_published_one():
     """Newcombe 1998, "Two-sided confidence intervals for the single proportion", table I, method 3."""
     for successes, trials, low, high in ((81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0, 0.1611)):
-        assert wilson_interval(successes, trials) == pytest.approx((low, high), abs=5e-5)
+        assert confidence_interval(successes, trials) == pytest.approx((low, high), abs=5e-5)
 
 
 def test_mean_distance_is_of_different_images():

@@ -13,8 +13,9 @@ from PIL import Image
 
 from cvae.compute.seeding import generator
 from cvae.data import idx
+from cvae.data.names import LABEL_NAMES
 from cvae.embedding import embed_dataset, read_latents, write_latents
-from cvae.figures import figures, rendering
+from cvae.figures import drawing, label_view, rendering, style
 from cvae.figures.latent_plane import decode, decode_manifold, fit_plane, tile
 from cvae.model import CVAE
 from cvae.support.errors import UserError
@@ -85,7 +86,7 @@ def test_pictures_of_a_plane_are_all_there_and_repeat_to_the_byte(tmp_path, spli
 DRAW_ALL = """
 import os
 import numpy as np, pandas as pd
-from cvae.figures import figures
+from cvae.figures import drawing, label_view, style
 from matplotlib import font_manager
 from cvae.commands.compare.panels import write_picture
 from helpers.results import measured
@@ -94,20 +95,20 @@ if "ARIAL" in os.environ:
     serif = font_manager.findfont("DejaVu Serif")
     font_manager.fontManager.ttflist.insert(0, font_manager.FontEntry(serif, name="Arial", weight=400))
 
-view = figures.LabelView(3, "3", ("a", "b"), np.full((5, 2), -1.0), np.zeros(2), 1.0, 4.0, np.eye(140), 2.0)
+view = label_view.LabelView(3, "3", ("a", "b"), np.full((5, 2), -1.0), np.zeros(2), 1.0, 4.0, np.eye(140), 2.0)
 images = np.linspace(0, 1, 10 * 10 * 784).reshape(10, 10, 28, 28)
 history = pd.DataFrame({f"{a}_{b}": [-1.0, 2.0] for a in ("train", "test") for b in ("loss", "reconstruction", "kl")})
 names = list("0123456789")
 pictures = {
-    "one": figures.draw_one(view, figures.draw_latents, "title"),
-    "overview": figures.draw_overview([view] * 10, figures.draw_manifold, "title"),
-    "pairs": figures.draw_reconstructions(images, images[::-1], names, "title"),
-    "styles": figures.draw_styles(images, ["-1.0"] * 10, names, "title"),
-    "table": figures.draw_table(images, "title", names, names),
-    "training": figures.draw_training(history.assign(epoch=[1, 2]), "title"),
+    "one": drawing.draw_one(view, drawing.draw_latents, "title"),
+    "overview": drawing.draw_overview([view] * 10, drawing.draw_manifold, "title"),
+    "pairs": drawing.draw_reconstructions(images, images[::-1], names, "title"),
+    "styles": drawing.draw_styles(images, ["-1.0"] * 10, names, "title"),
+    "table": drawing.draw_table(images, "title", names, names),
+    "training": drawing.draw_training(history.assign(epoch=[1, 2]), "title"),
 }
 for name, figure in pictures.items():
-    figures.save(figure, f"{name}.png")
+    style.save(figure, f"{name}.png")
 write_picture([[measured(beta=0.5), measured(beta=2.0), measured(seed=1, beta=2.0)]], "compared.png")
 
 import matplotlib.pyplot as plt
@@ -176,9 +177,9 @@ def test_manifold_has_z_as_its_axes_with_y_upwards():
         np.testing.assert_allclose(tile_there, decode(model, np.array([z]), 3)[0], atol=1e-6)
 
 
-def make_view(dims: int) -> figures.LabelView:
+def make_view(dims: int) -> label_view.LabelView:
     numbers = np.random.default_rng(0)
-    return figures.LabelView(
+    return label_view.LabelView(
         label=3,
         name="3",
         axis_names=("a", "b")[:dims],
@@ -192,14 +193,14 @@ def make_view(dims: int) -> figures.LabelView:
 
 
 def drawn(draw, view):
-    axes = figures.new_figure().subplots()
+    axes = style.new_figure().subplots()
     draw(axes, view)
     return axes
 
 
 def test_scatter_shows_every_point_and_the_prior_around_its_mean():
     view = make_view(2)
-    axes = drawn(figures.draw_latents, view)
+    axes = drawn(drawing.draw_latents, view)
     np.testing.assert_allclose(axes.collections[0].get_offsets(), view.points)
     circle = axes.lines[0].get_xydata()
     np.testing.assert_allclose(np.linalg.norm(circle - view.prior_mean, axis=1), 2 * view.prior_std)
@@ -209,7 +210,7 @@ def test_scatter_shows_every_point_and_the_prior_around_its_mean():
 
 def test_strip_shows_every_point_and_the_prior_as_two_upright_lines():
     view = make_view(1)
-    axes = drawn(figures.draw_latents, view)
+    axes = drawn(drawing.draw_latents, view)
     np.testing.assert_allclose(axes.collections[0].get_offsets()[:, 0], view.points[:, 0])
     x, y = axes.lines[0].get_data()
     np.testing.assert_array_equal(x, [-1.5, -1.5, np.nan, 2.5, 2.5])
@@ -219,7 +220,7 @@ def test_strip_shows_every_point_and_the_prior_as_two_upright_lines():
 @pytest.mark.parametrize("dims", [1, 2])
 def test_manifold_picture_is_upright_with_its_outer_tiles_at_the_ends_of_the_range(dims):
     view = make_view(dims)
-    [image] = drawn(figures.draw_manifold, view).images
+    [image] = drawn(drawing.draw_manifold, view).images
     np.testing.assert_array_equal(image.get_array(), view.manifold)
     assert image.origin == "upper"
     half = 2.5 if dims == 2 else 0.5
@@ -228,7 +229,7 @@ def test_manifold_picture_is_upright_with_its_outer_tiles_at_the_ends_of_the_ran
 
 def test_reconstructions_are_of_the_images_above_them(monkeypatch, tmp_path, splits):
     model, test, shown = make_model(2), splits["test"], []
-    monkeypatch.setattr(figures, "draw_reconstructions", lambda *arrays: shown.extend(arrays) or figures.new_figure())
+    monkeypatch.setattr(drawing, "draw_reconstructions", lambda *arrays: shown.extend(arrays) or style.new_figure())
     rendering.render_reconstructions(model, test, "digits", tmp_path / "picture.png")
     originals, reconstructions = shown[:2]
     for label in (0, 7):
@@ -240,7 +241,7 @@ def test_reconstructions_are_of_the_images_above_them(monkeypatch, tmp_path, spl
 
 def test_a_row_of_styles_is_one_z_through_all_labels(monkeypatch, tmp_path):
     model, shown = make_model(2), []
-    monkeypatch.setattr(figures, "draw_styles", lambda *arrays: shown.extend(arrays) or figures.new_figure())
+    monkeypatch.setattr(drawing, "draw_styles", lambda *arrays: shown.extend(arrays) or style.new_figure())
     rendering.render_styles(model, "digits", 0, tmp_path / "picture.png")
     z = torch.randn(10, 2, generator=generator(0, "styles")).numpy() * model.prior_std
     for row, label in ((0, 0), (3, 8), (9, 9)):
@@ -311,11 +312,11 @@ def test_scatter_file_of_a_line_has_a_strip_for_each_label(tmp_path):
     assert set(zip(table["name_1"], table["name_2"], strict=True)) == {("z_0", "label")}
 
 
-@pytest.mark.parametrize("dataset", idx.LABEL_NAMES)
+@pytest.mark.parametrize("dataset", LABEL_NAMES)
 def test_class_names_are_within_the_pictures_that_show_them(dataset):
-    names, images = idx.LABEL_NAMES[dataset], np.zeros((10, 10, 28, 28))
-    styles = figures.draw_styles(images, ["-1.0, -1.0"] * 10, names, "title")
-    pairs = figures.draw_reconstructions(images, images, names, "title")
+    names, images = LABEL_NAMES[dataset], np.zeros((10, 10, 28, 28))
+    styles = drawing.draw_styles(images, ["-1.0, -1.0"] * 10, names, "title")
+    pairs = drawing.draw_reconstructions(images, images, names, "title")
     for figure in (styles, pairs):
         figure.canvas.draw()
         labels = [text for axes in figure.axes for text in (*axes.get_xticklabels(), *axes.get_yticklabels())]

@@ -204,9 +204,9 @@ import json, os, sys
 import torch
 from helpers.edited_models import Buffers, Convolution, make, train
 from cvae.data import idx
-from cvae.compute.processes import joined
+from cvae.compute.processes import connected
 
-with joined(torch.device("cpu")) as processes:
+with connected(torch.device("cpu")) as processes:
     for kind in (Convolution, Buffers):
         model = make(kind)
         rows = train(model, idx.load(sys.argv[1]), processes=processes)

@@ -9,7 +9,7 @@ import torch
 from cvae import objective
 from cvae.compute.devices import open_device, precisions
 from cvae.compute.seeding import generator
-from cvae.data.binarisation import draw_levels, epochs_stream
+from cvae.data.binarisation import sample_thresholds, threshold_generator
 from cvae.data.tensors import to_device
 from cvae.evaluation import latents, likelihood
 from cvae.model import CVAE
@@ -53,8 +53,8 @@ def test_training_equals_a_plain_loop_with_the_articles_loss(digits):
 
 
 def test_binary_images_are_drawn_anew_in_each_epoch(digits):
-    grey, stream = digits[0].images, epochs_stream(0)
-    drawn = [torch.tensor(grey > draw_levels(stream, grey.shape)).float() for _ in range(3)]
+    grey, stream = digits[0].images, threshold_generator(0)
+    drawn = [torch.tensor(grey > sample_thresholds(stream, grey.shape)).float() for _ in range(3)]
     assert not torch.equal(drawn[0], drawn[1])
     compare_with_plain_loop(digits, lambda _, epoch: drawn[epoch], redraw=True)
 

@@ -51,19 +51,19 @@ class Processes:
             raise UserError(f"process {self.rank} of {self.count} lost the others ({reason})") from None
 
 
-ALONE = Processes()
+ONE_PROCESS = Processes()
 
 
 @contextmanager
-def joined(device: torch.device) -> Iterator[Processes]:
-    """Connect the processes that torchrun started and yield them, ready to use `device`; yield `ALONE` without others.
+def connected(device: torch.device) -> Iterator[Processes]:
+    """Connect the processes that torchrun started and yield them, or `ONE_PROCESS`, ready to use `device`.
 
     Raises:
         UserError: the device cannot be shared, WORLD_SIZE is not a number, or the processes could not connect.
     """
     count = processes_of("WORLD_SIZE")
     if count == 1:
-        yield ALONE
+        yield ONE_PROCESS
         return
     if device.type == "mps":
         raise UserError(f"params.yaml: device is mps, which serves one process, not {count}; try cpu")

@@ -15,21 +15,21 @@ def generator(seed: int, purpose: str) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(_digest(seed, purpose)[:8], "little"))
 
 
-def frozen_stream(seed: int, purpose: str) -> np.random.RandomState:
+def numpy_generator(seed: int, purpose: str) -> np.random.RandomState:
     """Return the same as a NumPy `RandomState`: NumPy promises not to change it, and it samples small integers fast."""
     return np.random.RandomState(np.frombuffer(_digest(seed, purpose), "<u4"))
 
 
-def pack(stream: np.random.RandomState) -> torch.Tensor:
-    """Return the state of a `frozen_stream`, its 624 words and its position among them: (625,) int64."""
-    _, words, position, *_ = stream.get_state()
+def pack(numbers: np.random.RandomState) -> torch.Tensor:
+    """Return the state of a `numpy_generator`, its 624 words and its position among them: (625,) int64."""
+    _, words, position, *_ = numbers.get_state()
     return torch.from_numpy(np.append(words, position).astype(np.int64))
 
 
-def unpack(stream: np.random.RandomState, packed: torch.Tensor) -> None:
-    """Set `stream` to the state that `pack` returned."""
+def unpack(numbers: np.random.RandomState, packed: torch.Tensor) -> None:
+    """Set `numbers` to the state that `pack` returned."""
     *words, position = packed.tolist()
-    stream.set_state(("MT19937", np.array(words, np.uint32), position))
+    numbers.set_state(("MT19937", np.array(words, np.uint32), position))
 
 
 def _digest(seed: int, purpose: str) -> bytes:

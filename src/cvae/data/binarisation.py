@@ -4,23 +4,36 @@ Salakhutdinov and Murray 2008, "On the quantitative analysis of deep belief netw
 Burda, Grosse and Salakhutdinov 2016, section 5, sample training images again each time they are used.
 """
 
+from pathlib import Path
+
 import numpy as np
 
-from cvae.compute.seeding import frozen_stream
+from cvae.compute.seeding import numpy_generator
+from cvae.data import idx
 from cvae.data.idx import Split
+
+
+def load(folder: str | Path, binarize: str) -> tuple[Split, Split]:
+    """Read the training and the test split as the model sees them: grey if `binarize` is "none", otherwise binary.
+
+    Raises:
+        UserError: a file is missing, truncated or not what its name says.
+    """
+    train, test = idx.load(folder)
+    return (train, test) if binarize == "none" else (binarised(train, "train"), binarised(test, "test"))
 
 
 def binarised(split: Split, name: str) -> Split:
     """Return the fixed binary sample of the split called `name` ("train" or "test"): 0 or 255, whatever the seed."""
-    levels = draw_levels(frozen_stream(0, f"binarisation/{name}"), split.images.shape)
-    return Split(np.where(split.images > levels, 255, 0).astype(np.uint8), split.labels)
+    thresholds = sample_thresholds(numpy_generator(0, f"binarisation/{name}"), split.images.shape)
+    return Split(np.where(split.images > thresholds, 255, 0).astype(np.uint8), split.labels)
 
 
-def epochs_stream(seed: int) -> np.random.RandomState:
-    """Return the random generator for the levels of all epochs, sampled one epoch after another."""
-    return frozen_stream(seed, "binarisation")
+def threshold_generator(seed: int) -> np.random.RandomState:
+    """Return the random generator for the thresholds of all epochs, sampled one epoch after another."""
+    return numpy_generator(seed, "binarisation")
 
 
-def draw_levels(stream: np.random.RandomState, shape: tuple[int, ...]) -> np.ndarray:
+def sample_thresholds(numbers: np.random.RandomState, shape: tuple[int, ...]) -> np.ndarray:
     """Sample a uint8 threshold for each pixel of `shape`; a pixel is ink if its grey level, 0 to 255, is above it."""
-    return stream.randint(0, 255, shape, np.uint8)  # 0 to 254, so 255 is always ink and 0 never
+    return numbers.randint(0, 255, shape, np.uint8)  # 0 to 254, so 255 is always ink and 0 never

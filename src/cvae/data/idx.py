@@ -27,16 +27,6 @@ TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = FILES = (
     "t10k-labels-idx1-ubyte.gz",
 )
 
-TITLES = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST", "kmnist": "Kuzushiji-MNIST", "digits": "UCI digits"}
-_FASHION = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
-_KUZUSHIJI = ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")
-LABEL_NAMES = {
-    "mnist": tuple("0123456789"),
-    "digits": tuple("0123456789"),
-    "fashion-mnist": tuple(f"{label} {name}" for label, name in enumerate(_FASHION)),
-    "kmnist": tuple(f"{label} {name}" for label, name in enumerate(_KUZUSHIJI)),
-}
-
 
 @dataclass(frozen=True)
 class Split:

@@ -13,10 +13,11 @@ from torch import Tensor
 from cvae.artifacts.tables import csv_bytes, rounded
 from cvae.data.binarisation import binarised
 from cvae.data.idx import LABELS, PIXELS, Split
+from cvae.data.names import kind_of_pixels
 from cvae.data.tensors import to_device
 from cvae.evaluation.latents import active, aggregate_moments, posteriors, prior_distance
 from cvae.evaluation.likelihood import bounds_of_labels, importance_weighted_nll
-from cvae.evaluation.samples import mean_distance, nearest_labels, sample_images, wilson_interval
+from cvae.evaluation.samples import confidence_interval, mean_distance, nearest_labels, sample_images
 from cvae.model import CVAE
 from cvae.objective import held_out_noise, held_out_sums, means
 from cvae.support.errors import UserError
@@ -126,7 +127,7 @@ def evaluate(
         index = picked.to(device)
         sums = held_out_sums(model, images[index], labels[index], noise[index]).cpu().double()
         hits, tries = int(recognised[digits].sum()), GENERATED * len(digits)
-        low, high = wilson_interval(hits, tries)
+        low, high = confidence_interval(hits, tries)
         return {
             **means(model, sums, len(picked), beta),
             "nll": float(nll[picked].mean()),
@@ -154,7 +155,7 @@ def evaluate(
             raise UserError(f"{name} of the test images is {value}: the model's weights or latents are out of range")
     return Evaluation(
         model.likelihood,
-        "grey" if binarize == "none" else "binary",
+        kind_of_pixels(binarize),
         figures,
         per_digit,
         latents,

@@ -13,6 +13,7 @@ from torch import Tensor
 from cvae.compute.seeding import generator
 from cvae.data.idx import LABELS, PIXELS
 from cvae.model import CVAE
+from cvae.objective import kl_of
 from cvae.support.progress import progress
 
 CHUNK = 2**20  # numbers in the widest layer at once: 4 MB, to fit the CPU's cache; results depend on it
@@ -75,7 +76,7 @@ def _sample_terms(
     """
     mu, log_sigma = model.encode(x, y)
     sigma, s = log_sigma.exp(), model.prior_std
-    kl = ((sigma.square() + mu.square()) / (2 * s**2) - log_sigma + (math.log(s) - 0.5)).sum(1)
+    kl = kl_of((sigma.square() + mu.square()).sum(1), log_sigma.sum(1), model.latent_dims, s)
     size = max(1, rows_at_once(model) // len(x))
     for start in range(0, samples, size):
         k = min(size, samples - start)

@@ -1,14 +1,12 @@
 """Judge images sampled from the model: do they look like their label, and do they vary as much as real images?"""
 
-import math
-
 import torch
 from torch import Tensor
 
 from cvae.compute.seeding import generator
 from cvae.data.idx import LABELS
 from cvae.evaluation.likelihood import rows_at_once
-from cvae.model import CVAE
+from cvae.model import CVAE, sample_prior
 from cvae.support.progress import progress
 
 NEIGHBOURS = 5
@@ -19,7 +17,7 @@ CHUNK = 250  # samples at a time; their distances to MNIST's training images tak
 def sample_images(model: CVAE, count: int, seed: int) -> Tensor:
     """Sample `count` z from the prior per label and return their mean images, (10, count, 784) on its device."""
     device = next(model.parameters()).device
-    z = torch.randn(LABELS * count, model.latent_dims, generator=generator(seed, "drawn samples")) * model.prior_std
+    z = sample_prior(model, LABELS * count, generator(seed, "drawn samples"))
     labels = torch.arange(LABELS).repeat_interleave(count)
     size = rows_at_once(model)
     parts = zip(z.to(device).split(size), labels.to(device).split(size), strict=True)
@@ -43,13 +41,12 @@ def nearest_labels(samples: Tensor, images: Tensor, labels: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
-def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
-    """Return a share's 95 % confidence interval (Wilson 1927, "Probable inference, the law of succession", JASA 22)."""
-    z = 1.959964
-    share = successes / trials
-    centre = share + z**2 / (2 * trials)
-    half = z * math.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
-    return max(0.0, centre - half) / (1 + z**2 / trials), (centre + half) / (1 + z**2 / trials)
+def confidence_interval(successes: int, trials: int) -> tuple[float, float]:
+    """Return the 95 % confidence interval of a share (Wilson 1927, "Probable inference", JASA 22)."""
+    from scipy.stats import binomtest
+
+    interval = binomtest(successes, trials).proportion_ci(0.95, method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def mean_distance(images: Tensor) -> float:

@@ -9,12 +9,14 @@ import torch
 
 from cvae.artifacts.history import read_history
 from cvae.compute.seeding import generator
-from cvae.data.idx import LABEL_NAMES, LABELS, SIDE, TITLES, Split
+from cvae.data.idx import LABELS, SIDE, Split
+from cvae.data.names import LABEL_NAMES, TITLES
 from cvae.data.tensors import to_device
-from cvae.figures import figures
-from cvae.figures.figures import LabelView
-from cvae.figures.latent_plane import decode, decode_manifold, fit_plane
-from cvae.model import CVAE
+from cvae.figures import drawing
+from cvae.figures.label_view import LabelView, view_label
+from cvae.figures.latent_plane import decode, fit_plane
+from cvae.figures.style import save
+from cvae.model import CVAE, sample_prior
 from cvae.support.files import write_whole
 
 RECONSTRUCTIONS = 10  # images per label
@@ -37,18 +39,8 @@ def label_views(
     farthest = max(float(np.abs(p).max(initial=0)) for p in points)
     reach = np.ceil(2 * max(farthest, 2 * model.prior_std)) / 2
     return [
-        LabelView(
-            label=label,
-            name=LABEL_NAMES[dataset][label],
-            axis_names=planes[label].names,
-            points=points[label],
-            prior_mean=planes[label].project(np.zeros((1, model.latent_dims)))[0],
-            prior_std=model.prior_std,
-            reach=float(reach),
-            manifold=decode_manifold(model, planes[label], label, grid_size, grid_range),
-            grid_range=grid_range,
-        )
-        for label in range(LABELS)
+        view_label(model, label, LABEL_NAMES[dataset][label], plane, own, float(reach), grid_size, grid_range)
+        for label, (plane, own) in enumerate(zip(planes, points, strict=True))
     ]
 
 
@@ -56,13 +48,13 @@ def render_labels(views: Sequence[LabelView], dataset: str, folder: str | Path) 
     """Write latents/ and manifolds/, each with 0.png … 9.png, and the overviews latents.png and manifolds.png."""
     folder, title = Path(folder), TITLES[dataset]
     for name, draw, caption in (
-        ("latents", figures.draw_latents, "latents of the training images"),
-        ("manifolds", figures.draw_manifold, "what the decoder draws across its latents"),
+        ("latents", drawing.draw_latents, "latents of the training images"),
+        ("manifolds", drawing.draw_manifold, "what the decoder draws across its latents"),
     ):
-        figures.save(figures.draw_overview(views, draw, f"{title}: {caption}"), folder / f"{name}.png")
+        save(drawing.draw_overview(views, draw, f"{title}: {caption}"), folder / f"{name}.png")
         for view in views:
-            one = figures.draw_one(view, draw, f"{title} {view.name}: {caption}")
-            figures.save(one, folder / name / f"{view.label}.png")
+            one = drawing.draw_one(view, draw, f"{title} {view.name}: {caption}")
+            save(one, folder / name / f"{view.label}.png")
 
 
 def render_reconstructions(model: CVAE, test: Split, dataset: str, path: str | Path) -> None:
@@ -78,23 +70,23 @@ def render_reconstructions(model: CVAE, test: Split, dataset: str, path: str | P
         originals[label, : len(x)] = x.cpu().reshape(-1, SIDE, SIDE)
         reconstructions[label, : len(x)] = decode(model, mu.cpu().numpy(), label)
     title = f"{TITLES[dataset]}: test images, and their reconstructions below"
-    figures.save(figures.draw_reconstructions(originals, reconstructions, LABEL_NAMES[dataset], title), path)
+    save(drawing.draw_reconstructions(originals, reconstructions, LABEL_NAMES[dataset], title), path)
 
 
 def render_styles(model: CVAE, dataset: str, seed: int, path: str | Path) -> None:
     """Draw a few z, sampled from the prior, each decoded with all ten labels."""
-    z = torch.randn(STYLES, model.latent_dims, generator=generator(seed, "styles")).numpy() * model.prior_std
+    z = sample_prior(model, STYLES, generator(seed, "styles")).numpy()
     images = decode(model, z.repeat(LABELS, axis=0), np.tile(np.arange(LABELS), STYLES))
     row_names = [", ".join(f"{value:z.1f}" for value in row) if model.latent_dims <= 2 else "" for row in z]
     title = f"{TITLES[dataset]}: one z a row, through all labels"
     images = images.reshape(STYLES, LABELS, SIDE, SIDE)
-    figures.save(figures.draw_styles(images, row_names, LABEL_NAMES[dataset], title), path)
+    save(drawing.draw_styles(images, row_names, LABEL_NAMES[dataset], title), path)
 
 
 def render_training(history_path: str | Path, dataset: str, likelihood: str, path: str | Path) -> None:
     """Draw the training curves from plots/training.csv; `likelihood`, which nats depend on, goes into the title."""
     title = f"{TITLES[dataset]}: training, {likelihood}"
-    figures.save(figures.draw_training(read_history(history_path), title), path)
+    save(drawing.draw_training(read_history(history_path), title), path)
 
 
 def write_scatter(labels: np.ndarray, mu: np.ndarray, z: np.ndarray, path: str | Path) -> None:

@@ -3,6 +3,7 @@
 import math
 import re
 
+from cvae.data.names import kind_of_pixels
 from cvae.support.errors import UserError
 from cvae.tracking import description
 from cvae.tracking.location import Location
@@ -49,7 +50,7 @@ def _version_of(client, run, name: str):
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     params = run.data.params
-    pixels = "grey" if params["binarize"] == "none" else "binary"  # static and dynamic have the same test images
+    pixels = kind_of_pixels(params["binarize"])  # static and dynamic have the same test images
     task = {key: (params | {"pixels": pixels})[key] for key in TASK}
     model = newest_model(client, run)
     for version in _versions(client, name):

@@ -36,6 +36,7 @@ from torch import Tensor
 from cvae.artifacts import saved_model
 from cvae.compute.seeding import generator
 from cvae.data.idx import LABELS, PIXELS, SIDE
+from cvae.model import sample_prior
 
 REQUIREMENTS = ("mlflow", "numpy", "pandas", "safetensors", "torch")
 FARTHEST = 1e6  # largest latent, a thousand standard deviations of the widest prior; beyond it, products overflow
@@ -55,9 +56,9 @@ class Generator(mlflow.pyfunc.PythonModel):
         """
         digits = _digits(model_input["digit"])
         seed = (params or {}).get("seed") or 0
-        noise = torch.randn(len(digits), self.model.latent_dims, generator=generator(seed, "samples"))
+        sampled = sample_prior(self.model, len(digits), generator(seed, "samples"))
         given = _latents(model_input, self.model.latent_dims)
-        z = torch.where(given.isnan(), noise * self.model.prior_std, given)
+        z = torch.where(given.isnan(), sampled, given)
         rows, images = _images(model_input)
         for row in rows:
             if not given[row].isnan().all():

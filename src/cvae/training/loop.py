@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from cvae.compute.devices import products_in
-from cvae.compute.processes import ALONE, Processes
+from cvae.compute.processes import ONE_PROCESS, Processes
 from cvae.compute.seeding import generator, pack, unpack
-from cvae.data.binarisation import draw_levels, epochs_stream
+from cvae.data.binarisation import sample_thresholds, threshold_generator
 from cvae.data.idx import Split
 from cvae.data.tensors import to_device
 from cvae.model import CVAE
@@ -62,7 +62,7 @@ class Training:
         seed: int,
         redraw: bool = False,
         precision: str = "float32",
-        processes: Processes = ALONE,
+        processes: Processes = ONE_PROCESS,
     ):
         self.model, self._processes, self._precision = model, processes, precision
         self._epochs, self._learning_rate, self._schedule, self._beta = epochs, learning_rate, schedule, beta
@@ -80,7 +80,7 @@ class Training:
 
         self._epoch = 0  # the last completed one
         self._shuffles, self._noises = generator(seed, "shuffles"), generator(seed, "noise")
-        self._levels = epochs_stream(seed) if redraw else None
+        self._thresholds = threshold_generator(seed) if redraw else None
         self._remember_random_state()
 
     def __iter__(self) -> Iterator[dict[str, float]]:
@@ -89,7 +89,7 @@ class Training:
         while self._epoch < self._epochs:
             epoch = self._epoch + 1
             self._set_learning_rate(epoch)
-            if self._levels:
+            if self._thresholds:
                 self._redraw_pixels()
             with products_in(self._precision, self._device):
                 train_sums = self._steps(order.to(self._device), noise.to(self._device))
@@ -116,8 +116,8 @@ class Training:
 
     def _redraw_pixels(self) -> None:
         """Sample binary training images from the grey ones, in place."""
-        levels = torch.from_numpy(draw_levels(self._levels, tuple(self._grey.shape)))
-        self._steps.images.copy_(self._grey > levels.to(self._device))
+        thresholds = torch.from_numpy(sample_thresholds(self._thresholds, tuple(self._grey.shape)))
+        self._steps.images.copy_(self._grey > thresholds.to(self._device))
 
     @torch.no_grad()
     def _test_sums(self) -> Tensor:
@@ -136,7 +136,7 @@ class Training:
         shuffles, noise = self._random_state
         state = state_of(self.model, self._steps.optimiser)
         state |= {"epoch": torch.tensor(self._epoch), "shuffles": shuffles, "noise": noise}
-        return state | ({"levels": pack(self._levels)} if self._levels else {})
+        return state | ({"thresholds": pack(self._thresholds)} if self._thresholds else {})
 
     def resume(self, state: dict[str, Tensor]) -> None:
         """Continue from `state`, returned by `state` in a training like this one; an empty one changes nothing.
@@ -150,8 +150,8 @@ class Training:
         self._epoch = int(state["epoch"])
         self._shuffles.set_state(state["shuffles"])
         self._noises.set_state(state["noise"])
-        if self._levels:
-            unpack(self._levels, state["levels"])
+        if self._thresholds:
+            unpack(self._thresholds, state["thresholds"])
         self._remember_random_state()
 
     def _remember_random_state(self) -> None:
@@ -173,7 +173,7 @@ class Steps:
         batch_size: int,
         learning_rate: float,
         beta: float,
-        processes: Processes = ALONE,
+        processes: Processes = ONE_PROCESS,
     ):
         self.model, self.images, self.labels = model, images, labels
         self.batch_size, self.beta, self.processes = batch_size, beta, processes

@@ -31,7 +31,7 @@ def label_results(results: Sequence[Result]) -> tuple[list[str], str]:
 def write_picture(groups: Sequence[Sequence[Result]], path: str | Path = PICTURE) -> None:
     """Draw each group on axes of its own, and save them as one PNG."""
     from cvae.commands.compare.rate_distortion import draw_rate_distortion
-    from cvae.figures.figures import save  # slow to import, and no error of ours needs it
+    from cvae.figures.style import save  # slow to import, and no error of ours needs it
 
     save(draw_rate_distortion(panels_of(groups)), path)
 

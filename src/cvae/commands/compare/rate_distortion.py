@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import IdentityTransform
 
 from cvae.commands.compare.sweep import Sweep, draw_sweep
-from cvae.figures.figures import COLOURS, in_style, new_figure
+from cvae.figures.style import COLOURS, in_style, new_figure
 
 # In pixels: the radius of a point, and what a label keeps clear around it; from where on a label has a line.
 RADIUS, NEAR = 5, 16

@@ -20,6 +20,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from cvae.data.names import kind_of_pixels
 from cvae.pipeline.parameters import Parameters
 from cvae.support.errors import UserError, suggest
 
@@ -72,7 +73,7 @@ class Result:
 
     @property
     def task(self) -> tuple[Value, Value, str]:
-        pixels = "grey" if self.parameters["binarize"] == "none" else "binary"
+        pixels = kind_of_pixels(self.parameters["binarize"])
         return self.parameters["dataset"], self.parameters["likelihood"], pixels
 
     @property

@@ -13,7 +13,7 @@ from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from cvae.figures.figures import COLOURS
+from cvae.figures.style import COLOURS
 
 WIDTH = 90  # of a legend, in letters
 MOST_CURVES = 5  # that can be followed, with two lines each

@@ -124,9 +124,9 @@ def make(draw: Callable, arguments: tuple, out: Path, model: str | None, run: st
     check_out(out)
     figure, what = draw(*open_model(source), *arguments)
 
-    from cvae.figures import figures
+    from cvae.figures.style import save
 
-    figures.save(figure, out)
+    save(figure, out)
     print(one_line(f"{out}: {what}, drawn by {source.name}"))
 
 

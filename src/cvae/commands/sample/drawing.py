@@ -4,7 +4,8 @@ import math
 from typing import TYPE_CHECKING
 
 from cvae.commands.sample.sources import DATA, Origin, open_data
-from cvae.data.idx import LABEL_NAMES, LABELS, SIDE, TITLES
+from cvae.data.idx import LABELS, SIDE
+from cvae.data.names import LABEL_NAMES, TITLES
 from cvae.support.errors import UserError
 
 if TYPE_CHECKING:
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from cvae.data.idx import Split
-    from cvae.figures.figures import LabelView
+    from cvae.figures.label_view import LabelView
     from cvae.model import CVAE
 
 
@@ -35,12 +36,14 @@ def draw_samples(model: "CVAE", origin: Origin, digit: int | None, count: int, s
 
     MLflow's served model draws the same images for the same seed and the same table of digits, row by row.
     """
-    from cvae.figures import figures
+    from cvae.compute.seeding import generator
+    from cvae.figures import drawing
     from cvae.figures.latent_plane import decode
+    from cvae.model import sample_prior
 
     names = label_names(origin.dataset)
     labels = [label for label in (range(LABELS) if digit is None else [digit]) for _ in range(count)]
-    images = decode(model, sample_prior(model, len(labels), seed, "samples"), labels)
+    images = decode(model, sample_prior(model, len(labels), generator(seed, "samples")).numpy(), labels)
     if digit is None:
         table, row_names = images.reshape(LABELS, count, SIDE, SIDE), names
     else:
@@ -48,16 +51,7 @@ def draw_samples(model: "CVAE", origin: Origin, digit: int | None, count: int, s
         table, row_names = fill_table(images, columns), ()
     title = entitle(origin.dataset, "samples from the prior", digit)
     what = f"{count} sample{'s' if count > 1 else ''} of {'each label' if digit is None else names[digit]}"
-    return figures.draw_table(table, title, row_names), f"{what}, seed {seed}"
-
-
-def sample_prior(model: "CVAE", count: int, seed: int, purpose: str) -> "np.ndarray":
-    """Sample `count` latents from the prior, (count, latent_dims)."""
-    import torch
-
-    from cvae.compute.seeding import generator
-
-    return (torch.randn(count, model.latent_dims, generator=generator(seed, purpose)) * model.prior_std).numpy()
+    return drawing.draw_table(table, title, row_names), f"{what}, seed {seed}"
 
 
 def choose_columns(count: int) -> int:
@@ -82,7 +76,7 @@ def draw_grid(
     Raises:
         UserError: a plane through more than two latents needs images of the label, and there are none.
     """
-    from cvae.figures import figures
+    from cvae.figures import drawing
 
     data = None
     if model.latent_dims > 2:
@@ -95,9 +89,9 @@ def draw_grid(
     what = f"{views[0].manifold.size // SIDE**2} images across z from -{half:g} to {half:g}"
     if digit is None:
         title = entitle(origin.dataset, caption)
-        return figures.draw_overview(views, figures.draw_manifold, title), f"{what}, of each label"
+        return drawing.draw_overview(views, drawing.draw_manifold, title), f"{what}, of each label"
     title = entitle(origin.dataset, caption, digit)
-    return figures.draw_one(views[0], figures.draw_manifold, title), f"{what}, of {views[0].name}"
+    return drawing.draw_one(views[0], drawing.draw_manifold, title), f"{what}, of {views[0].name}"
 
 
 def view_label(
@@ -107,8 +101,8 @@ def view_label(
     import numpy as np
 
     from cvae.data.idx import Split
-    from cvae.figures.figures import LabelView
-    from cvae.figures.latent_plane import decode_manifold, fit_plane
+    from cvae.figures import label_view
+    from cvae.figures.latent_plane import fit_plane
 
     mu = np.zeros((1, model.latent_dims))
     if data is not None:
@@ -117,17 +111,8 @@ def view_label(
             raise UserError(f"there is no training image of label {label}, through which to lay a plane of latents")
         mu = encode(model, Split(data.images[own], data.labels[own]))
     plane = fit_plane(mu)
-    return LabelView(
-        label=label,
-        name=label_names(dataset)[label],
-        axis_names=plane.names,
-        points=np.zeros((0, len(plane.names))),
-        prior_mean=plane.project(np.zeros((1, model.latent_dims)))[0],
-        prior_std=model.prior_std,
-        reach=half,
-        manifold=decode_manifold(model, plane, label, size, half),
-        grid_range=half,
-    )
+    name, no_points = label_names(dataset)[label], np.zeros((0, len(plane.names)))
+    return label_view.view_label(model, label, name, plane, no_points, half, size, half)
 
 
 def encode(model: "CVAE", split: "Split") -> "np.ndarray":
@@ -144,15 +129,17 @@ def draw_styles(model: "CVAE", origin: Origin, count: int, seed: int) -> "tuple[
     """Draw one z from the prior a row, through all ten labels; by default those of plots/styles.png under seed 0."""
     import numpy as np
 
-    from cvae.figures import figures
+    from cvae.compute.seeding import generator
+    from cvae.figures import drawing
     from cvae.figures.latent_plane import decode
+    from cvae.model import sample_prior
 
-    z = sample_prior(model, count, seed, "styles")
+    z = sample_prior(model, count, generator(seed, "styles")).numpy()
     images = decode(model, z.repeat(LABELS, axis=0), np.tile(np.arange(LABELS), count))
     row_names = ["z = " + ", ".join(f"{value:z.1f}" for value in row) for row in z] if model.latent_dims <= 2 else ()
     column_names = [name.replace(" ", "\n", 1) for name in label_names(origin.dataset)]
     title = entitle(origin.dataset, "one z from the prior a row, through all labels")
-    figure = figures.draw_table(images.reshape(count, LABELS, SIDE, SIDE), title, row_names, column_names)
+    figure = drawing.draw_table(images.reshape(count, LABELS, SIDE, SIDE), title, row_names, column_names)
     return figure, f"{count} z through all labels, seed {seed}"
 
 
@@ -170,7 +157,7 @@ def draw_interpolation(
     import numpy as np
 
     from cvae.data.idx import Split
-    from cvae.figures import figures
+    from cvae.figures import drawing
     from cvae.figures.latent_plane import decode
 
     _, test = open_data(folder, origin)
@@ -189,5 +176,5 @@ def draw_interpolation(
     names, between = label_names(origin.dataset), [""] * (count + 2)
     title = entitle(origin.dataset, "between the posterior means of two test images")
     column_names = [f"image {a}", *between, f"image {b}"]
-    figure = figures.draw_table(np.array(rows), title, [f"as {names[label]}" for label in labels], column_names)
+    figure = drawing.draw_table(np.array(rows), title, [f"as {names[label]}" for label in labels], column_names)
     return figure, f"{count} steps from test image {a} to {b}"

@@ -154,20 +154,16 @@ def open_data(folder: str | None, origin: Origin) -> "tuple[Split, Split]":
     Raises:
         UserError: images are missing, or are of another data set than the model, as far as dvc.lock tells.
     """
-    from cvae.data import idx
-    from cvae.data.binarisation import binarised
+    from cvae.data.binarisation import load
 
     if folder is not None and not Path(folder).is_dir():
         raise UserError(f"--data {folder}: no such folder")
     if folder is None and origin.dataset:
         require_data_of(origin.dataset)
     try:
-        train, test = idx.load(DATA if folder is None else folder)
+        return load(DATA if folder is None else folder, origin.binarize or "none")
     except UserError as error:
         raise error if folder is None else UserError(without_advice(error)) from None
-    if origin.binarize in (None, "none"):
-        return train, test
-    return binarised(train, "train"), binarised(test, "test")
 
 
 def require_data_of(dataset: str) -> None:

@@ -58,7 +58,7 @@ class WeightVector:
         self.gradients = {layer: gradients[number] for layer, number in layers}
 
     def parts(self) -> list[Tensor]:
-        """Return what `Adam` updates: the vector, on a GPU in several parts, with its part of the gradient as `.grad`."""
+        """Return the vector for `Adam`, on a GPU in several parts, each with its part of the gradient as `.grad`."""
         count = GPU_PARTS if self.values.is_cuda else 1
         size = -(-len(self.values) // (count * ALIGNMENT)) * ALIGNMENT
         parts = list(self.values.split(size))

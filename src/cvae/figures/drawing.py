@@ -1,91 +1,21 @@
-"""Draw arrays as matplotlib figures, and save them as PNG files.
+"""Draw arrays as matplotlib figures.
 
 A picture of one label is 700×700 pixels, or 1400×240 for one-dimensional latents. An overview of all ten labels is
 1500×720. A table of images is as large as it needs to be.
-
-Pictures depend on this code alone. `STYLE` sets everything that a matplotlibrc could change, and pyplot is not used, so
-its backend and settings stay as the caller left them.
 """
-# ruff: noqa: E402  MPLBACKEND is removed before matplotlib is imported
 
-import io
-import locale
-import os
-import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
 
-from cvae.support.errors import UserError
-
-# Notebooks set MPLBACKEND, and importing matplotlib fails if the backend it names is not installed.
-_backend = None if "matplotlib" in sys.modules else os.environ.pop("MPLBACKEND", None)
-try:
-    import matplotlib
-except (UnicodeError, locale.Error) as error:
-    raise UserError(
-        f"your matplotlibrc, or your locale, keeps matplotlib from starting ({error}); correct it"
-    ) from None
-if _backend is not None:
-    os.environ["MPLBACKEND"] = _backend
-    with suppress(ValueError):
-        matplotlib.rcParams["backend"] = _backend
-
-import matplotlib.style
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import IdentityTransform
-from PIL import Image
 
-from cvae.support.files import write_whole
-
-# Dark strokes on white, in steps that look equal; matplotlib has made its own with the matplotlibrc's image.lut.
-INK = matplotlib.colormaps["gray_r"].resampled(256)
-COLOURS = sns.color_palette("tab10")
-
-with matplotlib.style.context("default"):
-    fonts = {"font.sans-serif": ["DejaVu Sans"]}  # comes with matplotlib; seaborn would prefer Arial if installed
-    sns.set_theme("notebook", "whitegrid", color_codes=False, rc={"figure.dpi": 100, "savefig.dpi": 100, **fonts})
-    STYLE = {key: matplotlib.rcParams[key] for key in matplotlib.rcParams if "backend" not in key}
-
-in_style = matplotlib.rc_context(STYLE)  # a decorator, for drawing and saving: settings act at different times
-
-
-def new_figure(**options: object) -> Figure:
-    """Return an empty figure that uses the Agg backend, whatever pyplot's backend is."""
-    figure = Figure(**options)
-    FigureCanvasAgg(figure)
-    return figure
-
-
-@dataclass(frozen=True)
-class LabelView:
-    """Hold what the pictures of one label show, on its line (k = 1) or plane (k = 2) through latent space.
-
-    `points`: sampled latents, (n, k). `prior_mean`: (k,). `reach`: scatter axes span ± this. `manifold`: decoded
-    images, tiled into one. `grid_range`: the centres of the outermost tiles are at ± this.
-    """
-
-    label: int
-    name: str
-    axis_names: tuple[str, ...]
-    points: np.ndarray
-    prior_mean: np.ndarray
-    prior_std: float
-    reach: float
-    manifold: np.ndarray
-    grid_range: float
-
-    @property
-    def is_line(self) -> bool:
-        return len(self.axis_names) == 1
-
+from cvae.figures.label_view import LabelView
+from cvae.figures.style import COLOURS, INK, in_style, new_figure
 
 Draw = Callable[[Axes, LabelView], None]
 
@@ -262,14 +192,3 @@ def draw_training(history: pd.DataFrame, title: str) -> Figure:
         axes.xaxis.get_major_locator().set_params(integer=True)
     figure.suptitle(title, fontsize=16)
     return figure
-
-
-@in_style
-def save(figure: Figure, path: str | Path) -> None:
-    """Write `figure` to `path` as a PNG; the same picture gives the same bytes."""
-    figure.canvas.draw()
-    pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3]
-    is_grey = (pixels == pixels[..., :1]).all()
-    buffer = io.BytesIO()
-    Image.fromarray(pixels[..., 0] if is_grey else pixels).save(buffer, "PNG")
-    write_whole({path: buffer.getvalue()})

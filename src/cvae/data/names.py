@@ -1,0 +1,19 @@
+"""What data sets, their labels and their pixels are called in pictures and tables."""
+
+TITLES = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST", "kmnist": "Kuzushiji-MNIST", "digits": "UCI digits"}
+
+_FASHION = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+
+_KUZUSHIJI = ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")
+
+LABEL_NAMES = {
+    "mnist": tuple("0123456789"),
+    "digits": tuple("0123456789"),
+    "fashion-mnist": tuple(f"{label} {name}" for label, name in enumerate(_FASHION)),
+    "kmnist": tuple(f"{label} {name}" for label, name in enumerate(_KUZUSHIJI)),
+}
+
+
+def kind_of_pixels(binarize: str) -> str:
+    """Return "grey" or "binary": nats compare only between models of the same kind of pixels."""
+    return "grey" if binarize == "none" else "binary"
