@@ -1,4 +1,4 @@
-"""How long things take, each a module: `python -m benchmarks.training`, from the root of the repository."""
+"""Benchmarks, one per module. Run them from the root of the repository: `python -m benchmarks.training`."""
 
 import os
 import sys
@@ -7,6 +7,6 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT / "src"))
 
-from cvae.compute.threads import SPINS  # noqa: E402  it is in src/
+from cvae.compute.threads import SPINS  # noqa: E402  after src/ is on sys.path
 
 os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # as train does; before torch, which reads it once

@@ -1,4 +1,4 @@
-"""A clone of this repository's last commit to measure in, so that nothing is found in DVC's cache, or changed here."""
+"""Measure in a clone of this repository's last commit: DVC's cache is empty there, and nothing changes here."""
 
 import os
 import subprocess
@@ -9,12 +9,12 @@ from benchmarks import PROJECT
 
 
 def prepare(repository: Path, settings: list[str]) -> Path:
-    """A clone at `repository`, with `settings`, each `parameter=value`, committed and its data downloaded."""
+    """Clone to `repository`, download the data, commit the `settings` (`parameter=value`), and return the path."""
     run(PROJECT, "git", "clone", "--quiet", str(PROJECT), str(repository))
     run(repository, "git", "config", "user.name", "Benchmark")
     run(repository, "git", "config", "user.email", "benchmark@example.org")
     run(repository, "dvc", "exp", "run", *set_params(settings), "download")
-    run(repository, "git", "commit", "--quiet", "--allow-empty", "--all", "--message", "What is measured")
+    run(repository, "git", "commit", "--quiet", "--allow-empty", "--all", "--message", "Settings to measure")
     return repository
 
 
@@ -23,9 +23,9 @@ def set_params(settings: list[str]) -> list[str]:
 
 
 def run(folder: Path, *command: str) -> str:
-    """Run `command` in `folder`, DVC as a module of this Python; returns its output.
+    """Run `command` in `folder` and return its output; `dvc` runs as a module of this Python.
 
-    A command that fails ends the benchmark with one line. Runs go to the clone's own MLflow store.
+    A command that fails ends the benchmark with one line. MLflow runs go to the clone's own store.
     """
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "MLFLOW_"))}
@@ -35,6 +35,6 @@ def run(folder: Path, *command: str) -> str:
     except OSError as error:
         sys.exit(f"{command[0]}: {error.strerror}")
     if done.returncode:
-        said = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-        sys.exit(f"`{' '.join(command)}` failed: {' / '.join(said[-3:])}")
+        printed = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+        sys.exit(f"`{' '.join(command)}` failed: {' / '.join(printed[-3:])}")
     return done.stdout

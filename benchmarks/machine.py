@@ -1,4 +1,4 @@
-"""What machine this is."""
+"""Describe the machine that benchmarks run on."""
 
 import platform
 import subprocess
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def processor() -> str:
-    """The processor's name: of Linux's /proc/cpuinfo, of macOS's sysctl, else what Python knows."""
+    """Return the processor's name from Linux's /proc/cpuinfo or macOS's sysctl, else from Python."""
     try:
         if sys.platform == "darwin":
             command = ["sysctl", "-n", "machdep.cpu.brand_string"]

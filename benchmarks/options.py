@@ -1,4 +1,4 @@
-"""Options that benchmarks have in common."""
+"""Options that several benchmarks share."""
 
 import argparse
 from pathlib import Path
@@ -11,23 +11,24 @@ from cvae.support.errors import UserError
 
 def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, mps, cuda or cuda:N (%(default)s)")
-    parser.add_argument("--threads", type=int, default=2, help="of the CPU (%(default)s)")
-    parser.add_argument("--precision", choices=["float32", "tf32", "bfloat16"], default="float32", help="(%(default)s)")
+    parser.add_argument("--threads", type=int, default=2, help="number of CPU threads (%(default)s)")
+    precisions = ["float32", "tf32", "bfloat16"]
+    parser.add_argument("--precision", choices=precisions, default="float32", help="of matrix products (%(default)s)")
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", type=_file, metavar="FILE", help="write the figures to FILE too")
+    parser.add_argument("--json", type=_file, metavar="FILE", help="also write the results to FILE")
 
 
 def _file(name: str) -> Path:
     path = Path(name)
     if not path.parent.is_dir():
-        raise argparse.ArgumentTypeError(f"there is no folder {path.parent}")
+        raise argparse.ArgumentTypeError(f"{path.parent} is not a folder")
     return path
 
 
 def opened(parser: argparse.ArgumentParser, options: argparse.Namespace) -> torch.device:
-    """The device of `add_device`'s options, ready; ends the benchmark with one line if there is no such."""
+    """Open and return the device that the options of `add_device` name, or end with one line if there is none."""
     if options.threads < 1:
         parser.error("--threads must be 1 or more")
     try:

@@ -1,10 +1,10 @@
-"""How long the pipeline takes, stage by stage.
+"""Time the pipeline, stage by stage.
 
     python -m benchmarks.pipeline [--dataset mnist] [--epochs 100] [--repeats 1] [--json FILE]
 
-It runs in a fresh clone of this repository's last commit, one a repeat. A stage is timed as DVC runs it, by
-`dvc repro --single-item`, because that is what a person waits for: with DVC's start and its hashing of what goes
-in and out, with a new Python and its imports. What DVC takes of it is about what `dvc repro` takes to do nothing.
+Each repeat uses a fresh clone of this repository's last commit. Each stage is timed with `dvc repro --single-item`,
+because that is the time a person waits for. It includes DVC's start, the hashing of inputs and outputs, a new Python
+and its imports. DVC's share is about the time that `dvc repro` takes with nothing to do.
 """
 
 import argparse
@@ -34,9 +34,9 @@ NOTHING = "dvc repro, nothing to do"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--dataset", default="mnist")
-    parser.add_argument("--epochs", type=int, default=100)
-    parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--dataset", default="mnist", help="as in params.yaml (%(default)s)")
+    parser.add_argument("--epochs", type=int, default=100, help="of the train stage (%(default)s)")
+    parser.add_argument("--repeats", type=int, default=1, help="of the pipeline (%(default)s)")
     add_json(parser)
     options = parser.parse_args()
     if options.repeats < 1:
@@ -53,10 +53,10 @@ def main() -> None:
     seconds = {name: [repeat[name] for repeat in repeats] for name in repeats[0]}
     print(f"{options.dataset}, {options.epochs} epochs; {where['device']}, torch {where['torch']};", end=" ")
     print(f"{where['processor']}, {where['cores']} cores; {where['date']}, commit {where['commit'][:12]}")
-    print("Each stage by `dvc repro --single-item --force`, DVC, a new Python and its imports included.\n")
+    print("Each stage runs by `dvc repro --single-item --force`. Times include DVC, a new Python and its imports.\n")
     rows = [(name, statistics.median(times), min(times), max(times)) for name, times in seconds.items()]
     columns = 2 if options.repeats == 1 else 4
-    headers = ("", "seconds" if options.repeats == 1 else "median, s", "least", "most")
+    headers = ("", "seconds" if options.repeats == 1 else "median, s", "fastest", "slowest")
     print(tabulate([row[:columns] for row in rows], headers[:columns], floatfmt=".2f"))
     if options.json:
         record = {**where, "dataset": options.dataset, "epochs": options.epochs, "seconds": seconds}
@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def measure(repository: Path) -> dict[str, float]:
-    """Seconds of each stage, their sum, and of what follows once all are there."""
+    """Return seconds for each stage, their sum, a repro with nothing to do, and an experiment with new pictures."""
     seconds = {name: timed(repository, "dvc", "repro", "--single-item", "--force", name) for name in STAGES}
     seconds["all six"] = sum(seconds.values())
     seconds[NOTHING] = timed(repository, "dvc", "repro")
@@ -79,7 +79,7 @@ def timed(repository: Path, *command: str) -> float:
 
 
 def circumstances(repository: Path) -> dict[str, object]:
-    """What the figures depend on: the code, and the machine as the stages see it."""
+    """Describe what the times depend on: the code, and the machine as the stages see it."""
     params = read_parameters(repository / "params.yaml")
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -1,16 +1,17 @@
-"""How long eight short experiments take: one after another, and queued with two workers.
+"""Time eight short experiments: one after another, and queued with two workers.
 
     python -m benchmarks.queue_workers [--dataset mnist] [--epochs 3] [--jobs 2]
 
-Each way runs in a clone of its own of this repository's last commit, so that none finds another's results in
-DVC's cache. Measured with nothing else running on two cores (torch 2.11.0, DVC 3.67.1):
+Each way runs in its own clone of this repository's last commit, so that none finds another's results in DVC's cache.
+Measured on two cores with nothing else running (torch 2.11.0, DVC 3.67.1):
 
     one after another, 2 threads                177 s   1.00 of the first
     queued, 2 workers, 1 thread each            122 s   0.69 of the first
     queued, 2 workers, 2 threads each           135 s   0.76 of the first
 
-An epoch of MNIST takes 0.8 s with 2 threads alone and 1.2 s with 1, also beside another. Two at once, of 2 threads
-each, take 3.1 s an epoch while their threads spin as they wait, and 1.4 s since they sleep (cvae.compute.threads).
+An epoch of MNIST takes 0.8 s with 2 threads and nothing beside it. With 1 thread it takes 1.2 s, alone or beside
+another. Two experiments at once, of 2 threads each, take 3.1 s an epoch if waiting threads spin, and 1.4 s if they
+sleep (cvae.compute.threads).
 """
 
 import argparse
@@ -27,9 +28,9 @@ TIMEOUT = 3600  # seconds
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--dataset", default="mnist")
-    parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--dataset", default="mnist", help="as in params.yaml (%(default)s)")
+    parser.add_argument("--epochs", type=int, default=3, help="of each experiment (%(default)s)")
+    parser.add_argument("--jobs", type=int, default=2, help="number of workers (%(default)s)")
     options = parser.parse_args()
 
     settings = [f"dataset={options.dataset}", f"epochs={options.epochs}"]
@@ -62,18 +63,18 @@ def queued(repository: Path, jobs: int) -> None:
     end = time.monotonic() + TIMEOUT
     while not wanted <= finished(repository):
         if time.monotonic() > end:
-            sys.exit("not done in time:\n" + run(repository, "dvc", "queue", "status"))
+            sys.exit(f"the queue was not done within {TIMEOUT} s:\n" + run(repository, "dvc", "queue", "status"))
         time.sleep(0.5)
 
 
 def finished(repository: Path) -> set[str]:
-    """Names of the experiments that DVC has kept; read from git, because asking DVC would take a core's time."""
+    """Return the names of finished experiments, read from git because asking DVC would keep a core busy."""
     refs = run(repository, "git", "for-each-ref", "--format=%(refname)", "refs/exps").splitlines()
     return {ref.rpartition("/")[2] for ref in refs}
 
 
 def stop_workers(repository: Path) -> None:
-    """Idle workers end by themselves, after a while; they are not to slow the next measurement."""
+    """Stop the idle workers now: they would end by themselves, but might slow the next measurement."""
     run(repository, "dvc", "queue", "stop", "--kill")
 
 

@@ -1,11 +1,11 @@
-"""What a step of training costs, and why, as the batch, the model and the data grow.
+"""Time a training step, and its largest parts, as the batch, the model and the data grow.
 
     python -m benchmarks.scaling [--device auto] [--threads 2] [--seconds 2]
 
-One thing at a time is changed from the default run. For each setting: time per step and per image, the arithmetic
-per second, and how much of the step three of its parts would take alone: the launches of its kernels, which is a step
-of a model of almost nothing; Adam, on as many weights; and its matrix products, at the rate of large ones. Images are
-random numbers, which take as long as real ones.
+Each setting changes one thing of the default run. Columns: time per step and per image, arithmetic per second, and the
+share of the step that each of three parts would take alone. These are launching its kernels (a step of a model with
+almost no work), Adam (on as many weights) and its matrix products (at the rate of large ones). Images are random
+numbers, which take as long as real ones.
 """
 
 import argparse
@@ -39,7 +39,7 @@ CHANGES = [
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_device(parser)
-    parser.add_argument("--seconds", type=float, default=2, help="of each setting, at least (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=2, help="least time to spend on each setting (%(default)s)")
     add_json(parser)
     options = parser.parse_args()
     device = opened(parser, options)
@@ -55,7 +55,7 @@ def main() -> None:
         print(".", end="", flush=True)
     print(f"\n{describe(device)}, {processor()}, torch {torch.__version__}, {options.precision}, {time.strftime('%F')}")
     launches, flops = floors["launches"] * 1e6, floors["flops"] / 1e9
-    print(f"{launches:.0f} µs a step of launches, {flops:,.0f} GFLOP/s in large products\n")
+    print(f"launches take {launches:.0f} µs per step, large products run at {flops:,.0f} GFLOP/s\n")
     print(tabulate(rows, headers="keys", tablefmt="github", floatfmt=("", "", "", "", ".0f", ".2f", ".0f")))
     if options.json:
         about = {"device": describe(device), "processor": processor(), "torch": torch.__version__}
@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def step_time(device: torch.device, options: argparse.Namespace, settings: dict[str, int]) -> float:
-    """Seconds of a training step: the median over epochs, after one for warming up."""
+    """Return the seconds of a training step: the median over epochs, after a first one to warm up."""
     numbers = np.random.RandomState(0)
     count = settings["images"]
     images = numbers.randint(0, 256, (count, PIXELS), np.uint8)
@@ -92,20 +92,20 @@ def step_time(device: torch.device, options: argparse.Namespace, settings: dict[
 
 
 def product_rate(device: torch.device, precision: str, size: int = 2048) -> float:
-    """Operations per second in the product of two float32 matrices, `size` by `size`, multiplied in `precision`."""
+    """Return the operations per second of multiplying two float32 matrices, `size` by `size`, in `precision`."""
     a, b = torch.rand(2, size, size, device=device)
     with products_in(precision, device):
         return 2 * size**3 / best_time(device, lambda: torch.mm(a, b))
 
 
 def adam_time(device: torch.device, settings: dict[str, int]) -> float:
-    """Seconds that Adam takes for the weights of a model of these `settings`."""
+    """Return the seconds of one step of Adam on a model with these `settings`."""
     weights = WeightVector(CVAE(settings["latent_dims"], settings["hidden_dims"]).to(device))
     return best_time(device, Adam(weights.parts(), 1e-3).step)
 
 
 def best_time(device: torch.device, function) -> float:
-    """Seconds of the fastest of ten calls."""
+    """Return the seconds of the fastest of ten calls of `function`."""
     synchronise = torch.cuda.synchronize if device.type == "cuda" else lambda: None
     times = []
     for _ in range(10):
@@ -118,7 +118,7 @@ def best_time(device: torch.device, function) -> float:
 
 
 def row_of(settings: dict[str, int], seconds: float, adam: float, floors: dict[str, float]) -> dict[str, object]:
-    """A row of the table: what the step takes, and how much of it each part would take alone."""
+    """Return a row of the table: the step's time, and the share that each part would take alone."""
     hidden, latent = settings["hidden_dims"], settings["latent_dims"]
     layers = [PIXELS * hidden, hidden * 2 * latent, latent * hidden, hidden * PIXELS]
     operations = 2 * settings["batch_size"] * (3 * sum(layers) - layers[0])  # no gradient reaches the images

@@ -1,14 +1,17 @@
-"""How long training takes: the article's way, and this project's, in turn.
+"""Time training: the article's way and this project's, in turn.
 
     python -m benchmarks.training [--epochs 3] [--repeats 3] [--dataset mnist] [--device auto] [--threads 2] [--whole]
 
-torch and torchvision are all that it needs, and scikit-learn for digits. The article's way is written anew from its
-description: torchvision's MNIST through a DataLoader, image by image; labels as one-hot vectors; autograd; torch's
-default Adam; `.item()` at each step. The project's way is `cvae.training.loop.Training`, as the pipeline runs it, with
-figures of the 10,000 test images after every epoch; and, because the article has none, with those of one image. All
-have the same initial weights, shuffles and noise, so that their losses can be compared. Each repeat of each is a
-process of its own; its first epoch, on CUDA its second too, is a warm-up that counts in the loss and in no time.
-`--whole` also runs the project's 100 epochs, once. benchmarks/README.md has results.
+It needs only torch and torchvision, and scikit-learn for digits. It compares three ways:
+
+- the article's, written from its description: torchvision's MNIST through a DataLoader, image by image; labels as
+  one-hot vectors; autograd; torch's default Adam; `.item()` at each step
+- this project's, `cvae.training.loop.Training`, with metrics of the 10,000 test images after every epoch
+- the same with metrics of one test image only, because the article's loop has none
+
+All start from the same weights, shuffles and noise, so their losses can be compared. Each repeat of each way runs in
+its own process. The first epoch warms up, on CUDA the second too; it counts for the loss but not for the time.
+`--whole` also runs the project's 100 epochs once. benchmarks/README.md has results.
 """
 
 import argparse
@@ -42,7 +45,10 @@ WHOLE = 100  # epochs of the article and of the default run
 
 @dataclass
 class Measurement:
-    """Of one process: what each epoch took, in seconds, the first with all that comes before it; and the last loss."""
+    """The times and the last loss of one process.
+
+    `epochs`: seconds per epoch; the first includes everything before it.
+    """
 
     way: str
     epochs: list[float]
@@ -54,10 +60,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=3, help="of each repeat (%(default)s)")
     parser.add_argument("--repeats", type=int, default=3, help="of each way (%(default)s)")
-    parser.add_argument("--dataset", choices=["mnist", "digits"], default="mnist", help="(%(default)s)")
-    parser.add_argument("--data", type=Path, default=PROJECT / "data/raw", help="folder of MNIST's four .gz files")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--whole", action="store_true", help=f"run the project's {WHOLE} epochs too")
+    parser.add_argument("--dataset", choices=["mnist", "digits"], default="mnist", help="to train on (%(default)s)")
+    parser.add_argument("--data", type=Path, default=PROJECT / "data/raw", help="folder of the .gz files (data/raw)")
+    parser.add_argument("--seed", type=int, default=0, help="of weights, shuffles and noise (%(default)s)")
+    parser.add_argument("--whole", action="store_true", help=f"also run the project's {WHOLE} epochs once")
     add_device(parser)
     add_json(parser)
     options = parser.parse_args()
@@ -67,7 +73,7 @@ def main() -> None:
     options.device = str(device)
     options.warm_up = 2 if device.type == "cuda" else 1  # epochs; a CUDA graph is recorded in the second
     if options.epochs <= options.warm_up:
-        parser.error(f"at least {options.warm_up + 1} epochs are needed")
+        parser.error(f"--epochs must be {options.warm_up + 1} or more")
 
     with tempfile.TemporaryDirectory() as folder:
         options.data = prepare(options, Path(folder))
@@ -83,7 +89,7 @@ def main() -> None:
 
 
 def prepare(options: argparse.Namespace, folder: Path) -> Path:
-    """The folder of the four .gz files of the data set, after unpacking them in `folder` for torchvision."""
+    """Unpack the data set in `folder` for torchvision, and return the folder of its four .gz files."""
     if options.dataset == "digits":
         options.data = folder / "digits"
         idx.write_digits(options.data)
@@ -99,7 +105,7 @@ def prepare(options: argparse.Namespace, folder: Path) -> Path:
 
 
 def measure(way: str, options: argparse.Namespace, epochs: int) -> Measurement:
-    """Run `way` in a process of its own, because torch keeps settings and threads for the life of one."""
+    """Run `way` in its own process, because torch keeps settings and threads for the life of a process."""
     context = multiprocessing.get_context("spawn")
     with context.Pool(1) as pool:
         return pool.apply(article if way == ARTICLE else ours, (way, options, epochs))
@@ -133,7 +139,7 @@ def article(way: str, options: argparse.Namespace, epochs: int) -> Measurement:
 
 
 class ArticleCVAE(nn.Module):
-    """The article's model, of the weights of `twin`: a label is a one-hot vector beside the image, and beside z."""
+    """The article's model with the weights of `twin`: the one-hot label is appended to the image, and to z."""
 
     def __init__(self, twin: CVAE):
         super().__init__()
@@ -156,9 +162,9 @@ def linear(weight: Tensor, bias: Tensor) -> nn.Linear:
 
 
 class Shuffled:
-    """What DataLoader's `shuffle=True` makes, in the order of the project's training.
+    """Shuffle as DataLoader's `shuffle=True` does, in the same order as the project's training.
 
-    torch's RandomSampler draws a second permutation in each epoch, and so would part from it after the first.
+    torch's RandomSampler would differ after the first epoch, because it samples two permutations in each.
     """
 
     def __init__(self, count: int, generator: torch.Generator):
@@ -191,7 +197,7 @@ def seconds(times: list[float]) -> list[float]:
 
 
 def report(measurements: list[Measurement], whole: Measurement | None, count: int, options: argparse.Namespace) -> None:
-    """Print a table, and write the JSON file if one is asked for."""
+    """Print a table, and write the JSON file if requested."""
     rows = {
         way: row_of([m for m in measurements if m.way == way], count, options.warm_up)
         for way in (ARTICLE, OURS, UNTESTED)
@@ -229,7 +235,7 @@ def report(measurements: list[Measurement], whole: Measurement | None, count: in
 
 
 def row_of(measurements: list[Measurement], count: int, warm_up: int) -> dict[str, float]:
-    """The figures of one way: seconds per epoch, those for warming up left out."""
+    """Summarise one way: its seconds per epoch, without those for warming up, and its loss."""
     epochs = [time for measurement in measurements for time in measurement.epochs[warm_up:]]
     median = statistics.median(epochs)
     return {

@@ -1,6 +1,7 @@
-"""Make page.html, which `dvc plots` fills (.dvc/config names it), of page.source.html and Vega: `make page`.
+"""Make page.html from page.source.html and Vega: `make page`.
 
-DVC's own page loads Vega from the network; this one carries it, so that charts are drawn anywhere.
+`dvc plots` fills page.html, which .dvc/config names. DVC's own page loads Vega from the network; this one contains it,
+so it works offline.
 """
 
 from pathlib import Path
@@ -9,7 +10,8 @@ import vl_convert
 
 HERE = Path(__file__).parent
 
-# The script of each of DVC's charts calls vegaEmbed(element, chart). A chart's menu saves it, and opens no other site.
+# The script of each of DVC's charts calls vegaEmbed(element, chart). The menu of a chart only exports it as a picture,
+# and links to no website.
 SNIPPET = """
 const options = {
   renderer: "svg",
@@ -24,7 +26,7 @@ window.vegaEmbed = (element, chart) => vegaEmbed(element, chart, options);
 
 
 def page() -> str:
-    """The page, with Vega as a classic script: those of DVC's charts run at once, before any module would."""
+    """Return the page. Vega is a classic script, since those of DVC's charts run before any module would."""
     parts = {
         "vega_version": vl_convert.get_vega_version(),
         "vega_lite_version": vl_convert.get_vegalite_versions()[-1],

@@ -1,19 +1,21 @@
 """A conditional variational autoencoder on MNIST-like images.
 
-Read `model`, then `objective`, then `training.loop`: that is all of the CVAE. Around it:
+To understand the CVAE, read `model`, then `objective`, then `training.loop`. The rooms around them:
 
-- `data`: data sets, their download, and binarised pixels
+- `data`: data sets, their download and label names, binary pixels
 - `compute`: devices, threads, processes and seeds
-- `training`: the loop, and modules beside it that only make it faster
+- `training`: the training loop, and modules that only make it faster
 - `evaluation`: likelihood, label accuracy, sample quality, use of the latents
 - `embedding`: the latents of every image
 - `figures`: every picture
-- `artifacts`: the files that stages hand to each other, and how they are written
+- `artifacts`: the files that stages hand to each other
 
-All of these work without DVC and without MLflow. The other half is the pipeline:
+All of these work without DVC and MLflow. The pipeline around them:
 
 - `pipeline`: DVC's side: params.yaml, dvc.yaml, dvc.lock and checkpoints
-- `tracking`: MLflow's side: the store, the runs and the served model
-- `commands`: the commands that a person types
-- `support`: errors, atomic file writes, output streams, progress bars
+- `tracking`: MLflow's side: the store, its runs and the served model
+- `commands`: the program `cvae`, and what runs a stage
+- `support`: errors, atomic file writes, output streams and progress bars, for all rooms
+
+README.md, beside this file, says what may import what.
 """
