@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def lead(training: "Training", params: Parameters, device: str, images: int) -> None:
-    """Train, log each epoch to MLflow, save checkpoints, and write the outputs. `images`: how many there are."""
+    """Train, log each epoch to MLflow, save checkpoints, and write the outputs."""
     import torch
 
     from cvae.artifacts import saved_model

@@ -19,7 +19,7 @@ SWEEP = "`dvc exp run --queue -n dims -S threads=1 -S 'latent_dims=range(1,9)' &
 @click.command()
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--rev", metavar="COMMIT", multiple=True, help="Start at this commit, not at HEAD; may be repeated.")
-@click.option("-n", "--num", metavar="N", type=click.IntRange(-1), default=1, help="Include N commits (1); -1: all.")
+@click.option("-n", "--num", metavar="N", type=click.IntRange(-1), default=1, help="Go through N commits; -1: all.")
 def compare(names: tuple[str, ...], rev: tuple[str, ...], num: int) -> None:
     """Compare DVC's experiments by rate and distortion.
 
