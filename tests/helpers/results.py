@@ -41,4 +41,5 @@ def measured(**parameters) -> dict:
 
 
 def table(*results: dict) -> pd.DataFrame:
+    """Return the results as the table that `read_results` makes."""
     return as_table(results)

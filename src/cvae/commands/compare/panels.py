@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from cvae.commands.compare.results import CONFIGURATION, sample_counts, shown, task_name, varied
+from cvae.commands.compare.results import COMPARED, CONFIGURATION, sample_counts, shown, task_name, varied
 from cvae.commands.compare.tables import PICTURE
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def find_curves(results: pd.DataFrame) -> tuple[list[pd.DataFrame], str]:
     fewest curves, or the last of these in params.yaml: a sweep over three latent_dims and five beta gives one curve
     over beta for each latent_dims. There are no curves if there would be more than ten.
     """
-    runs = results.drop_duplicates([*CONFIGURATION, "seed"])
+    runs = results.drop_duplicates(COMPARED)
     best, name = [], ""
     for along in varied(results):
         if along == "seed" or not runs[along].map(lambda value: isinstance(value, int | float)).all():

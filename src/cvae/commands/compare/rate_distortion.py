@@ -29,10 +29,10 @@ WAYS = np.hstack((np.cos(TURNS), np.sin(TURNS)))
 
 @dataclass(frozen=True)
 class Panel:
-    """The runs of one task, with `kl` and `reconstruction` in nats per image, and how to draw them.
+    """The runs of one task, and how to draw them.
 
-    `label_name`: what `labels` give. `curves`: the rows of `results` to join, a point where `curve_name` is equal.
-    `sweep`: what to draw beside them.
+    `results`: `kl` and `reconstruction`, in nats per image. `label_name`: what `labels` give. `curves`: the rows of
+    `results` on each curve; rows with the same `curve_name` share a point. `sweep`: drawn beside them.
     """
 
     title: str
