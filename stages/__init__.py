@@ -1,7 +1,7 @@
-"""The stages of dvc.yaml, a module each: `python -m stages.train`, from the root of the repository.
+"""The stages of dvc.yaml. Run one from the root of the repository: `python -m stages.train`.
 
 Importing this package puts the src/ beside it first on sys.path. A DVC experiment may run in a temporary copy of the
-repository, and must import the code of that copy, whatever is installed.
+repository, and must import the code of that copy, not the installed one.
 """
 
 import sys
@@ -9,7 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
-if sys.argv[0] == "-m":  # Python is about to run a stage; in other programs, Ctrl-C is not ours to answer
+if sys.argv[0] == "-m":  # a stage is about to run; other programs that import this package keep their own Ctrl-C
     from cvae.commands.runner import end_quietly_when_interrupted
 
     end_quietly_when_interrupted()

@@ -1,6 +1,6 @@
-"""Put the four IDX files of the data set into data/raw.
+"""Download the four IDX files of the data set into data/raw.
 
-With `--check` it only asks whether they can be had: exit status 0 if so, 3 if no source answers.
+With `--check`, only check that a source answers: exit status 0 if one does, 3 if none does.
 """
 
 import os
@@ -17,7 +17,7 @@ def main() -> None:
     from cvae.pipeline.repository import main_repository
 
     mirror = os.environ.get("MNIST_MIRROR")
-    if mirror and "://" not in mirror:  # a relative folder is the main repository's, where the person typed it
+    if mirror and "://" not in mirror:  # a relative folder counts from the main repository, where it was typed
         mirror = str(main_repository() / mirror)
     if "--check" in sys.argv[1:]:
         sys.exit(0 if reachable(params.dataset, mirror) else 3)

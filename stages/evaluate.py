@@ -1,11 +1,11 @@
-"""Measure the model on the test images: metrics/test.json, tables per digit and per latent, plots/confusion.csv."""
+"""Measure the model on the test images: metrics/test.json, per_digit.csv, per_latent.csv and plots/confusion.csv."""
 
 from cvae.commands.runner import run_stage
 from cvae.compute.threads import share_cores
 from cvae.pipeline.parameters import read_parameters
 from cvae.pipeline.repository import experiments_at_once
 
-SECONDS_A_SAMPLE = 24e-6  # of one image, on two slow cores; quick ones need an eighth of that
+SECONDS_A_SAMPLE = 24e-6  # for one image on two slow cores; fast cores take an eighth of it
 
 
 def main() -> None:
@@ -24,7 +24,7 @@ def main() -> None:
     print(f"Evaluating on {describe(device)}: {len(test):,} images, {params.nll_samples:,} samples of each for nll")
     seconds = len(test) * params.nll_samples * SECONDS_A_SAMPLE
     if device.type == "cpu" and seconds > 30:
-        print(f"With the default network this takes up to {duration(seconds)} on two slow cores")
+        print(f"With the default network, this takes up to {duration(seconds)} on two slow cores")
     print(end="", flush=True)
     evaluation = evaluate(
         model,

@@ -1,4 +1,4 @@
-"""Train the model: data/model, plots/training.csv, metrics/train.json, and a live MLflow run."""
+"""Train the model: data/model, plots/training.csv and metrics/train.json. Log to MLflow while it trains."""
 
 import sys
 import time
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cvae.training.loop import Training
 
 MODEL, HISTORY, SUMMARY = "data/model", "plots/training.csv", "metrics/train.json"
-PATIENCE = 30  # seconds: torchrun ends all when the first has ended, and the one that says why may be behind
+PATIENCE = 30  # seconds in which the first process can report an error, before torchrun ends all processes
 
 
 def main() -> None:
@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def lead(training: "Training", params: Parameters, device: str, images: int) -> None:
-    """Train on `images` of a set by `device`, which is described, and write, log and keep what may be interrupted."""
+    """Train, log each epoch to MLflow, save checkpoints, and write the outputs."""
     import torch
 
     from cvae.artifacts import saved_model
@@ -82,7 +82,7 @@ def lead(training: "Training", params: Parameters, device: str, images: int) -> 
     training.resume(before.state)
     history, started = list(before.rows), time.perf_counter() - before.seconds
     if history:
-        print(f"Going on after epoch {len(history)}, from {checkpoint.shown}", flush=True)
+        print(f"Resuming after epoch {len(history)}, from {checkpoint.shown}", flush=True)
     tags = {"device": device, "torch.version": torch.__version__, CHECKPOINT: checkpoint.key}
     with checkpoint, LiveRun(params.model_dump(), tags) as live:
         for row in history:
@@ -94,9 +94,9 @@ def lead(training: "Training", params: Parameters, device: str, images: int) -> 
                 live.log(row)
                 if checkpoint.is_due():
                     checkpoint.write(Progress(training.state(), history, time.perf_counter() - started))
-                # `dvc queue stop --kill` leaves the stage running, in a folder that it deletes.
+                # After `dvc queue stop --kill`, the stage would train on in a deleted folder.
                 if dvc and has_ended(dvc):
-                    raise KeyboardInterrupt("DVC was killed, so nobody would take up the results")
+                    raise KeyboardInterrupt("DVC was killed, so nothing would collect the results")
         seconds = time.perf_counter() - started
 
         saved_model.save(training.model, MODEL)
@@ -107,7 +107,7 @@ def lead(training: "Training", params: Parameters, device: str, images: int) -> 
 
 
 def follow(training: "Training") -> None:
-    """Train with the first of several processes, which alone writes, logs and says what went wrong."""
+    """Train along with the first of several processes, which does all writing, logging and reporting."""
     try:
         training.resume({})
         for _ in training:

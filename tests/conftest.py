@@ -21,7 +21,7 @@ CHROMIUM_OPTIONS = [
     "--disable-sync",
 ]
 # Of test files; the second and the third need no repository, which takes a while and the first makes.
-LONGEST = ("experiments", "figures", "properties", "kills", "tracking", "compare", "checkpoint", "stages")
+LONGEST = ("experiments", "figures", "properties", "kills", "tracking", "compare_command", "checkpoint", "stages")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

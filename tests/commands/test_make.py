@@ -1,4 +1,4 @@
-"""`make run`: its last words are where to look and what to type next, and they work."""
+"""`make run` ends with what to look at and what to type next, and that works."""
 
 import os
 import re
@@ -18,7 +18,7 @@ UNREACHABLE = {"MNIST_MIRROR": "/nonexistent"}
 
 @pytest.fixture(scope="module")
 def environment_folder(tmp_path_factory) -> Path:
-    """A virtual environment that sees the packages of the present one, with DVC's command."""
+    """A virtual environment with the packages of the current one, and DVC's command."""
     folder = tmp_path_factory.mktemp("environments") / "its-own"
     venv.create(folder, symlinks=True)
     (dvc := Path(sys.executable).with_name("dvc")).exists() or pytest.fail(f"no {dvc}")
@@ -37,7 +37,7 @@ def clone(repository, empty_database, tmp_path, environment_folder) -> Repositor
 
 
 def make(root: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess:
-    """`make`, where neither DVC nor this project's packages are at hand, and no other `make` stands above it."""
+    """Run `make` as in a new terminal: without DVC and this project on its paths, and not below another `make`."""
     left_out = {"PATH", "PYTHONPATH", "VIRTUAL_ENV", "MAKEFLAGS", "MFLAGS", "MAKELEVEL"}
     kept = {name: value for name, value in os.environ.items() if name not in left_out}
     path = f"{Path(shutil.which('make')).parent}:{Path(shutil.which('git')).parent}:/usr/bin:/bin"
@@ -47,11 +47,10 @@ def make(root: Path, *arguments: str, **variables: str) -> subprocess.CompletedP
 
 
 @pytest.mark.parametrize("has_data", [True, False], ids=["data", "no data"])
-def test_make_run_ends_with_where_to_look_and_what_to_type(clone, environment_folder, has_data):
+def test_make_run_ends_with_what_to_look_at_and_what_to_type(clone, environment_folder, has_data):
     if not has_data:
         shutil.rmtree(clone.root / "data/raw")
-        params = clone.root / "params.yaml"
-        params.write_text(params.read_text().replace("dataset: digits", "dataset: mnist"))
+        clone.set(dataset="mnist")
     done = make(clone.root, "run", f"VENV={environment_folder}", **UNREACHABLE)
     assert done.returncode == 0, done.stderr
     assert HINT not in done.stdout
@@ -70,9 +69,8 @@ def test_make_run_ends_with_where_to_look_and_what_to_type(clone, environment_fo
     assert typed.stdout.splitlines()[-1] == str(environment_folder)
 
 
-def test_make_run_that_fails_says_no_more_and_fails_too(clone, environment_folder):
-    params = clone.root / "params.yaml"
-    params.write_text(params.read_text().replace("epochs: 2", "epochs: 0"))
+def test_a_failed_make_run_ends_with_the_error(clone, environment_folder):
+    clone.set(epochs=0)
     done = make(clone.root, "run", f"VENV={environment_folder}")
     assert done.returncode == 2
     assert "epochs is 0" in done.stderr
@@ -80,7 +78,7 @@ def test_make_run_that_fails_says_no_more_and_fails_too(clone, environment_folde
     assert "Look at" not in done.stdout
 
 
-def test_readme_activates_the_environment_before_its_first_bare_command():
+def test_readme_activates_the_environment_before_other_commands():
     blocks = re.findall(r"^```\n(.*?)^```$", (PROJECT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
     lines = [line for block in blocks for line in block.splitlines() if line and not line.startswith("make")]
     assert lines[0].startswith("source .venv/bin/activate")

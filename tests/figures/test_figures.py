@@ -89,7 +89,7 @@ import numpy as np, pandas as pd
 from cvae.figures import drawing, label_view, style
 from matplotlib import font_manager
 from cvae.commands.compare.panels import write_picture
-from helpers.results import measured
+from helpers.results import measured, table
 
 if "ARIAL" in os.environ:
     serif = font_manager.findfont("DejaVu Serif")
@@ -109,7 +109,7 @@ pictures = {
 }
 for name, figure in pictures.items():
     style.save(figure, f"{name}.png")
-write_picture([[measured(beta=0.5), measured(beta=2.0), measured(seed=1, beta=2.0)]], "compared.png")
+write_picture([table(measured(beta=0.5), measured(beta=2.0), measured(seed=1, beta=2.0))], "compared.png")
 
 import matplotlib.pyplot as plt
 print(plt.rcParams["image.origin"], plt.rcParams["font.size"], plt.rcParams._get_backend_or_none())

@@ -168,7 +168,7 @@ def repair(repository: Repository, tally: Tally) -> None:
             (repository.root / name).unlink(missing_ok=True)
         done = repository.run(*DVC, "repro")
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    tally.resumed += "Going on after epoch" in done.stdout
+    tally.resumed += "Resuming after epoch" in done.stdout
 
 
 def trial(repository: Repository, kills: list[Kill], usual: dict[str, float], tally: Tally) -> None:

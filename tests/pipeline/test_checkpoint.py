@@ -248,7 +248,7 @@ def test_a_killed_train_goes_on_in_its_run_and_its_outputs_are_the_same_to_the_b
     second = interrupt(clone, signal.SIGKILL)
     assert 4 <= first < second < 40
     printed = clone.run(sys.executable, "-m", "stages.train").stdout
-    assert f"Going on after epoch {second}, from checkpoints/" in printed
+    assert f"Resuming after epoch {second}, from checkpoints/" in printed
     assert outputs(clone) == expected
     assert not (clone.root / "checkpoints").exists()
 
@@ -267,7 +267,7 @@ def test_two_processes_go_on_together(frequent):
     expected = outputs(clone)
     interrupted = interrupt(clone, signal.SIGTERM, torchrun)
     done = clone.run(*torchrun, "-m", "stages.train")
-    assert f"Going on after epoch {interrupted}, from checkpoints/" in done.stdout
+    assert f"Resuming after epoch {interrupted}, from checkpoints/" in done.stdout
     assert outputs(clone) == expected
 
 

@@ -258,7 +258,7 @@ def test_an_added_convolution_trains_resumes_is_saved_served_and_drawn(repositor
 
     done = interrupt(clone, signal.SIGKILL)
     printed = clone.dvc("repro")
-    assert f"Going on after epoch {done}, from checkpoints/" in printed
+    assert f"Resuming after epoch {done}, from checkpoints/" in printed
     (run,) = clone.runs()
     assert run.info.status == "FINISHED"
     resumed = (clone.root / "data/model/model.safetensors").read_bytes()

@@ -1,4 +1,4 @@
-"""The program `cvae`: what a person types, with a sub-command for each thing to do."""
+"""The program `cvae` and its sub-commands."""
 
 import sys
 from importlib import import_module
@@ -8,17 +8,17 @@ import click
 from cvae.commands.runner import run
 from cvae.support.errors import one_line, suggest
 
-COMMANDS = {  # where each one is, and its line in the help; imported only when it is run, to answer at once
+COMMANDS = {  # module and help line of each; a module is imported only to run its command, because imports are slow
     "sample": ("cvae.commands.sample.command", "Draw pictures with a trained model."),
-    "compare": ("cvae.commands.compare.command", "Compare DVC's experiments, as tables and a picture."),
+    "compare": ("cvae.commands.compare.command", "Compare DVC experiments, as tables and a picture."),
     "ui": ("cvae.commands.ui", "Start the MLflow UI on this repository's runs."),
-    "serve": ("cvae.commands.serve", "Serve a model over HTTP, on this machine only."),
+    "serve": ("cvae.commands.serve", "Serve a model over HTTP, to this machine only."),
 }
-HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
+SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 120, "show_default": True}
 
 
 class Program(click.Group):
-    """Finds sub-commands by name in `COMMANDS`, and suggests one for a name that is misspelt."""
+    """Finds sub-commands in `COMMANDS`, and suggests one for a misspelt name."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -36,15 +36,15 @@ class Program(click.Group):
 
 
 def require_known(name: str, known) -> None:
-    """Raise click's error for a sub-command that is not among `known`, with the likeliest one."""
+    """Raise a usage error if no sub-command is called `name`; suggest one of `known`."""
     if name not in known and not name.startswith("-"):
         advice = suggest(name, known, f"there are {', '.join(known)}")
         raise click.UsageError(f"no such command {name!r:.40}; {advice}")
 
 
-@click.command(cls=Program, context_settings=HELP)
+@click.command(cls=Program, context_settings=SETTINGS)
 def program() -> None:
-    """Work with the models of this pipeline. Run it from the root of the repository."""
+    """Work with this pipeline's models and runs, from the root of the repository."""
 
 
 def main() -> None:
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def invoke(name: str, arguments: list[str]) -> None:
-    """Run the program. A mistake in `arguments` ends it with one line, which `name` begins, and exit status 2."""
+    """Run the program. A mistake in `arguments` ends it with one line, starting with `name`, and exit status 2."""
     try:
         with program.make_context("cvae", arguments) as context:
             program.invoke(context)

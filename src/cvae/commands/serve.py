@@ -1,6 +1,6 @@
-"""`cvae serve`: a run's model behind HTTP, on this machine only, by MLflow's server.
+"""`cvae serve`: serve a model over HTTP with MLflow's server, to this machine only.
 
-What it takes and gives: `cvae.tracking.served_model`.
+`cvae.tracking.served_model` describes requests and answers.
 """
 
 import os
@@ -30,12 +30,15 @@ curl -s {address}/invocations -H 'Content-Type: application/json' -d '{{"datafra
 
 @click.command()
 @click.option("--run", metavar="RUN", help="Serve the model of this MLflow run: its name or id.")
-@click.option("--model", metavar="URI", help="Serve a model as MLflow names it, such as models:/NAME@best.")
-@click.option("--port", type=click.IntRange(1, 65535), default=5001, show_default=True)
+@click.option("--model", metavar="URI", help="Serve this model of MLflow, for instance models:/NAME@best.")
+@click.option("--port", type=click.IntRange(1, 65535), metavar="N", default=5001, help="Listen on this port.")
 def serve(run: str | None, model: str | None, port: int) -> None:
-    """Serve a model over HTTP, on this machine only: the present result's, unless --run or --model names another."""
+    """Serve a model over HTTP, to this machine only.
+
+    It is the model of the present result, unless --run or --model names another.
+    """
     if run is not None and model is not None:
-        raise click.UsageError("--run and --model each name a model; give one of them")
+        raise click.UsageError("--run and --model each name a model; use only one of them")
     require_root()
     if model is not None:
         is_of_mlflow(model)
@@ -51,18 +54,18 @@ def serve(run: str | None, model: str | None, port: int) -> None:
             _check(model)
         else:
             model = registry.chosen(client, model)
-            mlflow.models.get_model_info(model)  # raises where there is none
+            mlflow.models.get_model_info(model)  # raises an error if there is none
     print(f"Serving {model} at {address}/invocations")
-    print("A picture's pixels, once the server says that it is running:")
+    print("Once the server is running, this asks for the pixels of one image:")
     print(REQUEST.format(address=address), end="")
     os.environ["MLFLOW_TRACKING_URI"] = location.uri
-    # -P: the folder of the file is no place to import from
+    # -P: do not import from the script's own folder
     script = Path(registry.__file__).with_name("mlflow_server.py")
     server.serve("-P", str(script), "--model-uri", model, port=port)
 
 
 def _check(model: str) -> None:
-    """Raise a `UserError` where the server could not load a model that this project logged: files are lost, say."""
+    """Raise a `UserError` if the model cannot be loaded, for instance because files are missing."""
     with TemporaryDirectory() as folder:
         weights, _ = fetch_model(model, folder)
         try:

@@ -1,4 +1,4 @@
-"""MLflow's own servers, for this machine only."""
+"""Run one of MLflow's servers, reachable from this machine only."""
 
 import os
 import signal
@@ -14,28 +14,28 @@ import psutil
 from cvae.support.errors import UserError
 
 HOST = "127.0.0.1"
-ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl-C, `kill`, the end of the terminal
-PATIENCE = 5  # seconds for a server to end its connections
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl-C, `kill`, a closed terminal
+PATIENCE = 5  # seconds for a server to close its connections
 
 
 def address(port: int) -> str:
-    """Where a server on `port` is found; raises `UserError` if another program has the port."""
+    """Return the address of a server on `port`; raise a `UserError` if another program uses the port."""
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # else the last server's connections count
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # else old connections of the last server block it
         try:
             probe.bind((HOST, port))
         except OSError as error:
-            raise UserError(f"port {port} of {HOST}: {error.strerror}; --port (make: PORT=) takes another") from None
+            raise UserError(f"port {port} of {HOST}: {error.strerror}; use --port (make: PORT=)") from None
     return f"http://{HOST}:{port}"
 
 
 def serve(*arguments: str, port: int) -> NoReturn:
-    """Run a server of MLflow's, Python with `arguments`, on `port` of this machine's own address; end when it ends.
+    """Run Python with `arguments`, which start a server of MLflow's, on `port`; exit when it ends.
 
-    Ctrl-C, SIGTERM and the end of the terminal end it quietly at any moment. They do not reach MLflow's processes,
-    which answer with tracebacks while they start, but end them from here.
+    Ctrl-C, SIGTERM and closing the terminal end it quietly at any moment. They do not reach MLflow's processes, which
+    would print tracebacks while they start; this process ends them instead.
     """
-    programs = str(Path(sys.executable).parent)  # where mlflow looks for uvicorn
+    programs = str(Path(sys.executable).parent)  # mlflow looks for uvicorn there
     os.environ["PATH"] = os.pathsep.join([programs, os.environ.get("PATH", os.defpath)])
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
     print("Ctrl-C ends the server.", flush=True)
@@ -44,11 +44,11 @@ def serve(*arguments: str, port: int) -> NoReturn:
 
     def interrupt(number: int, _: FrameType | None) -> None:
         asked.append(number)
-        if process is not None:  # else it may be about to be one, and would be left alone
+        if process is not None:  # else it may be starting, and would be left running
             raise KeyboardInterrupt
 
     for each in ENDINGS:
-        if signal.getsignal(each) is not signal.SIG_IGN:  # as behind nohup
+        if signal.getsignal(each) is not signal.SIG_IGN:  # nohup ignores SIGHUP
             signal.signal(each, interrupt)
     try:
         process = psutil.Popen(command, start_new_session=True)
@@ -57,13 +57,13 @@ def serve(*arguments: str, port: int) -> NoReturn:
         sys.exit(process.wait())
     except KeyboardInterrupt:
         for each in ENDINGS:
-            signal.signal(each, signal.SIG_IGN)  # it is being done
+            signal.signal(each, signal.SIG_IGN)  # already ending
         _end(process)
         sys.exit(130)
 
 
 def _end(leader: psutil.Popen) -> None:
-    """End `leader` and the rest of its process group, by force if they take long."""
+    """End `leader` and its process group, by force after `PATIENCE`."""
     with suppress(psutil.NoSuchProcess):
         family = [leader, *leader.children(recursive=True)]
         for how in (signal.SIGTERM, signal.SIGKILL):

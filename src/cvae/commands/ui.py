@@ -1,4 +1,4 @@
-"""`cvae ui`: the MLflow UI on this repository's store, with the links worth following."""
+"""`cvae ui`: start the MLflow UI on this repository's store."""
 
 import os
 
@@ -16,9 +16,9 @@ from cvae.tracking.store_errors import reported_in_one_line
 
 
 @click.command()
-@click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
+@click.option("--port", type=click.IntRange(1, 65535), metavar="N", default=5000, help="Listen on this port.")
 def ui(port: int) -> None:
-    """Start the MLflow UI on this repository's runs, and print the links worth following."""
+    """Start the MLflow UI on this repository's runs, and print links to the charts and the present result."""
     require_root()
     location = locate()
     address = location.shown if location.is_server else server.address(port)
@@ -36,6 +36,6 @@ def ui(port: int) -> None:
     print(f"The present result: {present}")
     if location.is_server:
         return
-    os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # nothing here uses jobs; they are chatty
-    os.environ["MLFLOW_BACKEND_STORE_URI"] = location.uri  # among the arguments, every user could read it
+    os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # unused here, and they log a lot
+    os.environ["MLFLOW_BACKEND_STORE_URI"] = location.uri  # not an argument, which every user of the machine can read
     server.serve("-m", "mlflow", "ui", port=port)

@@ -1,7 +1,7 @@
-"""`cvae compare`: compare DVC's experiments by rate and distortion, as a table and a picture.
+"""`cvae compare`: compare DVC's experiments by rate and distortion, as tables and a picture.
 
-The picture and its table are of this clone's experiments, which git does not carry, and are made again in
-seconds: .gitignore names them. `git add --force` keeps one.
+.gitignore names the picture and its CSV, because they show experiments of this clone, which git does not carry, and
+take seconds to make. `git add --force` keeps them.
 """
 
 import click
@@ -13,25 +13,25 @@ from cvae.commands.compare.tables import PICTURE, TABLE, format_means, format_ta
 from cvae.pipeline.repository import require_root
 from cvae.support.errors import UserError
 
-SWEEP = "`dvc exp run --queue -n dims -S threads=1 -S 'latent_dims=range(1,9)' && dvc queue start -j 2` makes eight"
+SWEEP = "`dvc exp run --queue -n dims -S threads=1 -S 'latent_dims=range(1,9)' && dvc queue start -j 2` runs eight"
 
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[NAME]...")
-@click.option("--rev", multiple=True, help="Start from this commit, not HEAD; may be repeated.")
-@click.option("-n", "--num", type=click.IntRange(-1), default=1, help="Look at this many commits back; -1: at all.")
+@click.option("--rev", metavar="COMMIT", multiple=True, help="Start at this commit, not at HEAD; may be repeated.")
+@click.option("-n", "--num", metavar="N", type=click.IntRange(-1), default=1, help="Go through N commits; -1: all.")
 def compare(names: tuple[str, ...], rev: tuple[str, ...], num: int) -> None:
-    """Compare DVC's experiments by rate and distortion: tables, plots/rate_distortion.png and .csv.
+    """Compare DVC's experiments by rate and distortion.
 
-    NAME is an experiment, branch or commit as `dvc exp show` has it, or a pattern such as 'latents-*'; without any,
-    all are compared.
+    Prints tables, and writes plots/rate_distortion.png and .csv. NAME is an experiment, branch or commit as shown by
+    `dvc exp show`, or a pattern such as 'latents-*'. Without NAME, all are compared.
     """
     require_root()
     results, notes = find_results(names, rev, num)
     for note in notes:
         print(note)
     if len(results) < 2:
-        count = "is one result, and nothing to compare it with" if results else "are no results to compare"
+        count = "are no results to compare" if results.empty else "is one result, and nothing to compare it with"
         raise UserError(f"there {count}; {SWEEP}; {EARLIER}")
     groups = by_task(results)
     for group in groups:
@@ -42,4 +42,4 @@ def compare(names: tuple[str, ...], rev: tuple[str, ...], num: int) -> None:
 
     write_table(groups)
     write_picture(groups)
-    print(f"\n{PICTURE} draws it, {TABLE} has every digit.")
+    print(f"\n{PICTURE} shows this as a picture, {TABLE} has every digit.")

@@ -1,14 +1,15 @@
-"""The rate–distortion picture: a point a run with its label beside it, and lines of equal rate + distortion.
+"""Draw the rate–distortion picture: a labelled point for each run, and lines of equal rate + distortion.
 
-Where the runs form a sweep, what else was measured stands beside it, over the swept quantity.
+If the runs form a sweep, its other figures are drawn beside it, over the swept quantity.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from itertools import chain, pairwise, product
+from dataclasses import dataclass
+from itertools import pairwise, product
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
@@ -18,35 +19,45 @@ from matplotlib.transforms import IdentityTransform
 from cvae.commands.compare.sweep import Sweep, draw_sweep
 from cvae.figures.style import COLOURS, in_style, new_figure
 
-# In pixels: the radius of a point, and what a label keeps clear around it; from where on a label has a line.
+POINT = ["kl", "reconstruction"]  # to the right and upwards
+# In pixels: the space that a label leaves around each point; how far from its point a label gets a line to it.
 RADIUS, NEAR = 5, 16
-# Where a label may be around its point: nearest first, and from the upper right on, where no curve of a sweep goes.
+# Candidate places for a label: nearest first, starting at the upper right, which the curves of a sweep avoid.
 REACHES, TURNS = np.array(list(product(9 * 1.15 ** np.arange(30), np.deg2rad(np.arange(30, 390, 15))))).T[..., None]
 WAYS = np.hstack((np.cos(TURNS), np.sin(TURNS)))
 
 
 @dataclass(frozen=True)
 class Panel:
-    """What is drawn of one task: `points`, (n, 2), are rate and distortion in nats per image.
+    """The runs of one task, and how to draw them.
 
-    `label_name`: what `labels` are. `curves`: the points to join and to colour alike, by index, and several where
-    the curve goes through their mean; `curve_name`: what grows along them. `sweep`: what else to draw over it.
+    `results`: `kl` and `reconstruction`, in nats per image. `label_name`: what `labels` give. `curves`: the rows of
+    `results` on each curve; rows with the same `curve_name` share a point. `sweep`: drawn beside them.
     """
 
     title: str
-    points: np.ndarray
+    results: pd.DataFrame
     labels: Sequence[str]
     label_name: str
-    curves: Sequence[Sequence[Sequence[int]]] = field(default=())
+    curves: Sequence[pd.DataFrame] = ()
     curve_name: str = ""
     sweep: Sweep | None = None
+
+    @property
+    def points(self) -> np.ndarray:
+        """Rate and distortion of each run, (n, 2)."""
+        return self.results[POINT].to_numpy()
+
+    def means(self, curve: pd.DataFrame) -> np.ndarray:
+        """Return the points that `curve` goes through, (m, 2): the mean of the runs at each."""
+        return curve.groupby(self.curve_name)[POINT].mean().to_numpy()
 
 
 @in_style
 def draw_rate_distortion(panels: Sequence[Panel]) -> Figure:
-    """Rate to the right and distortion upwards, so that less of both is better; 1000×720 pixels a panel.
+    """Draw rate to the right and distortion upwards, so that lower left is better, at 1000×720 pixels a panel.
 
-    With a sweep among `panels`, each has a row to itself, 1800×720 pixels, and its sweep is to the right.
+    If any panel has a sweep, each panel has a row of 1800×720 pixels, with its sweep on the right.
     """
     has_sweep = any(panel.sweep for panel in panels)
     columns = 1 if has_sweep else math.ceil(math.sqrt(len(panels)))
@@ -61,7 +72,7 @@ def draw_rate_distortion(panels: Sequence[Panel]) -> Figure:
         _draw_points(axes, panel)
         if panel.sweep:
             draw_sweep(figure, grid[row, 1], panel.sweep)
-    figure.draw_without_rendering()  # labels keep clear of each other in pixels: nothing may move from here on
+    figure.draw_without_rendering()  # labels are placed in pixels, so nothing may move from here on
     figure.set_layout_engine("none")
     for axes, panel in zip(every_axes, panels, strict=True):
         _label_points(axes, panel, _draw_equal_sums(axes))
@@ -70,12 +81,13 @@ def draw_rate_distortion(panels: Sequence[Panel]) -> Figure:
 
 def _draw_points(axes: Axes, panel: Panel) -> None:
     colours = [COLOURS[0]] * len(panel.points)
-    means = "means of seeds, " if any(len(runs) > 1 for curve in panel.curves for runs in curve) else ""
+    has_seeds = any(curve[panel.curve_name].duplicated().any() for curve in panel.curves)
+    means = "means of seeds, " if has_seeds else ""
     for number, curve in enumerate(panel.curves):
         name = f"{means}in order of {panel.curve_name}" if number == 0 else None
         style = {"color": COLOURS[number], "alpha": 0.4, "linewidth": 1.5, "zorder": 2}
-        axes.plot(*_means(panel.points, curve).T, label=name, **style)
-        for index in chain.from_iterable(curve):
+        axes.plot(*panel.means(curve).T, label=name, **style)
+        for index in curve.index:
             colours[index] = COLOURS[number]
     name = f"a run, labelled by {panel.label_name}"
     axes.scatter(*panel.points.T, s=(2 * RADIUS * 0.72) ** 2, c=colours, linewidths=0, zorder=3, label=name)
@@ -96,13 +108,8 @@ def _draw_points(axes: Axes, panel: Panel) -> None:
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), **legend)
 
 
-def _means(points: np.ndarray, curve: Sequence[Sequence[int]]) -> np.ndarray:
-    """Where `curve` goes through, (m, 2): the mean of each of its m groups of `points`, (n, 2)."""
-    return np.array([points[list(runs)].mean(0) for runs in curve])
-
-
 def _draw_equal_sums(axes: Axes) -> list[np.ndarray]:
-    """Dashed lines of equal rate + distortion with their sums, in the margin without points; returns these boxes."""
+    """Draw dashed lines of equal rate + distortion, with their sums in the empty margin; return the sums' boxes."""
     limits = np.array([axes.get_xlim(), axes.get_ylim()])
     style = {"colors": "0.75", "linestyles": "--", "linewidths": 1, "zorder": 1}
     lines = axes.contour(*limits, limits[0] + limits[1][:, None], locator=MaxNLocator(8, steps=[1, 2, 5, 10]), **style)
@@ -114,24 +121,25 @@ def _draw_equal_sums(axes: Axes) -> list[np.ndarray]:
 
 
 def _label_points(axes: Axes, panel: Panel, sums: Sequence[np.ndarray]) -> None:
-    """Label each point near it, nearer than to others if there is room, clear of points, curves, sums and labels."""
+    """Put each label near its point, clear of points, curves, sums and other labels, or leave it out."""
     points = axes.transData.transform(panel.points)
-    curves = [np.linspace(a, b, 50) for curve in panel.curves for a, b in pairwise(_means(points, curve))]
-    taken = np.array([*np.tile(np.concatenate((points, *curves)), 2), *sums])  # left, bottom, right and top of each
+    bends = [axes.transData.transform(panel.means(curve)) for curve in panel.curves]
+    curves = [np.linspace(a, b, 50) for curve in bends for a, b in pairwise(curve)]
+    taken = np.array([*np.tile(np.concatenate((points, *curves)), 2), *sums])  # left, bottom, right, top
     style = {"ha": "center", "va": "center", "path_effects": [withStroke(linewidth=3, foreground="white")]}
     for index, (point, label) in enumerate(zip(points, panel.labels, strict=True)):
         text = axes.text(*point, label, fontsize=11, zorder=2.7, transform=IdentityTransform(), **style)
         box = text.get_window_extent()
-        shifts = REACHES * WAYS + box.size / 2 * np.clip(1.5 * WAYS, -1, 1)  # a corner of the box, or its side
+        shifts = REACHES * WAYS + box.size / 2 * np.clip(1.5 * WAYS, -1, 1)  # by a corner of the box, or a side
         boxes = box.extents + np.tile(shifts, 2)
         low, high = boxes[:, None, :2] - RADIUS, boxes[:, None, 2:] + RADIUS
         covers = ((low < taken[:, 2:]) & (taken[:, :2] < high)).all(2).any(1)
         free = ((low > axes.bbox.min) & (high < axes.bbox.max)).all((1, 2)) & ~covers
-        if not free.any():  # no room at all: the table still has it
+        if not free.any():  # the table still has it
             text.remove()
             continue
         gaps = np.linalg.norm(np.maximum(low - points, points - high).clip(min=0), axis=2)
-        nearer = (gaps < gaps[:, [index]]).sum(1)  # points that it could be taken for the label of
+        nearer = (gaps < gaps[:, [index]]).sum(1)  # points that it could be mistaken to label
         place = np.where(free, REACHES[:, 0] * (1 + nearer), np.inf).argmin()
         text.set_position(point + shifts[place])
         taken = np.concatenate((taken, boxes[[place]]))

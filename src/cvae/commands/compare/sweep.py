@@ -1,11 +1,12 @@
-"""What was measured of a sweep's runs, over the swept quantity: accuracies above, nats below."""
+"""Draw the figures of a sweep's runs over the swept quantity: accuracies above, nats below."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import cycle
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
@@ -15,9 +16,9 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocat
 
 from cvae.figures.style import COLOURS
 
-WIDTH = 90  # of a legend, in letters
-MOST_CURVES = 5  # that can be followed, with two lines each
-# How each figure of an axes is drawn, whatever the curve's colour.
+WIDTH = 90  # of a legend, in characters
+MOST_CURVES = 5  # more cannot be told apart, with two lines each
+# Each figure on the same axes has its own style; colours belong to curves.
 STYLES = (
     {"linestyle": "-", "marker": "o"},
     {"linestyle": "--", "marker": "s", "markerfacecolor": "white"},
@@ -28,20 +29,19 @@ STYLES = (
 
 @dataclass(frozen=True)
 class Sweep:
-    """n runs that differ in a quantity called `name`, and in few others.
+    """Figures of runs over a swept quantity called `name`.
 
-    `values`: of that quantity, (n,). `curves`: the points of each, in order; a point is the indices of its runs,
-    several if they differ in their seed alone. `labels`: the value of `label_name` that sets each curve apart.
-    `shares`, in percent, and `nats`, per image: by name, (n,), NaN where a run has no such figure.
+    `curves`: one table each, with a row for each run and the swept quantity as its index; runs with the same index
+    differ only in their seed. `labels`: the value of `label_name` for each curve. `shares`, `nats`: the columns to
+    draw, in percent and in nats per image.
     """
 
     name: str
-    values: Sequence[float]
-    curves: Sequence[Sequence[Sequence[int]]]
+    curves: Sequence[pd.DataFrame]
     labels: Sequence[str]
     label_name: str
-    shares: Mapping[str, np.ndarray]
-    nats: Mapping[str, np.ndarray]
+    shares: Sequence[str]
+    nats: Sequence[str]
 
     @property
     def title(self) -> str:
@@ -50,10 +50,10 @@ class Sweep:
 
 
 def draw_sweep(figure: Figure, place: SubplotSpec, sweep: Sweep) -> None:
-    """Draw the shares and the nats of a sweep, one above the other, with the swept quantity to the right."""
-    seeds = [len(runs) for curve in sweep.curves for runs in curve]
-    fewest, most = min(seeds), max(seeds)
-    colours = COLOURS[: len(sweep.curves)]  # those of the rate–distortion curves
+    """Draw the shares of a sweep above its nats, over the swept quantity."""
+    seeds = np.concatenate([curve.groupby(level=0).size() for curve in sweep.curves])
+    fewest, most = seeds.min(), seeds.max()
+    colours = COLOURS[: len(sweep.curves)]  # the same as for the rate–distortion curves
     parts = {"percent": sweep.shares, "nats per test image": sweep.nats}
     parts = {unit: figures for unit, figures in parts.items() if figures}
     grid = place.subgridspec(len(parts), 1).subplots(sharex=True, squeeze=False)[:, 0]
@@ -77,13 +77,13 @@ def draw_sweep(figure: Figure, place: SubplotSpec, sweep: Sweep) -> None:
     grid[-1].set_xlabel(f"{sweep.name} ({', '.join(notes)})" if notes else sweep.name)
 
 
-def _draw_figures(axes: Axes, sweep: Sweep, figures: Mapping[str, np.ndarray], colours: Sequence) -> list[Line2D]:
-    """Draw each of `figures` along each curve; returns what a legend has to name."""
+def _draw_figures(axes: Axes, sweep: Sweep, names: Sequence[str], colours: Sequence) -> list[Line2D]:
+    """Draw the columns `names` of each curve; return entries for a legend."""
     entries = []
-    for style, (name, values) in zip(cycle(STYLES), figures.items(), strict=False):
+    for style, name in zip(cycle(STYLES), names, strict=False):
         for curve, colour in zip(sweep.curves, colours, strict=True):
-            points = np.array([(sweep.values[runs[0]], *_mean_and_deviation(values[list(runs)])) for runs in curve])
-            x, mean, deviation = points[np.isfinite(points[:, 1])].T
+            points = curve.groupby(level=0)[name].agg(["mean", "std"]).dropna(subset="mean")
+            x, mean, deviation = points.reset_index().to_numpy(float).T
             axes.errorbar(x, mean, deviation, capsize=4, color=colour, **style)
         entries.append(Line2D([], [], label=name, color=colours[0] if len(colours) == 1 else "0.3", **style))
     axes.grid(False, axis="x")
@@ -94,31 +94,26 @@ def _draw_figures(axes: Axes, sweep: Sweep, figures: Mapping[str, np.ndarray], c
 
 
 def _add_legends(axes: Axes, legends: Sequence[Sequence[Line2D]]) -> int:
-    """Put each legend above the last, and the first above `axes`; returns how many rows they have."""
+    """Stack the legends above `axes`; return how many rows they take."""
     rows = 0
     for entries in legends:
-        widths = [len(entry.get_label()) + 8 for entry in entries]  # in letters, with the line and the space between
+        widths = [len(entry.get_label()) + 8 for entry in entries]  # in characters, with the line and the gap
         columns = len(entries) if sum(widths) <= WIDTH else max(1, WIDTH // max(widths))
         style = {"ncols": columns, "frameon": False, "fontsize": 10, "columnspacing": 1.5}
         place = {"loc": "lower center", "bbox_to_anchor": (0.5, 1), "borderaxespad": 0.5 + 1.9 * rows}
         legend = axes.add_artist(Legend(axes, entries, [entry.get_label() for entry in entries], **style, **place))
-        legend.set_clip_on(False)  # or the layout would keep no room for it
+        legend.set_clip_on(False)  # else the layout reserves no room for it
         rows += math.ceil(len(entries) / columns)
     return rows
 
 
-def _mean_and_deviation(values: np.ndarray) -> tuple[float, float]:
-    """Of the finite ones of `values`, the mean and the standard deviation; NaN where they are too few for it."""
-    values = values[np.isfinite(values)]
-    return values.mean() if len(values) else math.nan, values.std(ddof=1) if len(values) > 1 else math.nan
-
-
 def _scale(axes: Axes, sweep: Sweep) -> bool:
-    """Scale the axis of the swept quantity, and put ticks at its values unless their labels would touch.
+    """Choose scale and ticks for the swept quantity; return whether the scale is logarithmic.
 
-    The scale is logarithmic, which is returned, where the values span two decades or it parts neighbours better.
+    It is logarithmic if the values span two decades, or if that separates neighbours better. Ticks are at the values
+    unless their labels would touch.
     """
-    values = np.unique([sweep.values[runs[0]] for curve in sweep.curves for runs in curve])
+    values = np.unique(np.concatenate([curve.index for curve in sweep.curves]))
     is_log = bool(values[0] > 0 and (values[-1] >= 100 * values[0] or _closest(np.log(values)) > _closest(values)))
     if is_log:
         axes.set_xscale("log")
@@ -128,7 +123,7 @@ def _scale(axes: Axes, sweep: Sweep) -> bool:
     elif is_log:
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if values[-1] < 1000 * values[0] else (1,)))
     else:
-        is_whole = all(isinstance(value, int) for value in sweep.values)
+        is_whole = np.issubdtype(values.dtype, np.integer)
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=is_whole, steps=[1, 2, 5, 10]))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.6g}"))
@@ -136,5 +131,5 @@ def _scale(axes: Axes, sweep: Sweep) -> bool:
 
 
 def _closest(values: np.ndarray) -> float:
-    """The smallest gap between sorted `values`, as a share of their range."""
+    """Return the smallest gap between sorted `values` as a fraction of their range."""
     return np.diff(values).min() / (values[-1] - values[0])

@@ -1,106 +1,89 @@
-"""Results as text tables for a terminal, and as CSV."""
+"""Write results as text tables for a terminal, and as CSV."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
+import pandas as pd
 from tabulate import tabulate
 
-from cvae.artifacts.tables import csv_bytes
 from cvae.commands.compare.results import (
+    COMPARED,
+    CONFIGURATION,
     FIGURES,
-    Result,
-    Value,
-    by_configuration,
     figures_of,
     sample_counts,
     shown,
     shown_figure,
+    task_name,
     varied,
 )
 from cvae.support.files import write_whole
 
 TABLE, PICTURE = Path("plots/rate_distortion.csv"), Path("plots/rate_distortion.png")
-AVERAGED = [figure for figure in FIGURES if figure not in ("nll_samples", "active_units")]
+AVERAGED = [figure for figure, digits in FIGURES.items() if digits != "d"]
 
 
-def heading(results: Sequence[Result]) -> str:
-    """What the table of results of one task is of, and in which units."""
-    parts = [f"{results[0].task_name}: test set, nats per image", "kl is the rate, reconstruction the distortion"]
+def heading(results: pd.DataFrame) -> str:
+    """Describe the table of the results of one task: the task and its units."""
+    parts = [f"{task_name(results)}: test set, nats per image", "kl is the rate, reconstruction the distortion"]
     if len(counts := sample_counts(results)) == 1:
-        parts.append(f"nll of {shown(counts[0])} samples")
+        parts.append(f"nll of {counts[0]} samples")
     elif counts:
         parts.append("nll only compares at the same nll_samples")
     return "; ".join(parts)
 
 
-def format_table(results: Sequence[Result]) -> str:
-    """A table of results of one task, for a terminal: names to the left, numbers to the right."""
-    keys, figures = varied(results), figures_of(results)
+def format_table(results: pd.DataFrame) -> str:
+    """Format the results of one task for a terminal."""
+    figures = figures_of(results)
     if len(sample_counts(results)) == 1:
-        figures = [figure for figure in figures if figure != "nll_samples"]  # the heading says it once
-    rows = [("experiment", *keys, *figures)]
-    for result in results:
-        parameters = (shown(result.parameters[key]) for key in keys)
-        rows.append((result.name, *parameters, *(shown_figure(result, figure) for figure in figures)))
-    sides = ["left"] + ["right"] * (len(rows[0]) - 1)
+        figures.remove("nll_samples")  # which the heading gives
+    columns = {"experiment": results["experiment"]}
+    columns |= {key: map(shown, results[key]) for key in varied(results)}
+    columns |= {figure: [shown_figure(figure, value) for value in results[figure]] for figure in figures}
+    sides = ["left"] + ["right"] * (len(columns) - 1)
+    rows = [columns.keys(), *zip(*columns.values(), strict=True)]
     return tabulate(rows, tablefmt="plain", colalign=sides, disable_numparse=True)
 
 
-def figure_of_seeds(results: Sequence[Result], figure: str, samples: int | None = None) -> list[float]:
-    """`figure` in the first result of each seed that has it, of one configuration; nll only where of `samples`."""
-    of_seed: dict[Value, float] = {}
-    for result in results:
-        value = getattr(result, figure)
-        if value is not None and (figure != "nll" or result.nll_samples == samples):
-            of_seed.setdefault(result.parameters["seed"], value)
-    return list(of_seed.values())
+def format_means(results: pd.DataFrame) -> str:
+    """Format the means of the results of one task over their seeds, a row for each configuration of several seeds.
 
-
-def format_means(results: Sequence[Result]) -> str:
-    """What `results` of one task reach over the seeds: a table under its heading; empty, if there are no two seeds.
-
-    A row is a configuration of two seeds or more. A dash stands for a figure that fewer than two of them have.
+    Return an empty string if there is no such configuration. A dash stands for a figure that fewer than two seeds have.
     """
-    keys = [key for key in varied(results) if key != "seed"]
-    columns = {}  # the figure in each, and its samples: each number of these has an nll of its own
+    columns, counts = {}, sample_counts(results)
     for figure in AVERAGED:
-        counts = sample_counts(results) if figure == "nll" else [None]
-        for count in counts:
-            columns[figure if len(counts) == 1 else f"{figure} ({shown(count)} samples)"] = (figure, count)
+        if figure == "nll" and len(counts) > 1:
+            for count in counts:
+                columns[f"nll ({count} samples)"] = results["nll"].where(results["nll_samples"] == count)
+        else:
+            columns[figure] = results[figure]
+    runs = results[COMPARED].assign(**columns)
+    seeds = runs.groupby(COMPARED, sort=False, dropna=False, as_index=False).first()  # one row a seed, if run twice
 
+    keys = [key for key in varied(results) if key != "seed"]
     rows, has_fewer = [], False
-    for runs in ([results[index] for index in indices] for indices in by_configuration(results)):
-        seeds = len({result.parameters["seed"] for result in runs})
-        if seeds < 2:
+    for _, group in seeds.groupby(CONFIGURATION, sort=False, dropna=False):
+        if len(group) < 2:
             continue
-        row = {key: shown(runs[0].parameters[key]) for key in keys} | {"seeds": str(seeds)}
-        for column, (figure, count) in columns.items():
-            if len(values := figure_of_seeds(runs, figure, count)) > 1:
-                digits = FIGURES[figure]
-                row[column] = f"{np.mean(values):{digits}} ± {np.std(values, ddof=1):{digits}}"
-                row[column] += f" ({len(values)})" * (len(values) < seeds)
-                has_fewer |= len(values) < seeds
+        row = {key: shown(group[key].iloc[0]) for key in keys} | {"seeds": str(len(group))}
+        for name, values in columns.items():
+            mean, deviation, count = group[name].agg(["mean", "std", "count"])
+            if count > 1:
+                digits, is_fewer = FIGURES[values.name], count < len(group)
+                row[name] = f"{mean:{digits}} ± {deviation:{digits}}" + f" ({count:.0f})" * is_fewer
+                has_fewer |= is_fewer
         rows.append(row)
     if not rows:
         return ""
-    header = [column for column in (*keys, "seeds", *columns) if any(column in row for row in rows)]
-    cells = [header, *([row.get(column, "–") for column in header] for row in rows)]
+    table = pd.DataFrame(rows, columns=[*keys, "seeds", *columns]).dropna(axis=1, how="all").fillna("–")
     title = "mean ± standard deviation over seeds" + "; (n): over n seeds that have the figure" * has_fewer
-    table = tabulate(cells, tablefmt="plain", colalign=["right"] * len(header), disable_numparse=True)
-    return f"{title}\n{table}"
+    cells = [table.columns, *table.to_numpy()]
+    return f"{title}\n" + tabulate(cells, tablefmt="plain", colalign=["right"] * table.shape[1], disable_numparse=True)
 
 
-def write_table(groups: Sequence[Sequence[Result]], path: str | Path = TABLE) -> None:
-    """Write all results as one CSV file, with the digits of the metrics files and the parameters that differ."""
-    results = [result for group in groups for result in group]
-    keys, figures = varied(results), figures_of(results)
-    rows = [
-        {
-            "experiment": result.name,
-            **{key: result.parameters[key] for key in keys},
-            **{figure: getattr(result, figure) for figure in figures},
-        }
-        for result in results
-    ]
-    write_whole({path: csv_bytes(rows)})
+def write_table(groups: Sequence[pd.DataFrame], path: str | Path = TABLE) -> None:
+    """Write all results as one CSV file: unrounded figures, and the parameters that differ."""
+    results = pd.concat(groups)
+    columns = ["experiment", *varied(results), *figures_of(results)]
+    write_whole({path: results[columns].to_csv(index=False, lineterminator="\n").encode()})

@@ -1,1 +1,1 @@
-"""`cvae sample`: what a trained model draws. `command` reads the arguments, `sources` opens, `drawing` draws."""
+"""`cvae sample`: draw pictures. `command` has the options, `sources` opens models and images, `drawing` draws."""

@@ -1,4 +1,7 @@
-"""Each kind of picture: samples, a grid across the latents, styles, an interpolation."""
+"""Draw each kind of picture: samples, a grid across the latents, styles, an interpolation.
+
+Each `draw_…` function returns the figure, and a few words on what it shows.
+"""
 
 import math
 from typing import TYPE_CHECKING
@@ -22,7 +25,7 @@ def label_names(dataset: str | None) -> tuple[str, ...]:
 
 
 def entitle(dataset: str | None, caption: str, label: int | None = None) -> str:
-    """A picture's title: of one label, if there is a `label`."""
+    """Return a picture's title, for one label or for all."""
     subject = [TITLES.get(dataset, "Label" if label is not None else "")]
     if label is not None:
         subject.append(label_names(dataset)[label])
@@ -30,11 +33,9 @@ def entitle(dataset: str | None, caption: str, label: int | None = None) -> str:
 
 
 def draw_samples(model: "CVAE", origin: Origin, digit: int | None, count: int, seed: int) -> "tuple[Figure, str]":
-    """Draw samples from the prior: of one label as a square, or a row of each of the ten.
+    """Draw samples from the prior: a square for one label, or a row for each of the ten.
 
-    Return the figure, and what it shows in words, as all these functions do.
-
-    MLflow's served model draws the same images for the same seed and the same table of digits, row by row.
+    MLflow's served model returns the same images for the same seed and the same digits, row by row.
     """
     from cvae.compute.seeding import generator
     from cvae.figures import drawing
@@ -55,13 +56,13 @@ def draw_samples(model: "CVAE", origin: Origin, digit: int | None, count: int, s
 
 
 def choose_columns(count: int) -> int:
-    """Of the tables for `count` images that are at most four times as wide as high, the one with the fewest gaps."""
+    """Return the columns that leave the fewest gaps, in a table at most four times as wide as high."""
     least = math.isqrt(count - 1) + 1
     return min(range(least, 2 * least + 1), key=lambda columns: -count % columns)
 
 
 def fill_table(images: "np.ndarray", columns: int) -> "np.ndarray":
-    """`images`, (n, 28, 28), in reading order as (rows, columns, 28, 28), with blank ones at the end."""
+    """Arrange `images`, (n, 28, 28), in reading order as (rows, columns, 28, 28), with blank ones at the end."""
     import numpy as np
 
     blank = np.zeros((-len(images) % columns, SIDE, SIDE), images.dtype)
@@ -71,10 +72,10 @@ def fill_table(images: "np.ndarray", columns: int) -> "np.ndarray":
 def draw_grid(
     model: "CVAE", origin: Origin, digit: int | None, size: int, half: float, folder: str | None
 ) -> "tuple[Figure, str]":
-    """Draw what the decoder makes of the latents of one label, or of each, as the pipeline's own pictures show it.
+    """Draw the decoder's output over a grid of z, for one label or for each, like plots/manifolds.png.
 
     Raises:
-        UserError: a plane through more than two latents needs images of the label, and there are none.
+        UserError: the model has more than two latents, and there are no images of the label to lay a plane through.
     """
     from cvae.figures import drawing
 
@@ -82,7 +83,7 @@ def draw_grid(
     if model.latent_dims > 2:
         data, _ = open_data(folder, origin)
     elif folder is not None:
-        raise UserError(f"--data: a grid over the latents of a model of {model.latent_dims} needs no images")
+        raise UserError(f"--data: a grid of a model of {model.latent_dims} latents needs no images")
     caption = "what the decoder draws across its latents"
     labels = range(LABELS) if digit is None else [digit]
     views = [view_label(model, origin.dataset, label, data, size, half) for label in labels]
@@ -108,7 +109,7 @@ def view_label(
     if data is not None:
         own = data.labels == label
         if not own.any():
-            raise UserError(f"there is no training image of label {label}, through which to lay a plane of latents")
+            raise UserError(f"there is no training image of label {label} to lay a plane of latents through")
         mu = encode(model, Split(data.images[own], data.labels[own]))
     plane = fit_plane(mu)
     name, no_points = label_names(dataset)[label], np.zeros((0, len(plane.names)))
@@ -116,7 +117,7 @@ def view_label(
 
 
 def encode(model: "CVAE", split: "Split") -> "np.ndarray":
-    """Posterior means of the images of `split`, (n, latent_dims)."""
+    """Return the posterior means of the images of `split`, (n, latent_dims)."""
     import torch
 
     from cvae.data.tensors import to_device
@@ -126,7 +127,7 @@ def encode(model: "CVAE", split: "Split") -> "np.ndarray":
 
 
 def draw_styles(model: "CVAE", origin: Origin, count: int, seed: int) -> "tuple[Figure, str]":
-    """Draw one z from the prior a row, through all ten labels; by default those of plots/styles.png under seed 0."""
+    """Draw a row for each sample z from the prior, decoded as all ten labels, like plots/styles.png."""
     import numpy as np
 
     from cvae.compute.seeding import generator
@@ -146,13 +147,13 @@ def draw_styles(model: "CVAE", origin: Origin, count: int, seed: int) -> "tuple[
 def draw_interpolation(
     model: "CVAE", origin: Origin, a: int, b: int, count: int, folder: str | None
 ) -> "tuple[Figure, str]":
-    """Draw two test images, and between them what the decoder makes of a straight line from one's z to the other's.
+    """Draw two test images, and between them the decoder's output along a straight line in z.
 
-    z is the posterior mean, of each image under its own label. Of two labels, each decodes a row, which shows the
-    image that has it.
+    The line connects the posterior means of the images, each under its own label. If the labels differ, there is a row
+    for each: the line decoded as this label, beside the image that has it.
 
     Raises:
-        UserError: the images cannot be read, or are fewer.
+        UserError: the images cannot be read, or there is no image of this number.
     """
     import numpy as np
 

@@ -1,5 +1,6 @@
-"""The model and the images that pictures are drawn from, wherever they are."""
+"""Open the model and the images that pictures are drawn from."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,13 +11,14 @@ from cvae.support.errors import UserError, one_line
 if TYPE_CHECKING:
     from cvae.data.idx import Split
     from cvae.model import CVAE
+    from cvae.pipeline.dvc_lock import StageRecord
 
 MODEL, DATA = "data/model", "data/raw"  # the pipeline's
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where the model is: an MLflow `run`, a DVC experiment `exp`, or else `model`, a folder or MLflow's URI."""
+    """Where to find a model: an MLflow `run`, a DVC experiment `exp`, or else `model`, a folder or MLflow URI."""
 
     model: str = MODEL
     run: str | None = None
@@ -31,25 +33,32 @@ class Source:
 
 @dataclass(frozen=True)
 class Origin:
-    """The parameters of a model's training that its pictures depend on, as in params.yaml; None where unknown."""
+    """The parameters that a model was trained with and that its pictures depend on; None if unknown."""
 
     dataset: str | None = None
     binarize: str | None = None
 
+    @classmethod
+    def of(cls, parameters: "Mapping | None") -> "Origin":
+        parameters = parameters or {}
+        return cls(parameters.get("dataset"), parameters.get("binarize"))
+
 
 def open_model(source: Source) -> "tuple[CVAE, Origin]":
-    """Load the model of `source` on the CPU, and find its origin, as far as that is known.
+    """Load the model of `source` on the CPU, and find its origin as far as it is known.
 
     Raises:
-        UserError: it is missing, damaged or out of reach.
+        UserError: the model is missing, damaged or out of reach.
     """
     if source.exp is not None:
         return open_experiment(source)
     if source.run is not None or (source.model != MODEL and is_of_mlflow(source.model)):
+        from cvae.tracking.fetch import fetch_model, fetch_run
+
         with TemporaryDirectory() as folder:
-            weights, params = fetch(source, folder)
-            model = load_model(weights, source.name)
-            return model, Origin(params.get("dataset"), params.get("binarize"))
+            fetch, name = (fetch_model, source.model) if source.run is None else (fetch_run, source.run)
+            weights, parameters = fetch(name, folder)
+            return load_model(weights, source.name), Origin.of(parameters)
     folder = Path(source.model)
     if folder.resolve() != Path(MODEL).resolve():
         return load_model(folder, str(folder)), Origin()
@@ -57,7 +66,7 @@ def open_model(source: Source) -> "tuple[CVAE, Origin]":
 
 
 def open_experiment(source: Source) -> "tuple[CVAE, Origin]":
-    """Load the model of a DVC experiment, branch or commit out of DVC's cache.
+    """Load the model of a DVC experiment, branch or commit from DVC's cache.
 
     Raises:
         UserError: there is no such experiment, or its model is neither in the cache nor in a remote.
@@ -79,13 +88,11 @@ def open_experiment(source: Source) -> "tuple[CVAE, Origin]":
         except (DvcException, SCMError, GitError, OSError, ValueError) as error:
             reason = one_line(str(error)).rstrip(".")
             raise UserError(f"--exp {source.exp}: {reason:.200}; `dvc exp show` lists experiments") from None
-        params = parameters_behind(lock, MODEL) or {}
-        model = load_model(Path(folder, "model"), source.name)
-    return model, Origin(params.get("dataset"), params.get("binarize"))
+        return load_model(Path(folder, "model"), source.name), Origin.of(parameters_behind(lock, MODEL))
 
 
 def is_of_mlflow(model: str) -> bool:
-    """Whether `--model` names one of MLflow's, not a folder; raises `UserError` if it is neither."""
+    """Whether `--model` is a URI of MLflow's rather than a folder; raise a `UserError` if it is neither."""
     if model.startswith(("models:", "runs:")):
         return True
     if not model or not Path(model).is_dir():
@@ -94,44 +101,32 @@ def is_of_mlflow(model: str) -> bool:
 
 
 def locked_origin() -> Origin:
-    """Read the origin of the pipeline's model from dvc.lock; unknown, if the model is not the one in dvc.lock."""
+    """Read the origin of the pipeline's model from dvc.lock; unknown if the model is not the one in dvc.lock."""
+    from cvae.pipeline.dvc_lock import parameters_behind
+
+    lock = present_lock()
+    return Origin.of(parameters_behind(lock, MODEL)) if is_as_locked(MODEL, lock) else Origin()
+
+
+def present_lock() -> "dict[str, StageRecord]":
+    """Return the stages in dvc.lock, or none if it is damaged: pictures can be drawn without it."""
     from cvae.pipeline.dvc_lock import read_lock
 
     try:
-        lock = read_lock()
-        download, train = lock["download"], lock["train"]
-    except (UserError, LookupError):
-        return Origin()
-    if not is_as_left(MODEL, train.outs):
-        return Origin()
-    dataset = download.parameters.get("dataset") if train.deps.get(DATA) == download.outs.get(DATA) else None
-    binarize = train.parameters.get("binarize")
-    return Origin(*(value if isinstance(value, str) else None for value in (dataset, binarize)))
+        return read_lock()
+    except UserError:
+        return {}
 
 
-def is_as_left(place: str, outs: dict[str, str]) -> bool:
-    """Whether the file or folder `place` has the MD5 sum that dvc.lock gives among `outs`; true if it gives none."""
+def is_as_locked(path: str, lock: "dict[str, StageRecord]") -> bool:
+    """Whether the file or folder `path` has the MD5 sum recorded in `lock`."""
     from cvae.pipeline.dvc_lock import md5
 
-    return place not in outs or outs[place] == md5(place)
-
-
-def fetch(source: Source, folder: str) -> tuple[Path, dict[str, str]]:
-    """Download the model from MLflow into `folder`; return the folder there that holds it, and its run's parameters."""
-    try:
-        from cvae.tracking.fetch import fetch_model, fetch_run
-
-        if source.run is not None:
-            return fetch_run(source.run, folder)
-        return fetch_model(source.model, folder)
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"models of MLflow need the package {error.name}; `pip install -r requirements.txt` installs it"
-        ) from None
+    return md5(path) in (made.outs.get(path) for made in lock.values())
 
 
 def load_model(folder: Path, name: str | None = None) -> "CVAE":
-    """Load the model in `folder`. `name`: of its source, for errors; None for the pipeline's, which can be remade."""
+    """Load the model in `folder`. `name`: what errors call it; None for the pipeline's, which can be made again."""
     from cvae.artifacts import saved_model
     from cvae.compute.devices import open_device
 
@@ -144,15 +139,15 @@ def load_model(folder: Path, name: str | None = None) -> "CVAE":
 
 
 def without_advice(error: UserError) -> str:
-    """Drop how the pipeline would make the thing again, which does not help with things that it did not make."""
+    """Return the message without its advice to run the pipeline, which did not make the thing in question."""
     return str(error).partition("; `dvc repro")[0]
 
 
 def open_data(folder: str | None, origin: Origin) -> "tuple[Split, Split]":
-    """Load training and test images as a model of this origin takes them, from `folder` or, if None, the pipeline's.
+    """Load training and test images for a model of this origin, from `folder`, or from data/raw if None.
 
     Raises:
-        UserError: images are missing, or are of another data set than the model, as far as dvc.lock tells.
+        UserError: images are missing, or dvc.lock shows that they are not those of the model's data set.
     """
     from cvae.data.binarisation import load
 
@@ -167,15 +162,14 @@ def open_data(folder: str | None, origin: Origin) -> "tuple[Split, Split]":
 
 
 def require_data_of(dataset: str) -> None:
-    """Raise a `UserError` where the pipeline's images are not those of `dataset`, as far as dvc.lock tells."""
-    from cvae.pipeline.dvc_lock import read_lock
+    """Raise a `UserError` if dvc.lock shows that data/raw is not `dataset`."""
+    from cvae.pipeline.dvc_lock import parameters_behind
 
-    try:
-        download = read_lock()["download"]
-    except (UserError, LookupError):
+    lock = present_lock()
+    parameters = parameters_behind(lock, DATA)
+    if parameters is None:
         return
-    present = download.parameters.get("dataset")
-    if isinstance(present, str) and present != dataset:
-        raise UserError(f"{DATA} is of {present} by dvc.lock, the model of {dataset}; --data names its images")
-    if Path(DATA).exists() and not is_as_left(DATA, download.outs):
+    if (present := parameters.get("dataset")) != dataset:
+        raise UserError(f"{DATA} is {present} by dvc.lock, but the model was trained on {dataset}; use --data")
+    if Path(DATA).exists() and not is_as_locked(DATA, lock):
         raise UserError(f"{DATA} is not the {dataset} of dvc.lock; `dvc checkout {DATA}` brings it back")

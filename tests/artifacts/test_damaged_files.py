@@ -1,7 +1,8 @@
-"""Artifacts that were damaged after they were made: whoever reads one says which, in one line, and how to mend it."""
+"""Damaged files: whatever reads one names it in one line, and says how to make it again."""
 
 import hashlib
 import json
+import math
 import struct
 import sys
 import tracemalloc
@@ -12,12 +13,11 @@ import pandas as pd
 import pytest
 import torch
 from helpers.repository import Repository, stages_run
-from safetensors.torch import save
+from safetensors.torch import load, save
 from stages import embed, evaluate, render
 
 from cvae.artifacts import saved_model
 from cvae.artifacts.history import read_history
-from cvae.commands.sample import sources
 from cvae.embedding import read_latents
 from cvae.model import CVAE
 from cvae.support.errors import UserError
@@ -36,13 +36,13 @@ def refusal(read: Callable, *arguments: object) -> str:
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    """A whole model of one latent and one hidden unit."""
+    """A model of one latent and one hidden unit."""
     saved_model.save(CVAE(1, 1).initialise(torch.Generator().manual_seed(0)), tmp_path)
     return tmp_path
 
 
 def configured(folder: Path, **values: object) -> dict:
-    """What config.json holds, without its checksum, and with `values`; None takes a key away."""
+    """Return the content of config.json without its checksum, changed by `values`; None removes a key."""
     content = json.loads((folder / "config.json").read_text()) | {"sha256": None} | values
     return {key: value for key, value in content.items() if value is not None}
 
@@ -51,7 +51,7 @@ WIDTHS = "a whole number from 1 to 65536, or a list of 1 to 16 of them"
 
 
 @pytest.mark.parametrize(
-    ("values", "told"),
+    ("values", "reason"),
     [
         ({"colour": 1}, "'colour' is not a parameter; allowed: latent_dims, hidden_dims, likelihood, prior_std"),
         ({"latent_dims": None}, "latent_dims is missing; allowed: a whole number from 1 to 1024"),
@@ -68,10 +68,10 @@ WIDTHS = "a whole number from 1 to 65536, or a list of 1 to 16 of them"
     ],
     ids=str,
 )
-def test_a_wrong_value_in_a_models_configuration_is_reported(folder, values, told):
+def test_a_wrong_value_in_a_models_configuration_is_reported(folder, values, reason):
     (folder / "config.json").write_text(json.dumps(configured(folder, **values)))
     message = refusal(saved_model.load, folder)
-    assert message.startswith(f"{folder}: damaged (config.json: {told}")
+    assert message.startswith(f"{folder}: damaged (config.json: {reason}")
     assert message.endswith("); `dvc repro -sf train` makes it again")
 
 
@@ -92,57 +92,62 @@ def test_a_wrong_value_in_a_models_configuration_is_reported(folder, values, tol
     ],
     ids=lambda content: ascii(content)[:20],
 )
-def test_a_configuration_that_is_none_is_told(folder, content):
+def test_a_file_that_is_no_configuration_is_reported(folder, content):
     (folder / "config.json").write_bytes(content if isinstance(content, bytes) else content.encode())
     assert refusal(saved_model.load, folder).startswith(f"{folder}: damaged (config.json")
 
 
+def resaved(content: bytes, change: Callable[[dict], dict]) -> bytes:
+    """Return the file's content after `change` to its tensors by name."""
+    return save(change(load(content)))
+
+
+def with_one(content: bytes, change: Callable[[torch.Tensor], torch.Tensor]) -> bytes:
+    """Return the file's content after `change` to one of its tensors."""
+    return resaved(content, lambda weights: weights | {min(weights): change(weights[min(weights)])})
+
+
+def renamed(weights: dict) -> dict:
+    return {f"{name}s" if name == min(weights) else name: weight for name, weight in weights.items()}
+
+
 WEIGHTS = {
-    "empty": (lambda whole: b"", "header too small"),
-    "cut short": (lambda whole: whole[:-1], "not fully covered"),
-    "cut in its header": (lambda whole: whole[:100], "invalid header length"),
-    "longer": (lambda whole: whole + b"x", "not fully covered"),
-    "a header of terabytes": (lambda whole: struct.pack("<Q", 2**40) + whole[8:], "header too large"),
-    "other numbers": (lambda whole: whole.replace(b'"F32"', b'"I32"'), "is int32 [1, 784], not float32 [1, 784]"),
-    "another shape": (
-        lambda whole: whole.replace(b"[784,1]", b"[1,784]"),
-        "float32 [1, 784], not float32 [784, 1]",
-    ),
-    "another name": (lambda whole: whole.replace(b"decoder.bias", b"decoder.bios"), "'decoder.bias' is none"),
-    "one weight more": (
-        lambda whole: save({**of(whole), "more": torch.zeros(1)}),
+    "empty": (lambda content: b"", "header too small"),
+    "cut short": (lambda content: content[:-1], "not fully covered"),
+    "cut in its header": (lambda content: content[:100], "invalid header length"),
+    "longer": (lambda content: content + b"x", "not fully covered"),
+    "a header of terabytes": (lambda content: struct.pack("<Q", 2**40) + content[8:], "header too large"),
+    "other numbers": (lambda content: with_one(content, lambda weight: weight.to(torch.int32)), " is int32 ["),
+    "another shape": (lambda content: with_one(content, lambda weight: weight[None]), " is float32 [1, "),
+    "another name": (lambda content: resaved(content, renamed), " is none, not float32 ["),
+    "an extra weight": (
+        lambda content: resaved(content, lambda weights: weights | {"more": torch.zeros(1)}),
         "'more' is float32 [1], not none",
     ),
-    "not a number": (lambda whole: whole[:-4] + struct.pack("<f", float("nan")), "are not all finite numbers"),
-    "infinite": (lambda whole: whole[:-4] + struct.pack("<f", float("inf")), "are not all finite numbers"),
-    "one bit": (lambda whole: whole[:-4] + bytes([whole[-4] ^ 1]) + whole[-3:], "not as they were saved"),
+    "not a number": (lambda content: with_one(content, lambda weight: weight * math.nan), "are not all finite numbers"),
+    "infinite": (lambda content: with_one(content, lambda weight: weight + math.inf), "are not all finite numbers"),
+    "one bit": (lambda content: content[:-4] + bytes([content[-4] ^ 1]) + content[-3:], "not as they were saved"),
 }
 
 
 @pytest.mark.parametrize("kind", WEIGHTS)
-def test_damaged_weights_are_told(folder, kind):
-    damage, told = WEIGHTS[kind]
+def test_damaged_weights_are_reported(folder, kind):
+    damage, reason = WEIGHTS[kind]
     path = folder / "model.safetensors"
     path.write_bytes(damage(path.read_bytes()))
     message = refusal(saved_model.load, folder)
     assert message.startswith(f"{folder}: damaged (")
-    assert told in message
+    assert reason in message
     assert message.endswith("); `dvc repro -sf train` makes it again")
 
 
-def of(whole: bytes) -> dict[str, torch.Tensor]:
-    from safetensors.torch import load
-
-    return load(whole)
-
-
-def test_an_edited_configuration_of_the_same_weights_is_told(folder):
+def test_an_edited_configuration_of_the_same_weights_is_reported(folder):
     edited = json.loads((folder / "config.json").read_text()) | {"likelihood": "bernoulli"}
     (folder / "config.json").write_text(json.dumps(edited))
     assert "not as they were saved, by the sha256 in config.json" in refusal(saved_model.load, folder)
 
 
-def test_a_configuration_that_is_cut_short_and_closed_again_is_no_older_one(folder):
+def test_a_configuration_cut_short_and_closed_again_does_not_pass_for_an_older_one(folder):
     edited = json.dumps(json.loads((folder / "config.json").read_text()) | {"prior_std": 0.7}, indent=2)
     lines = edited.splitlines()
     for count in range(1, len(lines)):
@@ -151,16 +156,16 @@ def test_a_configuration_that_is_cut_short_and_closed_again_is_no_older_one(fold
 
 
 def test_a_model_older_than_the_checksum_and_the_choice_of_activations_is_loaded(folder):
-    whole = saved_model.load(folder)
+    expected = saved_model.load(folder).configuration()
     (folder / "config.json").write_text(json.dumps(configured(folder, activation=None, hidden_dims=1)))
-    assert saved_model.load(folder).configuration() == whole.configuration()
+    assert saved_model.load(folder).configuration() == expected
 
 
 @pytest.mark.parametrize("damage", ["announces 270 GB of weights", "holds 100 GB"])
-def test_a_model_that_is_not_as_large_as_it_says_costs_no_memory(folder, damage):
+def test_a_model_that_announces_a_wrong_size_takes_no_memory(folder, damage):
     if damage == "holds 100 GB":
         with (folder / "model.safetensors").open("ab") as file:
-            file.truncate(10**11)  # takes no room on the disk
+            file.truncate(10**11)  # a sparse file, which takes no space
     else:
         huge = configured(folder, latent_dims=1024, hidden_dims=[65536] * 16)
         (folder / "config.json").write_text(json.dumps(huge))
@@ -174,13 +179,13 @@ def test_a_model_that_is_not_as_large_as_it_says_costs_no_memory(folder, damage)
 
 
 def resident() -> int:
-    """Bytes of memory that this process has: torch's are not Python's."""
+    """Return the memory of this process in bytes, which includes torch's own."""
     import psutil
 
     return psutil.Process().memory_info().rss
 
 
-# The stages, and what else reads what they made
+# Files that stages read
 
 
 @pytest.fixture
@@ -191,21 +196,21 @@ def workspace(repository, tmp_path, monkeypatch) -> Repository:
 
 
 @pytest.mark.parametrize("stage", [evaluate, embed, render], ids=lambda stage: stage.__name__)
-def test_every_stage_that_reads_the_model_says_how_it_is_made_anew(workspace, stage, monkeypatch):
-    monkeypatch.setattr(evaluate, "share_cores", lambda *_: None)  # of this process, which goes on
+def test_each_stage_that_reads_a_damaged_model_says_how_to_make_it_again(workspace, stage, monkeypatch):
+    monkeypatch.setattr(evaluate, "share_cores", lambda *_: None)  # would change this process
     (workspace.root / "data/model/model.safetensors").write_bytes(b"")
-    told = refusal(stage.main)
-    assert told.startswith("data/model: damaged (model.safetensors: ")
-    assert told.endswith("; `dvc repro -sf train` makes it again")
+    message = refusal(stage.main)
+    assert message.startswith("data/model: damaged (model.safetensors: ")
+    assert message.endswith("; `dvc repro -sf train` makes it again")
 
 
-def of_another_model(path: Path) -> None:
+def replace_by_another_models(path: Path) -> None:
     table = pd.read_parquet(path)
     table.assign(mu_2=table["mu_0"], z_2=table["z_0"]).to_parquet(path)
 
 
 @pytest.mark.parametrize(
-    ("damage", "told"),
+    ("damage", "reason"),
     [
         (lambda path: path.write_bytes(b""), "damaged ("),
         (lambda path: path.write_bytes(path.read_bytes()[:-50]), "damaged ("),
@@ -220,20 +225,20 @@ def of_another_model(path: Path) -> None:
         ),
         (lambda path: pd.read_parquet(path).assign(split="test").to_parquet(path), "damaged (a mu or a label of train"),
         (lambda path: pd.read_parquet(path).assign(mu_1=None).to_parquet(path), "damaged (a mu or a label of train is"),
-        (of_another_model, "of a model of 3 latents, and data/model has 2; "),
+        (replace_by_another_models, "of a model of 3 latents, and data/model has 2; "),
     ],
 )
-def test_damaged_latents_are_told_by_render(workspace, damage, told):
+def test_damaged_latents_are_reported_by_render(workspace, damage, reason):
     path = Path("data/latents.parquet")
     damage(path)
     message = refusal(render.main)
-    assert message.startswith(f"{path}: {told}")
+    assert message.startswith(f"{path}: {reason}")
     assert message.endswith("; `dvc repro -sf embed` makes it again")
     assert message == refusal(read_latents, path, "train", "mu", 2)
 
 
 @pytest.mark.parametrize(
-    ("damage", "told"),
+    ("damage", "reason"),
     [
         (lambda text: "", "damaged (No columns to parse from file)"),
         (lambda text: text[:20], "damaged (no column test_kl)"),
@@ -248,16 +253,16 @@ def test_damaged_latents_are_told_by_render(workspace, damage, told):
         (lambda text: text + "\0\n", "damaged ("),
     ],
 )
-def test_a_damaged_history_is_told_by_render_and_track(repository, tmp_path, damage, told):
+def test_a_damaged_history_is_reported(repository, tmp_path, damage, reason):
     path = tmp_path / "training.csv"
     path.write_text(damage((repository.root / "plots/training.csv").read_text()))
     message = refusal(read_history, path)
-    assert message.startswith(f"{path}: {told}")
+    assert message.startswith(f"{path}: {reason}")
     assert message.endswith("; `dvc repro -sf train` makes it again")
 
 
 @pytest.mark.parametrize(
-    ("path", "content", "told"),
+    ("path", "content", "message"),
     [
         ("plots/training.csv", "epoch\n1\n", "plots/training.csv: damaged (no column test_kl); `dvc repro -sf train` "),
         ("metrics/test.json", "{", "metrics/test.json: damaged (Expecting property name"),
@@ -272,42 +277,33 @@ def test_a_damaged_history_is_told_by_render_and_track(repository, tmp_path, dam
         ("dvc.lock", "stages: 7", "dvc.lock: damaged; `git checkout HEAD dvc.lock` brings it back"),
     ],
 )
-def test_track_tells_what_is_damaged_before_it_opens_the_store(workspace, path, content, told):
+def test_track_reports_damage_before_it_opens_the_store(workspace, path, content, message):
     (workspace.root / path).write_text(content)
     from cvae.pipeline.parameters import read_parameters
 
-    assert refusal(record.record, read_parameters().model_dump()).startswith(told)
+    assert refusal(record.record, read_parameters().model_dump()).startswith(message)
     assert not (workspace.root / "mlflow.db").exists()
 
 
-def test_damaged_images_of_ones_own_are_told_without_the_pipelines_advice(workspace):
-    (workspace.root / "data/raw/train-labels-idx1-ubyte.gz").write_bytes(b"")
-    told = refusal(sources.open_data, "data/raw", sources.Origin())
-    assert told == "data/raw/train-labels-idx1-ubyte.gz: not an IDX file of bytes with 1 dimensions (starts )"
-    assert refusal(sources.open_data, None, sources.Origin()) == f"{told}; `dvc repro -sf download` brings it back"
-
-
 @pytest.mark.long
-def test_a_spoiled_object_of_dvcs_cache_is_told_by_the_stage_that_reads_it_and_made_anew_once_deleted(
-    repository, tmp_path
-):
-    """DVC trusts a write-protected object of its cache without reading it, and so hands on what a disk made of it."""
-    spoiled = repository.copy(tmp_path / "cvae")
-    path = spoiled.root / "data/latents.parquet"
-    whole = path.read_bytes()
-    digest = hashlib.md5(whole).hexdigest()
-    kept = spoiled.root / ".dvc/cache/files/md5" / digest[:2] / digest[2:]
+def test_a_damaged_object_in_dvcs_cache_is_reported_and_made_again_once_deleted(repository, tmp_path):
+    """DVC trusts a write-protected object in its cache without reading it."""
+    clone = repository.copy(tmp_path / "cvae")
+    path = clone.root / "data/latents.parquet"
+    content = path.read_bytes()
+    digest = hashlib.md5(content).hexdigest()
+    kept = clone.root / ".dvc/cache/files/md5" / digest[:2] / digest[2:]
     kept.chmod(0o644)
-    kept.write_bytes(whole[:-50])
+    kept.write_bytes(content[:-50])
     kept.chmod(0o444)
     path.unlink()
 
-    spoiled.dvc("repro", "embed")
-    assert path.read_bytes() != whole
-    done = spoiled.run(sys.executable, "-m", "dvc", "repro", "-sf", "render", status=255)
+    clone.dvc("repro", "embed")
+    assert path.read_bytes() != content
+    done = clone.run(sys.executable, "-m", "dvc", "repro", "-sf", "render", status=255)
     assert "render: data/latents.parquet: damaged (" in done.stderr
     assert "; `dvc repro -sf embed` makes it again" in done.stderr
 
     kept.unlink()
-    assert stages_run(spoiled.dvc("repro", "-sf", "embed")) == ["embed"]
-    assert path.read_bytes() == kept.read_bytes() == whole
+    assert stages_run(clone.dvc("repro", "-sf", "embed")) == ["embed"]
+    assert path.read_bytes() == kept.read_bytes() == content

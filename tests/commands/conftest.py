@@ -1,0 +1,42 @@
+"""Fixtures for the tests of commands."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cvae.artifacts import saved_model
+from cvae.commands.program import invoke
+from cvae.compute.seeding import generator
+from cvae.data import idx
+from cvae.model import CVAE
+
+DIMS = (1, 2, 4)
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory) -> Path:
+    """The digits in data/raw, and untrained models of one, two and four latents in 1, 2 and 4. Tests change nothing."""
+    folder = tmp_path_factory.mktemp("sample")
+    idx.write_digits(folder / "data/raw")
+    for dims in DIMS:
+        model = CVAE(latent_dims=dims, hidden_dims=32).initialise(generator(0, "weights")).requires_grad_(False)
+        for weight in model.parameters():
+            weight *= 3  # so that images differ as much as those of a trained model
+        saved_model.save(model, folder / str(dims))
+    return folder
+
+
+@pytest.fixture
+def draw(folder, tmp_path, monkeypatch):
+    """Draw picture.png with `cvae sample`, and return its grey levels; `dims` chooses the model in `folder`."""
+
+    def draw(*arguments: str, dims: int | None = 2, here: Path = folder) -> np.ndarray:
+        model = [] if dims is None else ["--model", str(dims)]
+        monkeypatch.chdir(here)
+        invoke("sample", ["sample", *arguments, *model, "--out", str(tmp_path / "picture.png")])
+        with Image.open(tmp_path / "picture.png") as picture:
+            return np.asarray(picture.convert("L"))
+
+    return draw
