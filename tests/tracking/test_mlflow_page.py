@@ -18,7 +18,7 @@ DIGITS = [f"manifolds/{digit}" for digit in range(LABELS)]
 
 @pytest.fixture(scope="module")
 def ui(compared, tmp_path_factory) -> str:
-    """The address of `make ui` on a repository with two runs, and what it printed before it served."""
+    """What `make ui` printed before it served a repository with two runs; it runs until the tests end."""
     log = tmp_path_factory.mktemp("ui") / "log"
     command = [sys.executable, "-m", "cvae", "ui", "--port", str(port := closed_port())]
     with log.open("w") as output:

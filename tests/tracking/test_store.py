@@ -12,6 +12,8 @@ from helpers.tracking import LIVE, assert_complete, history, rows, train
 from mlflow import MlflowClient
 
 from cvae.support.errors import UserError
+from cvae.tracking import store
+from cvae.tracking.location import locate
 from cvae.tracking.record import record
 
 
@@ -40,6 +42,20 @@ def test_a_relative_database_path_starts_from_the_main_repository(workspace, par
     assert run.info.status == "FINISHED"
     assert Path(run.info.artifact_uri).is_relative_to(workspace.root / "runs/mlartifacts")
     assert workspace.client.get_experiment_by_name("cvae") is None
+
+
+def test_a_relative_registry_path_starts_from_the_main_repository(workspace, empty_database, monkeypatch):
+    (workspace.root / "registry.db").write_bytes(empty_database.read_bytes())
+    aside = workspace.root / ".dvc/tmp/exps/tmp-aside"
+    aside.mkdir(parents=True)
+    monkeypatch.chdir(aside)
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", "sqlite:///registry.db")
+    with store.locked():
+        client, _ = store.open_store(locate())
+    client.create_registered_model("cvae")
+    registry = MlflowClient(registry_uri=f"sqlite:///{workspace.root}/registry.db")
+    assert [model.name for model in registry.search_registered_models()] == ["cvae"]
+    assert list(aside.iterdir()) == []
 
 
 @pytest.mark.parametrize("uri", ["sqlite:///own.db?timeout=30", "sqlite+pysqlite:///own.db", "sqlite:////own.db"])

@@ -100,7 +100,7 @@ def _close(client, run_id: str, location: Location, error: BaseException) -> Non
     reason = shown(str(error)) if killed else explain(location, error)
     if reason:
         client.set_tag(run_id, "error", reason.splitlines()[0][:500])
-    remove_tags(client, run_id, [PIPELINE_KEY])  # it may have been set, and only the answer lost
+    remove_tags(client, run_id, [PIPELINE_KEY])  # it may be set although the store reported an error
     client.set_terminated(run_id, "KILLED" if killed else "FAILED")
 
 

@@ -1,4 +1,4 @@
-"""Register each run's model, and keep the alias `best` on the version with the lowest test NLL."""
+"""Register the models of runs, and keep the alias `best` on the version with the lowest test NLL."""
 
 import math
 import re
@@ -37,10 +37,7 @@ def enter(client, location: Location, run_id: str, name: str) -> str:
 
 
 def _version_of(client, run, name: str):
-    """Return the version of the run's model under `name`, with tags for its task. Create it if it is missing.
-
-    A run has a second model, and so a second version, if the files of its first were lost.
-    """
+    """Return the version of the run's model under `name`, with tags for its task. Create it if it is missing."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -118,10 +115,9 @@ def _place_alias(client, version) -> str:
 def _ranked(client, name: str, task: dict[str, str | None]) -> list[tuple[float, int]]:
     """Return the NLL and number of each version of this task, best first.
 
-    Versions without an NLL are left out. Only the newest version of each run counts; ties go to the oldest.
+    Versions without an NLL are left out. Ties go to the oldest.
     """
-    last = {each.run_id: each for each in sorted(_versions(client, name), key=lambda each: int(each.version))}
-    nlls = {int(each.version): _nll(client, each) for each in last.values() if _task(each) == task}
+    nlls = {int(each.version): _nll(client, each) for each in _versions(client, name) if _task(each) == task}
     return sorted((nll, number) for number, nll in nlls.items() if nll is not None)
 
 
