@@ -20,8 +20,18 @@ CHROMIUM_OPTIONS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-# Of test files; the second and the third need no repository, which takes a while and the first makes.
-LONGEST = ("experiments", "figures", "properties", "kills", "tracking", "compare_command", "checkpoint", "stages")
+# The longest test files. The second and third need no repository, so they can run while the first makes it.
+LONGEST = (
+    "experiments",
+    "figures",
+    "properties",
+    "kills",
+    "unfinished_runs",
+    "store_errors",
+    "compare_command",
+    "checkpoint",
+    "stages",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,4 +1,4 @@
-"""The present result's run: found by what the workspace holds, whatever was recorded last."""
+"""The run of the present result is found by the files in the workspace, whatever was recorded last."""
 
 import re
 import shutil
@@ -16,13 +16,13 @@ from cvae.tracking.run_keys import RECEIPT
 
 @pytest.fixture
 def client(compared) -> MlflowClient:
-    """Of the store with both runs; clones have no store of their own."""
+    """A client of the store with both runs. Clones have no store."""
     return compared.client
 
 
 @pytest.fixture
 def clone(compared, tmp_path, monkeypatch) -> Repository:
-    """A clone of `compared`, as the working directory, with a receipt of the experiment `wide`."""
+    """A clone of `compared` with the receipt of the experiment `wide`; it is the working directory."""
     clone = compared.copy(tmp_path / "cvae")
     _, wide = compared.runs()
     (clone.root / RECEIPT).write_text(f'{{"pipeline.key": "{wide.data.tags["pipeline.key"]}"}}\n')
@@ -32,21 +32,21 @@ def clone(compared, tmp_path, monkeypatch) -> Repository:
 
 
 def present(client: MlflowClient) -> str:
-    """The `latent_dims` of the present result's run."""
+    """Return the `latent_dims` of the run that records the present result."""
     return present_run(client, client.get_experiment_by_name("cvae").experiment_id).data.params["latent_dims"]
 
 
-def test_the_present_result_is_known_by_its_files(clone, client):
+def test_the_present_result_is_found_by_its_files(clone, client):
     assert present(client) == "2"
     clone.dvc("exp", "apply", "wide")
-    clone.set(latent_dims=9)  # edited since, and not run
+    clone.set(latent_dims=9)  # edited and not run yet
     assert present(client) == "4"
     clone.restore()
     (clone.root / RECEIPT).unlink()
     assert present(client) == "2"
 
 
-def test_files_of_two_results_are_none(clone, client):
+def test_a_mix_of_two_results_has_no_run(clone, client):
     clone.dvc("exp", "apply", "wide")
     clone.git("checkout", "--", ".")
     with pytest.raises(UserError, match=r"^no run records what the workspace holds; `dvc repro && .*` makes one$"):
@@ -56,7 +56,7 @@ def test_files_of_two_results_are_none(clone, client):
         present(client)
 
 
-def test_whole_numbers_in_dvc_lock_are_the_floats_that_they_were_recorded_as(clone, client):
+def test_whole_numbers_in_dvc_lock_match_the_recorded_floats(clone, client):
     lock = clone.root / "dvc.lock"
     text, found = re.subn(r"beta: 1\.0$", "beta: 1", lock.read_text(), flags=re.MULTILINE)
     assert found
@@ -65,7 +65,7 @@ def test_whole_numbers_in_dvc_lock_are_the_floats_that_they_were_recorded_as(clo
     assert present(client) == "2"
 
 
-def test_a_stages_own_parameters_count_where_track_failed_after_it(clone, client):
+def test_each_stages_own_parameters_count_if_track_failed_after_it(clone, client):
     clone.dvc("exp", "apply", "wide")
     lock = clone.root / "dvc.lock"
     before, track, after = re.split(r"(?m)^(  track:\n(?:    .*\n|  -.*\n)*)", lock.read_text())
@@ -78,7 +78,7 @@ def test_a_stages_own_parameters_count_where_track_failed_after_it(clone, client
         present(client)
 
 
-def test_a_deleted_run_records_nothing(clone, client):
+def test_a_deleted_run_is_not_found(clone, client):
     run = present_run(client, client.get_experiment_by_name("cvae").experiment_id)
     client.delete_run(run.info.run_id)
     try:
@@ -88,8 +88,8 @@ def test_a_deleted_run_records_nothing(clone, client):
         client.restore_run(run.info.run_id)
 
 
-def test_the_command_that_is_named_records_what_the_workspace_holds(clone, empty_database):
-    """In a clone whose receipt, as it happens, is the one that dvc.lock has: DVC alone would take track for done."""
+def test_the_suggested_command_records_the_present_result(clone, empty_database):
+    """In this clone the receipt is the one in dvc.lock, so `dvc repro` alone would skip track."""
     (clone.root / "mlflow.db").write_bytes(empty_database.read_bytes())
 
     def record(expected: str) -> None:
@@ -109,7 +109,7 @@ def test_the_command_that_is_named_records_what_the_workspace_holds(clone, empty
     record("dvc repro")
 
 
-def test_a_store_that_is_gone_is_told_with_the_command_that_makes_it(clone):
+def test_a_missing_store_is_reported_with_the_command_that_creates_it(clone):
     with pytest.raises(UserError, match=r"^mlflow\.db: no MLflow store yet; `dvc repro -sf track` records a run"):
         require_store(locate())
     shutil.rmtree("data/model")
@@ -118,7 +118,7 @@ def test_a_store_that_is_gone_is_told_with_the_command_that_makes_it(clone):
         require_store(locate())
 
 
-def test_a_dvc_lock_of_other_files_names_no_picture(clone):
+def test_a_model_has_no_origin_if_dvc_lock_describes_other_files(clone):
     origin = Origin("digits", "none")
     assert open_model(Source())[1] == origin
     open_data(None, origin)

@@ -1,4 +1,4 @@
-"""MLflow's pages in a real browser: what a person sees of two runs."""
+"""MLflow's pages in a real browser, with two runs in the store."""
 
 import json
 import re
@@ -10,13 +10,15 @@ import pytest
 from helpers.pages import SCREENSHOTS
 from helpers.processes import closed_port, end, environment, is_served, wait_for
 
+from cvae.data.idx import LABELS
+
 pytestmark = pytest.mark.usefixtures("browser")
-DIGITS = [f"manifolds/{digit}" for digit in range(10)]
+DIGITS = [f"manifolds/{digit}" for digit in range(LABELS)]
 
 
 @pytest.fixture(scope="module")
 def ui(compared, tmp_path_factory) -> str:
-    """The address of `make ui` on a repository with two runs, and what it printed before it served."""
+    """What `make ui` printed before it served a repository with two runs; it runs until the tests end."""
     log = tmp_path_factory.mktemp("ui") / "log"
     command = [sys.executable, "-m", "cvae", "ui", "--port", str(port := closed_port())]
     with log.open("w") as output:
@@ -42,7 +44,7 @@ def link(printed: str, name: str) -> str:
 
 @pytest.fixture
 def page(browser):
-    """A window in which no request may fail, and none may leave this machine."""
+    """A browser page whose requests may neither fail nor leave this machine."""
     window = browser.new_page(viewport={"width": 1400, "height": 1000})
     window.set_default_timeout(60_000)
     troubles = []
@@ -51,7 +53,8 @@ def page(browser):
     window.on("response", lambda answer: troubles.append(f"{answer.status} {answer.url}") if answer.status > 399 else 0)
     yield window
     window.close()
-    assert [trouble for trouble in troubles if not trouble.endswith("/users/current")] == []  # of logins: it has none
+    # MLflow asks who is logged in, and nobody is
+    assert [trouble for trouble in troubles if not trouble.endswith("/users/current")] == []
 
 
 def is_local(url: str) -> bool:
@@ -81,7 +84,7 @@ def test_the_charts_page_overlays_the_curves_of_both_runs(ui, page, compared):
     card = page.get_by_test_id("experiment-view-compare-runs-card").filter(has_text="train/loss vs test/loss")
     drawn = set()
 
-    def both_drawn() -> bool:  # two runs, training and test; MLflow draws each twice, once for its smoothing
+    def both_drawn() -> bool:  # training and test of two runs
         drawn.update(curve.get_attribute("d") for curve in card.locator(".scatterlayer path.js-line").all())
         return len(drawn) == 4 or page.wait_for_timeout(100)
 
@@ -90,9 +93,9 @@ def test_the_charts_page_overlays_the_curves_of_both_runs(ui, page, compared):
     photograph(page, "mlflow-curves")
 
 
-def test_the_charts_page_has_a_row_of_manifolds_a_digit_and_a_column_a_run(ui, page):
-    show(page, link(ui, "Charts of all runs"), "Manifolds, a row a digit")
-    page.get_by_text("Manifolds, a row a digit").scroll_into_view_if_needed()
+def test_the_charts_page_shows_manifolds_with_one_row_per_digit_and_one_column_per_run(ui, page):
+    show(page, link(ui, "Charts of all runs"), "Manifolds, one row per digit")
+    page.get_by_text("Manifolds, one row per digit").scroll_into_view_if_needed()
     rows = {}
 
     def all_shown() -> bool:
@@ -106,7 +109,7 @@ def test_the_charts_page_has_a_row_of_manifolds_a_digit_and_a_column_a_run(ui, p
     photograph(page, "mlflow-manifolds")
 
 
-def test_the_compare_page_has_both_runs_with_an_overview_each(ui, page, compared):
+def test_the_compare_page_shows_an_overview_of_each_run(ui, page, compared):
     runs = compared.runs()
     ids = json.dumps([run.info.run_id for run in runs], separators=(",", ":"))
     server = link(ui, "Charts of all runs").partition("#")[0]
@@ -125,7 +128,7 @@ def test_the_compare_page_has_both_runs_with_an_overview_each(ui, page, compared
 
 
 def cells(page, head: str) -> list[str]:
-    """What stands in the row that `head` begins, of the page's tables."""
+    """Return the cells of the table row that begins with `head`."""
     rows = [row.locator("th, td").all_inner_texts() for row in page.locator("tr").all()]
     (values,) = [row[1:] for row in rows if row and row[0].strip() == head]
     return [value.strip() for value in values]
@@ -135,7 +138,7 @@ def width(image) -> int:
     return image.evaluate("image => image.naturalWidth")
 
 
-def test_a_runs_page_says_what_it_is_and_how_to_get_it_back(ui, page, compared):
+def test_the_page_of_a_run_describes_it_and_how_to_restore_it(ui, page, compared):
     show(page, link(ui, "The present result"), "Description")
     page.get_by_text("Show more").first.click()
     (run,) = [run for run in compared.runs() if run.data.tags["pipeline.key"] == compared.receipt()["pipeline.key"]]

@@ -1,4 +1,4 @@
-"""MLflow's side of the project: one run for one result, whether its stages ran or came from DVC's cache.
+"""MLflow's side of the project: one run per result, whether its stages ran or DVC took them from its cache.
 
 - Store: `location` (where), `checks` and `store_errors` (what is wrong with it), `store` (open and lock it).
 - Runs: `live` (written by train), `record` and `results` (completed by track), `runs`, `writers`, `run_keys`.

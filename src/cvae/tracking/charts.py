@@ -24,9 +24,9 @@ def layout() -> str:
     digits = range(10)
     sections = [
         _section("Curves, nats per image: training and test", columns=3, cardHeight=360),
-        _section("Overviews, a column a run", columns=1, cardHeight=900),
-        _section("Manifolds, a row a digit", columns=1, cardHeight=900),
-        _section("Latents, a row a digit", columns=1, cardHeight=900),
+        _section("Overviews, one column per run", columns=1, cardHeight=900),
+        _section("Manifolds, one row per digit", columns=1, cardHeight=900),
+        _section("Latents, one row per digit", columns=1, cardHeight=900),
         _section("Trained model, on the test images", columns=4, cardHeight=300),
         *(_section(name, shown=False) for name in ("train", "test", "final_test", "latents", "manifolds")),
     ]

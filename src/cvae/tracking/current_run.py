@@ -1,7 +1,7 @@
 """Find the run that records the result in the workspace, or name the command that makes one.
 
 The receipt that track writes does not help: it says what was recorded last, and stays when older files come back. So
-the result's key is computed from the files, and from the parameters that they were made with, by dvc.lock.
+the result's key is computed from the files and from the parameters in dvc.lock.
 """
 
 from pathlib import Path
@@ -60,8 +60,7 @@ def how_to_record() -> str:
 
 def require_store(location: Location) -> None:
     """Raise a `UserError` if there is no store yet. MLflow would create an empty one."""
-    place = location.database or location.folder
-    if place and not place.exists():
+    if location.database and not location.database.exists():
         raise UserError(f"{location.shown}: no MLflow store yet; {how_to_record()} records a run and its model")
 
 

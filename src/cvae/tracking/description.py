@@ -21,7 +21,8 @@ The input is a table with one row per image:
 - `z_0`, `z_1`, …: latents; where null or missing, sampled from the prior with the parameter `seed`
 - `image`: 28 by 28 or 784 pixels in [0, 1] to encode; a row with an image has no latents
 
-The output has one row for each: `image`, 28 by 28 pixels in [0, 1], and `z`, the latents that were decoded.
+The output has one row for each, in the same order: `image`, the decoder's mean image as 28 by 28 pixels in [0, 1], and
+`z`, the latents that were decoded: as given, as sampled, or the mean of q(z|x,y) for an image.
 `make serve` serves the model.
 """
 

@@ -85,11 +85,9 @@ class LiveRun:
                     client, experiment = open_store(location)
                     close_killed_runs(client, experiment)
                     tags = self._tags | {"dvc.stage": "train", INPUTS: run_keys.inputs_key(self._params)}
-                    resumed = reopen_run(client, experiment, self._params, tags, own)
-                    run_id = resumed
-                    if resumed is None:
-                        run = create_run(client, experiment, self._params, tags, self._started, own)
-                        run_id = run.info.run_id
+                    described = (client, experiment, self._params, tags, own)
+                    resumed = reopen_run(*described)
+                    run_id = resumed or create_run(*described, self._started).info.run_id
                 with _system_metrics(run_id, location.uri, resumed=bool(resumed)):
                     self._write_to(client, run_id, logged_epochs(client, run_id) if resumed else set())
                 own.release(client, run_id)

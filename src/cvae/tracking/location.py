@@ -1,18 +1,18 @@
-"""Where the MLflow store of a repository is.
+"""Find the MLflow store of a repository.
 
-MLFLOW_TRACKING_URI if it is set, else mlflow.db in the main repository. Relative paths start from the main repository
-even in an experiment's temporary copy, because DVC deletes that copy afterwards.
+It is at MLFLOW_TRACKING_URI if that is set, else in mlflow.db in the main repository. Relative paths start from the
+main repository even in an experiment's temporary copy, because DVC deletes that copy afterwards.
 """
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from cvae.pipeline.repository import main_repository
 from cvae.support.errors import shown
 
+DATABASES = ("sqlite", "postgresql", "mysql", "mssql")  # MLflow's
 DATABRICKS = ("databricks", "databricks-uc", "uc")  # MLflow's schemes; each may be the complete address
 
 
@@ -24,13 +24,11 @@ class Location:
         uri: the address that MLflow opens
         artifacts: the folder for a new experiment's artifacts; None if a server decides
         database: the database's file, if it is SQLite's
-        folder: the store's folder, if the store is one (`mlruns`)
     """
 
     uri: str
     artifacts: Path | None
     database: Path | None = None
-    folder: Path | None = None
 
     @property
     def is_server(self) -> bool:
@@ -39,10 +37,9 @@ class Location:
     @property
     def shown(self) -> str:
         """The address for messages: without passwords, and relative to the repository where possible."""
-        place = self.database or self.folder
-        if place and place.is_relative_to(main_repository()):
-            return str(place.relative_to(main_repository()))
-        return shown(str(place or self.uri))
+        if self.database and self.database.is_relative_to(main_repository()):
+            return str(self.database.relative_to(main_repository()))
+        return shown(str(self.database or self.uri))
 
 
 def locate() -> Location:
@@ -51,22 +48,15 @@ def locate() -> Location:
 
 
 def resolve(uri: str) -> Location:
-    """Return the location of the store at `uri`. A relative path starts from the main repository."""
+    """Return the location of the store at `uri`. `checks.require_usable` refuses addresses that MLflow cannot open."""
     from sqlalchemy import exc, make_url
 
-    try:
-        scheme, host, path, *_ = urlsplit(uri)
-    except ValueError:  # a host such as `[::1`, which `checks.require_usable` refuses
-        scheme, host, path = uri.partition(":")[0].lower(), "", ""
-    if scheme in ("http", "https", *DATABRICKS) or uri in DATABRICKS:
+    scheme = re.match(r"([\w-]{2,})[\w+]*:", uri)  # without a driver's name; a single letter is a Windows drive
+    if uri in DATABRICKS or (scheme and scheme[1] not in (*DATABASES, "file")):
         return Location(uri, None)
-    names_folder = scheme == "file" and path != "" and host in ("", "localhost")  # in file://mlruns, mlruns is a host
-    if len(scheme) < 2 or names_folder:  # a scheme of one letter is a Windows drive
-        folder = Path(os.path.abspath(main_repository() / url2pathname(path if scheme == "file" else uri)))
-        return Location(folder.as_uri(), main_repository() / "mlartifacts", folder=folder)
     try:
         url = make_url(uri)
-    except (exc.ArgumentError, ValueError):  # MLflow will report it
+    except (exc.ArgumentError, ValueError):
         url = None
     if url is None or url.get_backend_name() != "sqlite" or url.database in (None, "", ":memory:"):
         return Location(uri, main_repository() / "mlartifacts")

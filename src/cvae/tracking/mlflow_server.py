@@ -29,7 +29,7 @@ class CSVAsJSON:
         try:
             table = pd.read_csv(io.BytesIO(content), encoding="utf-8-sig", skipinitialspace=True, index_col=False)
         except ValueError as error:  # includes pandas' errors and UnicodeDecodeError
-            reason = f"not a table in CSV ({error}); its first line must name the columns: digit, and z_0 … if you like"
+            reason = f"not a table in CSV ({error}); the first line names the columns: digit, and perhaps z_0, z_1, …"
             return await refuse(send, reason)
         split = table.to_json(orient="split", index=False, double_precision=15)
         content = f'{{"dataframe_split": {split}}}'.encode()

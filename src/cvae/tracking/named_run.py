@@ -1,4 +1,4 @@
-"""A run by what a person calls it."""
+"""Find a run by its name or id."""
 
 import fnmatch
 
@@ -6,12 +6,12 @@ from cvae.support.errors import UserError, suggest
 
 
 def named_run(client, name: str):
-    """Find the run whose id or name is `name`, or whose name alone matches it as a pattern, such as `latents-1*`.
+    """Return the run whose id or name is `name`, or the only one whose name matches it as a pattern (`latents-1*`).
 
-    Of several runs with that very name, the newest counts.
+    If several runs have that name, the newest is returned.
 
     Raises:
-        UserError: there is no such run, or the pattern matches runs of different names.
+        UserError: there is no such run, or the pattern matches several names.
     """
     from mlflow.exceptions import MlflowException
 

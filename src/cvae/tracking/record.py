@@ -66,7 +66,7 @@ def record(params: dict) -> str:
             left = next((run for each in candidates if (run := own.claim(client, each.info.run_id))), None)
             verb = "are now" if left is None else "are again" if PIPELINE_KEY in left.data.tags else "complete"
             tags = {"dvc.stage": "track", TRAINING_KEY: training, TRACKING: key}
-            run_id = (left or create_run(client, experiment, params, tags, writer=own)).info.run_id
+            run_id = (left or create_run(client, experiment, params, tags, own)).info.run_id
             try:
                 client.set_tag(run_id, TRACKING, key)  # first, since MLflow never changes a parameter once it is logged
                 remove_tags(client, run_id, {PIPELINE_KEY} & left.data.tags.keys() if left else [])
@@ -100,7 +100,7 @@ def _close(client, run_id: str, location: Location, error: BaseException) -> Non
     reason = shown(str(error)) if killed else explain(location, error)
     if reason:
         client.set_tag(run_id, "error", reason.splitlines()[0][:500])
-    remove_tags(client, run_id, [PIPELINE_KEY])  # it may have been set, and only the answer lost
+    remove_tags(client, run_id, [PIPELINE_KEY])  # it may be set although the store reported an error
     client.set_terminated(run_id, "KILLED" if killed else "FAILED")
 
 

@@ -1,4 +1,4 @@
-"""Register each run's model, and keep the alias `best` on the version with the lowest test NLL."""
+"""Register the models of runs, and keep the alias `best` on the version with the lowest test NLL."""
 
 import math
 import re
@@ -13,7 +13,7 @@ from cvae.tracking.writers import DELETED
 
 ALIAS = "best"
 NLL = "final_test/nll"  # the metric, in nats per image
-TASK = ("dataset", "likelihood", "pixels", "nll_samples")  # a version's tags; NLLs compare if all are equal
+TASK = ("dataset", "likelihood", "pixels", "nll_samples")  # a version's tags; NLLs are comparable if all are equal
 
 
 def enter(client, location: Location, run_id: str, name: str) -> str:
@@ -32,16 +32,13 @@ def enter(client, location: Location, run_id: str, name: str) -> str:
         return f"Its model is version {version.version} of {name} in the registry; {_place_alias(client, version)}"
     except MlflowException as error:
         raise UserError(
-            f"the run is whole, but its model is not in the registry: {explain(location, error)}; "
+            f"the run is complete, but its model is not in the registry: {explain(location, error)}; "
             f'`dvc repro` tries again, and registered_model: "" in params.yaml turns this off'
         ) from error
 
 
 def _version_of(client, run, name: str):
-    """Return the version of the run's model under `name`, with tags for its task. Create it if it is missing.
-
-    A run has a second model, and so a second version, if the files of its first were lost.
-    """
+    """Return the version of the run's model under `name`, with tags for its task. Create it if it is missing."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -79,9 +76,9 @@ def chosen(client, uri: str) -> str:
     gone = f"the run of version {version.version}, which is {uri}, was deleted"
     ranked = _ranked(client, version.name, _task(version))
     if not ranked:
-        again = "`dvc repro -sf track` enters the present result's model, if registered_model in params.yaml names it"
-        raise UserError(f"{gone}, and no other version compares; {again}")
-    print(f"{gone}; version {ranked[0][1]} is best of those left", flush=True)
+        again = "`dvc repro -sf track` registers the present result's model, if registered_model in params.yaml is set"
+        raise UserError(f"{gone}, and no other version is comparable; {again}")
+    print(f"{gone}; version {ranked[0][1]} is the best that remains", flush=True)
     return f"models:/{version.name}/{ranked[0][1]}"
 
 
@@ -105,24 +102,23 @@ def _place_alias(client, version) -> str:
     held = versions.get(str(holder))
     if held and (other := _task(held)) != task and _has_run(client, held):
         differences = ", ".join(f"{key} {other[key]}, not {task[key]}" for key in TASK if other[key] != task[key])
-        return f"`{ALIAS}` stays on version {holder}, whose NLL does not compare ({differences})"
+        return f"`{ALIAS}` stays on version {holder}, whose NLL is not comparable ({differences})"
     ranked = _ranked(client, name, task)
     if not ranked:
-        return f"`{ALIAS}` takes a test NLL, which no version like it has"
+        return f"`{ALIAS}` does not move: no comparable version has a test NLL"
     nll, best = ranked[0]
     if str(holder) == str(best):
-        return f"`{ALIAS}` stays on version {best}, of test NLL {nll:.4f}"
+        return f"`{ALIAS}` stays on version {best}, with test NLL {nll:.4f}"
     client.set_registered_model_alias(name, ALIAS, str(best))
-    return f"`{ALIAS}` is now version {best}, of test NLL {nll:.4f}"
+    return f"`{ALIAS}` is now version {best}, with test NLL {nll:.4f}"
 
 
 def _ranked(client, name: str, task: dict[str, str | None]) -> list[tuple[float, int]]:
     """Return the NLL and number of each version of this task, best first.
 
-    Versions without an NLL are left out. Only the newest version of each run counts; ties go to the oldest.
+    Versions without an NLL are left out. Ties go to the oldest.
     """
-    last = {each.run_id: each for each in sorted(_versions(client, name), key=lambda each: int(each.version))}
-    nlls = {int(each.version): _nll(client, each) for each in last.values() if _task(each) == task}
+    nlls = {int(each.version): _nll(client, each) for each in _versions(client, name) if _task(each) == task}
     return sorted((nll, number) for number, nll in nlls.items() if nll is not None)
 
 

@@ -37,8 +37,8 @@ def create_run(
     experiment: str,
     params: dict,
     tags: dict[str, str],
+    writer: Writer,
     start_time: int | None = None,
-    writer: Writer | None = None,
 ):
     """Create a run with a name, a description, the origin of its code, and a colour that recent runs do not have.
 
@@ -49,11 +49,9 @@ def create_run(
     taken = {run.data.tags.get(COLOUR) for run in latest}
     colour = next(colour for colour in COLOURS if colour not in taken)
     tags = source_tags() | {COLOUR: colour} | tags
-    tags[description.NOTE] = description.of_run(params, tags)
-    tags |= writer.tags if writer else {}
+    tags |= {description.NOTE: description.of_run(params, tags)} | writer.tags
     run = client.create_run(experiment, start_time=start_time, tags=tags, run_name=run_name(params))
-    if writer:
-        writer.add(run.info.run_id)
+    writer.add(run.info.run_id)
     return run
 
 
@@ -122,7 +120,7 @@ def newest_model(client, run):
     models = [client.get_logged_model(each.model_id) for each in (run.outputs.model_outputs if run.outputs else [])]
     if not models:
         raise UserError(
-            f"run {run.info.run_name} ({run.info.run_id}) has no model; track logs it once the pipeline is through"
+            f"run {run.info.run_name} ({run.info.run_id}) has no model; track logs it at the end of the pipeline"
         )
     return max(models, key=lambda model: model.creation_timestamp)
 

@@ -1,19 +1,7 @@
-"""The CVAE as an MLflow model: a table of digits in, a table of images out.
+"""The CVAE as an MLflow model: a table of digits in, a table of images out. `description.OF_MODEL` lists the columns.
 
-MLflow stores this file as the model's code and safetensors as its weights, so nothing is pickled.
-
-Input, one row per image:
-
-    digit            the label, a whole number from 0 to 9; the only required column
-    z_0, z_1, ...    latents; sampled from the prior where null or missing
-    image            28 by 28 or 784 pixels in [0, 1] to encode; null in rows that have none
-
-Output, one row per input row, in the same order:
-
-    image            28 by 28 pixels in [0, 1] as nested lists: the decoder's mean image
-    z                the latents that were decoded, as a list: as given, as sampled, or the mean of q(z|x,y)
-
-The parameter `seed` sets the random latents: the same seed, row and number of rows give the same ones.
+MLflow stores this file as the model's code and safetensors as its weights, so nothing is pickled. The parameter `seed`
+sets the random latents: the same seed, row and number of rows give the same ones.
 
 All input columns have type Any in MLflow's signature, and this module checks them. MLflow's `long` cuts a digit of 3.5
 to 3 when it reads JSON, its `double` refuses whole numbers as latents in a DataFrame, and its `Array` refuses a mix of

@@ -4,7 +4,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from filelock import FileLock
 
@@ -47,6 +46,7 @@ def connect(location: Location):
     mlflow = import_mlflow()
     mlflow.set_tracking_uri(location.uri)
     if registry := os.environ.get("MLFLOW_REGISTRY_URI"):
+        require_usable(resolve(registry))
         os.environ["MLFLOW_REGISTRY_URI"] = resolve(registry).uri
     return mlflow.MlflowClient(location.uri)
 
@@ -85,28 +85,19 @@ def open_store(location: Location):
 def _require_own_experiment(location: Location, experiment, name: str) -> None:
     """Raise a `UserError` if runs of this repository cannot be kept in `experiment`."""
     if not experiment.experiment_id:  # MLflow's client takes an empty answer for an experiment with empty fields
-        raise UserError(f"MLflow at {location.shown}: what answers there is not MLflow")
+        raise UserError(f"MLflow at {location.shown}: the server there is not MLflow")
     if experiment.lifecycle_stage != "active":
         raise UserError(
             f"the MLflow experiment {name!r} was deleted; "
             f"`mlflow experiments restore -x {experiment.experiment_id}` brings it back"
         )
     kept = experiment.artifact_location.removeprefix("file://")
-    if not urlsplit(kept).scheme and not Path(kept).is_absolute():
-        raise UserError(
-            f"the MLflow experiment {name!r} keeps its files in {kept}, wherever a stage happens to run; "
-            "MLFLOW_EXPERIMENT_NAME names another experiment"
-        )
-    if location.artifacts and "://" not in kept and not _is_below(Path(kept), location.artifacts):
+    is_local = location.artifacts and "://" not in kept
+    if is_local and not Path(kept).resolve().is_relative_to(location.artifacts.resolve()):  # either may be a link
         raise UserError(
             f"{location.shown} keeps its files in {kept}, but the repository is now in {main_repository()}: "
             f"move it back, or delete mlflow.db and start a new record with `dvc repro -sf track`"
         )
-
-
-def _is_below(path: Path, folder: Path) -> bool:
-    """Whether `path` is `folder` or in it, by name or after following links (to another disk, say)."""
-    return path.is_relative_to(folder) or path.resolve().is_relative_to(folder.resolve())
 
 
 def _create_database(location: Location) -> None:

@@ -1,6 +1,5 @@
 """Report errors of the store in one line, without passwords."""
 
-import errno
 import os
 import re
 import textwrap
@@ -9,12 +8,11 @@ from contextlib import contextmanager
 
 from cvae.pipeline.repository import main_repository
 from cvae.support.errors import UserError, shown
-from cvae.tracking.checks import is_newer_schema, newer_schema_message
 from cvae.tracking.location import Location
 from cvae.tracking.quiet_mlflow import import_mlflow
 
-UNWRITABLE = {getattr(errno, name) for name in ("EACCES", "EPERM", "EROFS", "ENOENT", "ENOTDIR", "ELOOP", "EEXIST")}
-_OTHER_SCHEMA = re.compile(r"Detected out-of-date database schema \(found version (\w+)")  # MLflow's words
+# MLflow's words for another schema, which it always takes for an older one, and Alembic's for a newer one
+_OTHER_SCHEMA = re.compile("Detected out-of-date database schema|Can't locate revision")
 _AROUND_SQL = re.compile(r"^(\(raised as .*?\) )?\([\w.]+Error\) | \[SQL: .*| \(Background on .*")  # SQLAlchemy's words
 
 
@@ -52,14 +50,13 @@ def explain(location: Location, error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         place = error.filename2 or error.filename or location.artifacts  # an error in a picture names no file
         text = f"{place}: {error.strerror}" if place else error.strerror
-        if place and (location.is_server or error.errno in UNWRITABLE):
-            text += "; it is a folder of this machine"
-            if location.is_server:
-                text += ", which the server leaves to its clients to write (one with --artifacts-destination does not)"
-    if location.is_server and "/mlflow-artifacts/" in text and re.search(r"\b(500|507)\b", text):
-        text = "the server cannot use its own folder of artifacts; its log says why"
-    if (found := _OTHER_SCHEMA.match(text)) and is_newer_schema(found[1]):
-        text = newer_schema_message(found[1])
+        if place and location.is_server:
+            text += "; clients must write there themselves, unless the server has --artifacts-destination"
+    if _OTHER_SCHEMA.search(text):
+        text = (
+            f"made by another MLflow than {import_mlflow().__version__}, which is installed; if by a newer one, "
+            "install that; if by an older one, copy the database, then run `mlflow db upgrade` on it"
+        )
     text = _AROUND_SQL.sub("", text)
     text = text.replace(f"{main_repository()}{os.sep}", "")
     if "(Caused by " in text:  # requests and urllib3 put the cause at the end of a long line

@@ -3,8 +3,8 @@
 A writer holds a lock on its own file and names that file in a tag of the run. The system releases the lock when the
 writer dies, for whatever reason: a signal, the end of its container, a crash of the machine. So a free lock proves that
 the writer is dead, as long as the same kernel or the same machine looks at it. Host names and process ids prove
-nothing: two containers may share them. If the file is not here, because the writer works in another clone, or belongs
-to another machine, whose locks a network file system may not pass on, the run is left alone.
+nothing: two containers may share them. A run is left alone if its writer's file is not here (it works in another clone)
+or belongs to another machine (a network file system may not pass on its locks).
 """
 
 import hashlib
