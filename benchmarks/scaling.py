@@ -24,7 +24,6 @@ from cvae.compute.seeding import generator
 from cvae.data.idx import LABELS, PIXELS, Split
 from cvae.model import CVAE
 from cvae.training.adam import Adam
-from cvae.training.fast.weights import WeightVector
 from cvae.training.loop import Training
 
 DEFAULT = {"batch_size": 128, "hidden_dims": 256, "latent_dims": 2, "images": 60_000}
@@ -100,6 +99,8 @@ def product_rate(device: torch.device, precision: str, size: int = 2048) -> floa
 
 def adam_time(device: torch.device, settings: dict[str, int]) -> float:
     """Return the seconds of one step of Adam on a model with these `settings`."""
+    from cvae.training.fast.weights import WeightVector
+
     weights = WeightVector(CVAE(settings["latent_dims"], settings["hidden_dims"]).to(device))
     return best_time(device, Adam(weights.parts(), 1e-3).step)
 
