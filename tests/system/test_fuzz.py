@@ -186,7 +186,7 @@ def test_any_parameters_mean_to_dvc_what_they_mean_here_or_are_refused(memory):
             elif kind == 4:
                 changed[at] = f"{chance.choice(SPELLINGS)}: {value}"
             else:
-                changed[at] = f"{key}: {chance.choice(['&a ', '*a ', '!!str ', '!!int ', '- ', '? ', ' '])}{value}"
+                changed[at] = f"{key}: {chance.choice(['&a ', '*a ', '!!str ', '- ', '? ', ' '])}{value}"
         content = "".join(changed).encode(errors="replace")
         if chance.random() < 0.4:
             content = damaged(content, chance)
