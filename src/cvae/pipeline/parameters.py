@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from cvae.support.errors import UserError
+from cvae.support.errors import UserError, one_line
 
 Width = Annotated[int, Field(ge=1, le=65536)]
 
@@ -122,6 +122,6 @@ def _allowed(key: str) -> str:
 
 def _short(value: object) -> str:
     """Write `value` on one line as YAML spells it, cut to 80 characters."""
-    text = " ".join((str(value) if isinstance(value, Exception) else repr(value)).split())
+    text = one_line(value if isinstance(value, Exception) else repr(value))
     text = {"None": "null", "True": "true", "False": "false"}.get(text, text)
     return text if len(text) <= 80 else text[:77] + "..."
