@@ -29,6 +29,7 @@ LONGEST = (
     "unfinished_runs",
     "store_errors",
     "compare_command",
+    "interrupted_experiments",
     "checkpoint",
     "stages",
 )

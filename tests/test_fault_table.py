@@ -1,4 +1,4 @@
-"""The table of faults in tests/README.md: every row is a test that runs."""
+"""The fault table in tests/README.md: each row names tests that exist."""
 
 import ast
 import re
@@ -17,7 +17,7 @@ def rows() -> list[str]:
 
 
 def named_in(module: Path) -> dict[str, bool]:
-    """The tests of a module, each with whether all of it is long: by a mark of its own, or of the module."""
+    """Return the tests in a module, and whether each is marked long, itself or with its module."""
     statements = ast.parse(module.read_text()).body
     is_long = any(ast.unparse(each) == "pytestmark = pytest.mark.long" for each in statements)
     return {
@@ -28,16 +28,16 @@ def named_in(module: Path) -> dict[str, bool]:
 
 
 @pytest.mark.parametrize("row", rows())
-def test_a_row_names_tests_that_are_there(row):
+def test_a_row_names_tests_that_exist(row):
     named = NAMED.findall(row)
-    assert named, "a row names its tests as `room/test_module.py::test_name`"
+    assert named, "name the tests of a row as `room/test_module.py::test_name`"
     assert len(row.strip("| ").split(" | ")) == 4
     for module, name, long in named:
         assert named_in(TESTS / module).get(name) is bool(long), f"{module}::{name}{long}"
 
 
 def test_every_long_test_is_in_the_table():
-    """A long test runs only when somebody asks for it, so that it is easily forgotten."""
+    """Long tests run only on request, so they are easily forgotten."""
     text = (TESTS / "README.md").read_text()
     for module in sorted(TESTS.rglob("test_*.py")):
         for name, is_long in named_in(module).items():

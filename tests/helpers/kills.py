@@ -1,7 +1,7 @@
-"""`dvc repro` killed in the middle of a stage, all of its processes at once; then the next one, and what must hold.
+"""Kill `dvc repro` and all of its processes in the middle of a stage, run it again, and check the result.
 
-A trial is a copy of a repository whose pipeline ran undisturbed, in which one stage has to run again: its outputs
-are gone, from DVC's cache and run-cache too, so that nothing but running the stage brings them back.
+A trial is a copy of a repository in which the pipeline has run. One stage must run again: its outputs are deleted, also
+from DVC's cache and run-cache.
 """
 
 import hashlib
@@ -31,10 +31,10 @@ STAGES = ("download", "train", "evaluate", "embed", "render", "track")
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 DVC = [sys.executable, "-m", "dvc"]
 UP_TO_DATE = "Data and pipelines are up to date.\n"
-PATIENCE = 60  # seconds for `dvc status`, which takes one or two, on a machine with other work
+PATIENCE = 60  # seconds for `dvc status`, which takes one or two on an idle machine
 
-# DVC writes these two files in their place, so that a kill at that moment leaves half of one, and it then refuses to
-# start. README's Questions say what helps: every result is in its cache.
+# DVC overwrites these two files in place. A kill at that moment leaves half a file, and DVC then refuses to start.
+# README says what to do; all results are in the cache.
 TORN = re.compile(
     r"dvc\.lock' (validation failed|is invalid)|unable to read: 'dvc\.lock'|RWLock-file .* (corrupted|format error)"
 )
@@ -43,10 +43,9 @@ BY_HAND = ("dvc.lock", ".dvc/tmp/rwlock")
 
 @dataclass(frozen=True)
 class Kill:
-    """`after` is a share of the stage's usual duration.
+    """A kill of `stage`. `after` is a share of the stage's usual duration.
 
-    `waited`: whether the next command waits until the stage has ended too; else it starts as soon as DVC has, as a
-    person does whose shell is back.
+    `waited`: the next command waits until the stage has ended too; otherwise it starts as soon as DVC has ended.
     """
 
     stage: str
@@ -55,17 +54,17 @@ class Kill:
     waited: bool = True
 
     def __str__(self) -> str:
-        return f"{self.signal.name} at {self.after:.0%} of {self.stage}{'' if self.waited else ', not waited for'}"
+        return f"{self.signal.name} at {self.after:.0%} of {self.stage}{'' if self.waited else ', without waiting'}"
 
 
 @dataclass
 class Tally:
-    """What a series of trials came to."""
+    """The counts of a series of trials."""
 
     kills: Counter
-    late: int = 0  # the stage, and DVC after it, were quicker than usual
+    late: int = 0  # DVC had ended before the kill
     repairs: int = 0
-    resumed: int = 0  # repairs whose training went on from a checkpoint
+    resumed: int = 0  # repairs that resumed training from a checkpoint
     by_hand: int = 0
 
     def __str__(self) -> str:
@@ -77,7 +76,7 @@ class Tally:
         return "\n".join(table)
 
 
-def draw(chance: random.Random, stage: str) -> Kill:
+def random_kill(chance: random.Random, stage: str) -> Kill:
     return Kill(stage, chance.choice(SIGNALS), chance.random(), chance.random() < 0.7)
 
 
@@ -85,9 +84,9 @@ def draw(chance: random.Random, stage: str) -> Kill:
 
 
 def spoil(repository: Repository, *stages: str) -> None:
-    """Let only running `stages`, and track after them, make the repository whole again.
+    """Delete all results of `stages`, so that only running them brings the results back.
 
-    Their entries in dvc.lock stay, with a wrong hash: taken out, DVC would put the new ones at the end.
+    Their entries in dvc.lock stay, with a wrong hash; otherwise DVC would add the new entries at the end.
     """
     lock = repository.root / "dvc.lock"
     entries = yaml.safe_load(lock.read_text())["stages"]
@@ -107,14 +106,14 @@ def spoil(repository: Repository, *stages: str) -> None:
 
 
 def forget(repository: Repository) -> None:
-    """Leave nothing that a stage made, as in a first clone."""
+    """Delete everything that a stage made, as in a first clone."""
     spoil(repository, *STAGES)
     (repository.root / "dvc.lock").unlink()
     shutil.rmtree(repository.root / ".dvc/cache")
 
 
 def hashes(repository: Repository, entry: dict) -> Iterable[str]:
-    """Names in DVC's cache of all that a stage made: of its files, of its folders' lists, and of the files in these."""
+    """Return the names in DVC's cache of everything a stage made: files, lists of folders, and the files in these."""
     for out in entry.get("outs", []):
         yield out["md5"]
         if out["md5"].endswith(".dir") and cached(repository, out["md5"]).exists():
@@ -129,8 +128,8 @@ def cached(repository: Repository, digest: str) -> Path:
 
 
 def kill(repository: Repository, kill: Kill, usual: dict[str, float], processes: ExitStack) -> bool:
-    """Start `dvc repro` and kill its process group as `kill` says; returns whether there was something to kill."""
-    dvc = processes.enter_context(started(repository, "repro"))
+    """Start `dvc repro` and kill its process group; return False if it had ended before."""
+    dvc = processes.enter_context(started(repository, "repro", CHECKPOINT_SECONDS="0"))
     printed = repository.root / ".dvc/tmp/printed.log"
     wait_for(lambda: dvc.poll() is not None or f"Running stage '{kill.stage}'" in printed.read_text(errors="replace"))
     try:
@@ -145,7 +144,7 @@ def kill(repository: Repository, kill: Kill, usual: dict[str, float], processes:
 
 
 def alive(group: int) -> list[psutil.Process]:
-    """Processes of the group that have not ended."""
+    """Return the processes of the group that have not ended."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -157,7 +156,7 @@ def alive(group: int) -> list[psutil.Process]:
 
 
 def repair(repository: Repository, tally: Tally) -> None:
-    """`dvc repro`, which must succeed; if a kill tore a file of DVC's own, after what README says helps."""
+    """Run `dvc repro`, which must succeed; if a kill tore one of DVC's files, first do what README says."""
     tally.repairs += 1
     done = subprocess.run(
         [*DVC, "repro"], cwd=repository.root, env=environment(), capture_output=True, text=True, timeout=600
@@ -168,11 +167,11 @@ def repair(repository: Repository, tally: Tally) -> None:
             (repository.root / name).unlink(missing_ok=True)
         done = repository.run(*DVC, "repro")
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    tally.resumed += "Resuming after epoch" in done.stdout
+    tally.resumed += ", from checkpoints/" in done.stdout
 
 
 def trial(repository: Repository, kills: list[Kill], usual: dict[str, float], tally: Tally) -> None:
-    """Kill `dvc repro` as often as there are `kills`, and then let one end."""
+    """Run and kill `dvc repro` for each of `kills`, then let it run to its end."""
     with ExitStack() as processes:
         for one in kills:
             if kill(repository, one, usual, processes):
@@ -186,7 +185,7 @@ def trial(repository: Repository, kills: list[Kill], usual: dict[str, float], ta
 
 
 def differences(repository: Repository, undisturbed: Repository) -> list[str]:
-    """All in which `repository` differs from one that nobody disturbed, but what is said below to differ rightly."""
+    """Return all differences to an undisturbed repository, except those that the functions below allow."""
     found = []
     ours, theirs = files(repository), files(undisturbed)
     found += [f"left behind: {name}" for name in sorted(ours.keys() - theirs.keys())]
@@ -204,10 +203,10 @@ def differences(repository: Repository, undisturbed: Repository) -> list[str]:
 
 
 def files(repository: Repository) -> dict[str, str]:
-    """A digest of each file in the repository; none where only that it is there matters.
+    """Return a digest of each file in the repository, or "" if only its existence matters.
 
-    Not compared: git's files, which no repro touches; Python's byte code, which it writes whole or not at all; and
-    what `cache_faults`, `store_faults` and `artifact_faults` look at.
+    Left out: git's files, which no repro touches; Python's byte code, which Python writes atomically; and the files
+    that `cache_faults` and `store_faults` check.
     """
     found = {}
     for path in repository.root.rglob("*"):
@@ -216,16 +215,16 @@ def files(repository: Repository) -> dict[str, str]:
             continue
         if name in ("mlflow.db", ".dvc/tmp/printed.log"):
             continue
-        # .dvc/tmp holds the files that DVC and we lock, and the time at which DVC first ran: never the same bytes
+        # .dvc/tmp holds lock files and the time at which DVC first ran, which are never the same bytes
         found[name] = "" if name.startswith(".dvc/tmp/") else hashlib.md5(path.read_bytes()).hexdigest()
     return found
 
 
 def cache_faults(repository: Repository, undisturbed: Repository) -> list[str]:
-    """What is wrong with DVC's cache: something damaged, missing or left over.
+    """Return what is damaged, missing or left over in DVC's cache.
 
-    DVC writes a file of the cache under another name first and moves it. SIGKILL between the two leaves it there, which
-    nothing reads: these files are allowed. `dvc gc` does not know them either.
+    DVC writes a file of the cache under another name and then moves it. SIGKILL between the two leaves that file, which
+    nothing reads, so these files are allowed. `dvc gc` ignores them too.
     """
     found = []
     folder = repository.root / ".dvc/cache"
@@ -233,7 +232,7 @@ def cache_faults(repository: Repository, undisturbed: Repository) -> list[str]:
     theirs = undisturbed.root / ".dvc/cache"
     expected = {path.relative_to(theirs).as_posix() for path in theirs.rglob("*") if path.is_file()}
     names = {name for name in names if not re.search(r"(^|/)\.?\w{22}\.tmp$", name)}
-    runs = {name for name in expected if name.startswith("runs/")}  # of stages that did not run again, there is none
+    runs = {name for name in expected if name.startswith("runs/")}  # only stages that ran again have one
     found += [f"left in the cache: {name}" for name in sorted(names - expected)]
     found += [f"missing in the cache: {name}" for name in sorted(expected - runs - names)]
     for name in names & expected:
@@ -248,16 +247,16 @@ def cache_faults(repository: Repository, undisturbed: Repository) -> list[str]:
 
 
 def store_faults(root: Path, undisturbed: Path) -> list[str]:
-    """What is wrong with MLflow's store: damage, no whole run or two, one that is open, artifacts of none.
+    """Return what is wrong with MLflow's store: damage, not one complete run, open runs, artifacts without a run.
 
-    Runs that were killed stay, as KILLED, and those that track began and was killed over, as deleted: MLflow can
-    restore them with their artifacts, and `mlflow gc` removes them for good.
+    Killed trainings stay as KILLED runs, and runs that track had started when it was killed stay as deleted ones.
+    MLflow can restore these with their artifacts, and `mlflow gc` removes them for good.
     """
     with closing(sqlite3.connect(f"file:{root / 'mlflow.db'}?mode=ro", uri=True)) as database:
         ((health,),) = database.execute("pragma integrity_check")
-        whole, active = "select run_uuid from tags where key = 'pipeline.key'", "lifecycle_stage = 'active'"
-        whole = database.execute(
-            f"select run_uuid, status from runs where {active} and run_uuid in ({whole})"
+        keyed, active = "select run_uuid from tags where key = 'pipeline.key'", "lifecycle_stage = 'active'"
+        complete = database.execute(
+            f"select run_uuid, status from runs where {active} and run_uuid in ({keyed})"
         ).fetchall()
         running = database.execute(f"select run_uuid from runs where {active} and status = 'RUNNING'").fetchall()
         known = {
@@ -266,16 +265,16 @@ def store_faults(root: Path, undisturbed: Path) -> list[str]:
     folders = {path.name for place in ("", "models") for path in (root / "mlartifacts" / place).glob("*")} - {"models"}
 
     found = [] if health == "ok" else [f"mlflow.db: {health}"]
-    if [status for _, status in whole] != ["FINISHED"]:
-        found.append(f"whole runs: {whole}")
+    if [status for _, status in complete] != ["FINISHED"]:
+        found.append(f"complete runs: {complete}")
     elif logged(root) != logged(undisturbed):
-        found.append(f"the whole run lacks something: {whole}")
-    found += [f"RUNNING still: {run}" for run in running]
-    return found + [f"artifacts of nothing: {name}" for name in sorted(folders - known)]
+        found.append(f"the complete run lacks something: {complete}")
+    found += [f"still RUNNING: {run}" for run in running]
+    return found + [f"artifacts without a run: {name}" for name in sorted(folders - known)]
 
 
 def logged(root: Path) -> tuple[set, set, set]:
-    """Parameters, metrics and names of artifacts of the one whole run, but for what depends on the time it took."""
+    """Return the parameters, metrics and names of artifacts of the complete run, without those that depend on time."""
     with closing(sqlite3.connect(f"file:{root / 'mlflow.db'}?mode=ro", uri=True)) as database:
         ((run, place),) = database.execute(
             "select r.run_uuid, artifact_uri from runs r join tags t on t.run_uuid = r.run_uuid "
@@ -286,15 +285,15 @@ def logged(root: Path) -> tuple[set, set, set]:
         metrics = set(database.execute(metrics, [run]))
         (model,) = database.execute("select artifact_location from logged_models where source_run_id = ?", [run])
     names = {file.relative_to(place).as_posix() for file in Path(place).rglob("*") if file.is_file()}
-    names = {re.sub(r"\+step\+0\+.*(?=\.)", "", name) for name in names}  # MLflow's images: the time and a random name
+    names = {re.sub(r"\+step\+0\+.*(?=\.)", "", name) for name in names}  # images have a time and a random name
     return params, metrics, names | {path.relative_to(*model).as_posix() for path in Path(*model).rglob("*")}
 
 
 def measured(repository: Repository) -> dict[str, float]:
-    """Seconds from the start of each stage to that of the next, or DVC's end, in a `dvc repro` that runs them all."""
+    """Run all stages with `dvc repro`, and return the seconds from the start of each to the start of the next."""
     printed, began = repository.root / ".dvc/tmp/printed.log", {}
     printed.parent.mkdir(parents=True, exist_ok=True)
-    with started(repository, "repro") as dvc:
+    with started(repository, "repro", CHECKPOINT_SECONDS="0") as dvc:
         while dvc.poll() is None:
             for stage in re.findall(r"Running stage '(\w+)'", printed.read_text()):
                 began.setdefault(stage, time.monotonic())

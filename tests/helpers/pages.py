@@ -1,5 +1,6 @@
-"""Pictures and pages that tests look at."""
+"""The pipeline's pictures, and screenshots of its pages."""
 
+from cvae.data.idx import LABELS
 from helpers.repository import PROJECT
 
 SCREENSHOTS = PROJECT / "tests/screenshots"  # of the pages that tests open, to look at; not in git
@@ -7,5 +8,5 @@ SCREENSHOTS = PROJECT / "tests/screenshots"  # of the pages that tests open, to 
 
 PICTURES = sorted(
     [f"{name}.png" for name in ("latents", "manifolds", "reconstructions", "styles", "training")]
-    + [f"{folder}/{digit}.png" for folder in ("latents", "manifolds") for digit in range(10)]
+    + [f"{folder}/{digit}.png" for folder in ("latents", "manifolds") for digit in range(LABELS)]
 )

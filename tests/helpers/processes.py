@@ -1,4 +1,4 @@
-"""Processes and servers that tests start and end."""
+"""Start and end processes and servers."""
 
 import os
 import signal
@@ -11,9 +11,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
+
 
 def closed_port() -> int:
-    """A port of this machine on which nobody listens."""
+    """Return a port of this machine on which nothing listens."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return free.getsockname()[1]
@@ -27,29 +29,40 @@ def is_served(url: str) -> bool:
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
-    """Wait for what takes a few seconds, and many on a machine with other work."""
+    """Wait until `condition` is true; fail after `seconds`, which allow for a busy machine."""
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "waited in vain"
+        assert time.monotonic() < end, "timed out"
         time.sleep(0.05)
 
 
+def stage_process(dvc: subprocess.Popen, stage: str) -> psutil.Process:
+    """Return the process of `stage` below `dvc`, once it has started."""
+
+    def found() -> list[psutil.Process]:
+        below = psutil.Process(dvc.pid).children(recursive=True)
+        return [process for process in below if process.cmdline()[1:] == ["-m", f"stages.{stage}"]]
+
+    wait_for(lambda: dvc.poll() is not None or found())
+    return found()[0]
+
+
 def kill_group(process: subprocess.Popen) -> None:
-    """Kill `process`, which leads a process group, and all of the group."""
-    with suppress(ProcessLookupError):  # it has ended, and every child of it
+    """Kill the process group that `process` leads."""
+    with suppress(ProcessLookupError):  # all of the group has ended
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
 def end(process: subprocess.Popen) -> None:
-    """End a program of ours, which ends what it has started."""
+    """Terminate one of our programs, which then ends its children."""
     process.terminate()
     process.wait(60)
 
 
 @contextmanager
 def mlflow_server(folder: Path, port: int, *options: str) -> Iterator[subprocess.Popen]:
-    """A real `mlflow server` on the database in `folder`, from when it answers: its process, which leads a group."""
+    """Run a real `mlflow server` on the database in `folder`; yield its process, a group leader, once it answers."""
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", *options]
     variables = environment(MLFLOW_DISABLE_TELEMETRY="true", MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false")
@@ -63,11 +76,11 @@ def mlflow_server(folder: Path, port: int, *options: str) -> Iterator[subprocess
             kill_group(process)
 
 
-FOREIGN = ("DVC_", "GIT_", "MLFLOW_", "MNIST_MIRROR", "PYTHONPATH")
+FOREIGN = ("CHECKPOINT_SECONDS", "DVC_", "GIT_", "MLFLOW_", "MNIST_MIRROR", "PYTHONPATH")
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """The caller's environment less what DVC, git and our stages read from it, with this Python's programs first."""
+    """Return the environment without what DVC, git and our stages read, with this Python's programs first on PATH."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     return kept | {"PATH": path, **variables}

@@ -14,9 +14,10 @@ from helpers.repository import Repository
 
 @contextmanager
 def no_worker_outlives(repository: Repository):
+    """Stop the queue at the end of the block, and kill workers that remain."""
     try:
         yield
-        repository.dvc("queue", "stop")  # they would wait ten seconds for more
+        repository.dvc("queue", "stop")  # idle workers wait ten seconds for more work
         wait_for(lambda: not workers_of(repository))
     finally:
         for worker in workers_of(repository):
@@ -37,7 +38,7 @@ def workers_of(repository: Repository) -> list[psutil.Process]:
 
 
 def wait_for_queue(repository: Repository, seconds: float = 300) -> None:
-    """Wait until every experiment in the queue has succeeded; on a failure, or in time, say what they printed."""
+    """Wait until all experiments in the queue have succeeded. Fail with their logs if one fails or time runs out."""
     end = time.monotonic() + seconds
     while True:
         tasks = [line.split()[:2] + line.split()[-1:] for line in queue_lines(repository)]
@@ -51,7 +52,7 @@ def wait_for_queue(repository: Repository, seconds: float = 300) -> None:
                 for _, n, _ in tasks
             ]
             pytest.fail(f"{tasks}\n" + "\n".join(log.stdout + log.stderr for log in logs))
-        time.sleep(3)  # asking takes a second of a core that they need
+        time.sleep(3)  # each query takes a second of CPU time
 
 
 def queue_lines(repository: Repository) -> list[str]:

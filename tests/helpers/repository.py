@@ -1,4 +1,4 @@
-"""A real git and DVC repository of the project, small enough to run: `digits`, two epochs, one thread."""
+"""A real git and DVC repository of the project that runs quickly: `digits`, two epochs, one thread."""
 
 import json
 import os
@@ -17,22 +17,18 @@ from filelock import FileLock
 from helpers.processes import environment, kill_group, wait_for
 
 PROJECT = Path(__file__).resolve().parents[2]
-
-
-RESULTS = ("dvc.lock", "metrics/*", "plots/*.csv", "plots/*.png")  # in git, and not to be depended on
-
-
-STORE = ("mlflow.db*", "mlartifacts", "tracked.json")  # what a clone does not have
+RESULTS = ("dvc.lock", "metrics/*", "plots/*.csv", "plots/*.png")  # in git, but the tests make their own
+STORE = ("mlflow.db*", "mlartifacts", "tracked.json")  # not in a clone
 
 
 def stages_run(output: str) -> list[str]:
-    """The stages that DVC ran, by what it printed; not those whose results it had."""
+    """Return the stages that DVC ran, according to its output. Stages that it took from its cache do not count."""
     return re.findall(r"Running stage '(\w+)'", output)
 
 
 @dataclass(frozen=True)
 class Repository:
-    """The git and DVC repository at `root`, to run commands in and to read back."""
+    """The git and DVC repository at `root`: run commands in it, and read what they left."""
 
     root: Path
 
@@ -42,7 +38,7 @@ class Repository:
         return done
 
     def dvc(self, *arguments: str) -> str:
-        """Run DVC; returns what it and its stages wrote to stdout. Tests that run at once take turns."""
+        """Run DVC and return its stdout, with that of its stages. Tests that run in parallel take turns."""
         with FileLock(self.root.with_name("dvc.lock")):
             return self.run(sys.executable, "-m", "dvc", *arguments).stdout
 
@@ -50,7 +46,7 @@ class Repository:
         return self.run("git", *arguments).stdout
 
     def set(self, **parameters: object) -> None:
-        """Edit params.yaml as a person does."""
+        """Edit params.yaml as a person would."""
         path = self.root / "params.yaml"
         text = path.read_text()
         for key, value in parameters.items():
@@ -59,17 +55,17 @@ class Repository:
         path.write_text(text)
 
     def restore(self) -> None:
-        """Put the workspace back to what git and DVC hold."""
+        """Reset the workspace to the last commit, with its results."""
         self.git("checkout", "--", ".")
         self.dvc("checkout")
 
     def copy(self, root: Path, *without: str) -> "Repository":
-        """Copy as a clone is: with git's and DVC's store, not MLflow's, whose artifacts stay at absolute paths."""
+        """Copy all but `without` and MLflow's store, which holds absolute paths."""
         shutil.copytree(self.root, root, ignore=shutil.ignore_patterns(*STORE, *without), symlinks=True)
         return Repository(root)
 
     def receipt(self) -> dict[str, str]:
-        """What track left for DVC."""
+        """Return the receipt that track left."""
         return json.loads((self.root / "data/tracked.json").read_text())
 
     @property
@@ -79,24 +75,16 @@ class Repository:
         return MlflowClient(f"sqlite:///{self.root / 'mlflow.db'}")
 
     def runs(self) -> list:
-        """Every MLflow run of the repository's own store that is not deleted, the oldest first."""
+        """Return the MLflow runs in the repository's own store that are not deleted, oldest first."""
         experiment = self.client.get_experiment_by_name("cvae")
         if experiment is None:
             return []
         return self.client.search_runs([experiment.experiment_id], order_by=["attributes.start_time"])
 
 
-def write_checkpoints_after_every_epoch(repository: Repository) -> None:
-    """Let a training of a second be gone on with too: checkpoints may take as long as they like."""
-    source = repository.root / "src/cvae/pipeline/checkpoint.py"
-    text, found = re.subn(r"^SHARE = .*$", "SHARE = 1e9", source.read_text(), flags=re.MULTILINE)
-    assert found == 1
-    source.write_text(text)
-
-
 @contextmanager
 def started(repository: Repository, *arguments: str, **variables: str):
-    """DVC in a process group of its own, killed at the end if it still runs; it prints to .dvc/tmp/printed.log."""
+    """Start DVC in its own process group, with output in .dvc/tmp/printed.log. Kill it at the end if it still runs."""
     with open(repository.root / ".dvc" / "tmp" / "printed.log", "w") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "dvc", *arguments],
@@ -113,7 +101,7 @@ def started(repository: Repository, *arguments: str, **variables: str):
 
 
 def made_once(tmp_path_factory, name: str, make: Callable[[Path], None]) -> Path:
-    """The folder `name`, which `make` fills; of pytest-xdist's workers the first makes it, and the others wait."""
+    """Return the folder `name`, filled by `make`. Of pytest-xdist's workers, one fills it, the others wait."""
     base = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         base = base.parent
@@ -146,13 +134,13 @@ def make_repository(folder: Path) -> None:
 
 
 def interrupt(clone: Repository, number: int, launcher: tuple[str, ...] = (sys.executable,)) -> int:
-    """Start train, and send it signal `number` once it has written a checkpoint; returns how many epochs that has."""
+    """Train with a checkpoint after every epoch, send signal `number`, and return the epochs in the last checkpoint."""
     log = clone.root / ".dvc/tmp/train.log"
     with open(log, "w") as file:
         process = subprocess.Popen(
             [*launcher, "-m", "stages.train"],
             cwd=clone.root,
-            env=environment(),
+            env=environment(CHECKPOINT_SECONDS="0"),
             stdout=file,
             stderr=file,
             start_new_session=True,
@@ -163,10 +151,7 @@ def interrupt(clone: Repository, number: int, launcher: tuple[str, ...] = (sys.e
         assert process.wait(60) != 0
     finally:
         kill_group(process)
-    from safetensors.torch import load
-
     from cvae.pipeline import checkpoint
 
-    (kept,) = (clone.root / "checkpoints").glob("*.safetensors")
-    tensors = load(kept.read_bytes()[checkpoint.DIGEST :])
-    return int(tensors["state/epoch"])
+    (file,) = (clone.root / "checkpoints").glob("*.safetensors")
+    return len(checkpoint.decode(file.read_bytes()).rows)

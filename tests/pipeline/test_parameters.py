@@ -1,3 +1,5 @@
+"""params.yaml: what is accepted, and one line about anything else."""
+
 import json
 import os
 import re
@@ -18,7 +20,7 @@ NUMBERS = [key for key, default in DEFAULTS.items() if not isinstance(default, s
 
 
 def params_yaml(**written: str) -> str:
-    """A right params.yaml, but for the values in `written`, which stand in it as they are."""
+    """Return a params.yaml with the defaults, except for the values in `written`, which are copied as they are."""
     lines = {key: json.dumps(value) for key, value in DEFAULTS.items()} | written
     return "".join(f"{key}: {value}\n" for key, value in lines.items())
 
@@ -85,12 +87,12 @@ def test_values_in_range_are_read_as_written(file):
         ("device", "cuda:1234", "'cuda:1234'", "auto, cpu, mps, cuda or cuda:N"),
         ("device", '"cpu\\n"', r"'cpu\n'", "auto, cpu, mps, cuda or cuda:N"),
         ("precision", "float64", "'float64'", "one of float32, tf32, bfloat16"),
-        ("launcher", "''", "''", "the command that starts train"),
-        ("launcher", "2", "2", "the command that starts train"),
+        ("launcher", "''", "''", "a command that starts train"),
+        ("launcher", "2", "2", "a command that starts train"),
         ("device", "cuda:٣", "'cuda:٣'", "auto, cpu, mps, cuda or cuda:N"),
     ],
 )
-def test_a_bad_value_is_told_with_its_key_and_what_is_allowed(file, key, written, shown, allowed):
+def test_a_bad_value_is_reported_with_its_key_and_what_is_allowed(file, key, written, shown, allowed):
     assert refusal(file, params_yaml(**{key: written})) == f": {key} is {shown}; allowed: {allowed}"
 
 
@@ -98,17 +100,18 @@ def test_a_bad_value_is_told_with_its_key_and_what_is_allowed(file, key, written
 @pytest.mark.parametrize(
     "written", ["null", "true", "[a]", "{a: 1}", "'1'", ".nan", "-.inf", "2001-01-01", "!!set {1}"]
 )
-def test_no_key_takes_a_value_of_another_type(file, key, written):
-    assert refusal(file, params_yaml(**{key: written})).startswith(f": {key} is ")
+def test_no_key_accepts_a_value_of_another_type(file, key, written):
+    if not (key == "launcher" and written == "'1'"):  # any text may be a command
+        assert refusal(file, params_yaml(**{key: written})).startswith(f": {key} is ")
 
 
-def test_widths_of_hidden_layers_may_be_a_list(file):
+def test_hidden_dims_may_be_a_list(file):
     file.write_text(params_yaml(hidden_dims="[200, 100]"))
     assert read_parameters(file).hidden_dims == [200, 100]
 
 
 @pytest.mark.parametrize("key", NUMBERS)
-def test_the_ends_of_each_range_are_allowed_and_beyond_them_is_not(key):
+def test_each_range_includes_its_ends_and_nothing_beyond(key):
     schema = Parameters.model_json_schema()["properties"][key]
     schema = schema.get("anyOf", [schema])[0]
     low, high = schema.get("minimum", schema.get("exclusiveMinimum")), schema["maximum"]
@@ -120,24 +123,24 @@ def test_the_ends_of_each_range_are_allowed_and_beyond_them_is_not(key):
             check_parameters(DEFAULTS | {key: value})
 
 
-def test_an_unknown_key_is_told_with_all_known_ones(file):
-    told = f" is not a parameter; allowed: {', '.join(DEFAULTS)}"
-    assert refusal(file, params_yaml() + "colour: red\n") == f": 'colour'{told}"
-    assert refusal(file, params_yaml().replace("latent_dims", "latent_dim")) == f": 'latent_dim'{told}"
-    assert refusal(file, params_yaml() + "7: 1\n") == f": 7{told}"
+def test_an_unknown_key_is_reported_with_all_known_ones(file):
+    message = f" is not a parameter; allowed: {', '.join(DEFAULTS)}"
+    assert refusal(file, params_yaml() + "colour: red\n") == f": 'colour'{message}"
+    assert refusal(file, params_yaml().replace("latent_dims", "latent_dim")) == f": 'latent_dim'{message}"
+    assert refusal(file, params_yaml() + "7: 1\n") == f": 7{message}"
 
 
 @pytest.mark.parametrize("key", DEFAULTS)
-def test_a_missing_key_is_told_with_what_is_allowed(file, key):
+def test_a_missing_key_is_reported_with_what_is_allowed(file, key):
     content = re.sub(rf"(?m)^{key}: .*\n", "", params_yaml())
     assert refusal(file, content).startswith(f": {key} is missing; allowed: ")
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
-        ("", ": is empty; `git checkout "),
-        ("# only a comment\n", ": is empty; `git checkout "),
+        ("", ": empty; `git checkout "),
+        ("# only a comment\n", ": empty; `git checkout "),
         ("- latent_dims\n- 4\n", ": must be lines of `key: value`, not ['latent_dims', 4]"),
         ("latent_dims 4\n", ": must be lines of `key: value`, not 'latent_dims 4'"),
         ("epochs: 1\nlatent_dims: [4\n", ": not YAML (line 3, column 1: "),
@@ -145,7 +148,6 @@ def test_a_missing_key_is_told_with_what_is_allowed(file, key):
         ("epochs: *undefined\n", ": not YAML (line 1, column 9: "),
         ("epochs: 1\n---\nepochs: 2\n", ": not YAML ("),
         ("epochs: !!python/object/apply:os.getcwd []\n", ": not YAML (line 1, column 9: "),
-        ("epochs: !!bool abc\n", ": not YAML ("),
         ("seed: 1\nepochs: 2\n'seed': 3\n", ": not YAML (line 3, column 1: "),
         ("dataset: café\n".encode("latin-1"), ": not YAML ('utf-8' codec can't decode byte 0xe9"),
         (params_yaml().encode("utf-16"), ": not YAML ('utf-8' codec can't decode byte 0xff"),
@@ -153,28 +155,26 @@ def test_a_missing_key_is_told_with_what_is_allowed(file, key):
     ],
     ids=lambda value: ascii(value)[:40],
 )
-def test_a_file_that_is_no_params_yaml_is_told_with_its_place(file, content, told):
-    assert refusal(file, content).startswith(told)
+def test_a_malformed_params_yaml_is_reported_with_the_place(file, content, message):
+    assert refusal(file, content).startswith(message)
 
 
-def test_a_file_that_cannot_be_opened_is_told_with_the_way_back(file):
+def test_a_file_that_cannot_be_opened_is_reported_with_a_remedy(file):
     with pytest.raises(UserError) as missing:
         read_parameters(file)
-    assert (
-        str(missing.value)
-        == f"{file}: cannot be read (No such file or directory); `git checkout HEAD {file}` brings it back"
-    )
+    remedy = f"`git checkout HEAD {file}` brings it back"
+    assert str(missing.value) == f"{file}: cannot be read (No such file or directory); {remedy}"
     file.mkdir()
     with pytest.raises(UserError, match=r"^[^\n]*params\.yaml: cannot be read \(Is a directory\)[^\n]*$"):
         read_parameters(file)
 
 
-def test_a_long_value_is_cut_to_keep_the_line_short(file):
+def test_a_long_value_is_cut_in_the_message(file):
     assert len(refusal(file, params_yaml(device="x" * 10_000))) < 200
 
 
 @pytest.mark.parametrize("value", [1e-05, 2.5e-07, 1.0, 10])
-def test_a_number_is_read_as_dvc_writes_it(file, value):
+def test_a_number_that_dvc_wrote_is_read(file, value):
     from dvc.utils.serialize import dumps_yaml
 
     file.write_text(dumps_yaml(DEFAULTS | {"learning_rate": value}))
@@ -186,18 +186,18 @@ def test_a_number_with_a_leading_zero_is_decimal(file):
     assert (read_parameters(file).latent_dims, read_parameters(file).seed) == (10, 8)
 
 
-def test_a_byte_order_mark_and_windows_line_ends_are_read(file):
+def test_a_byte_order_mark_and_windows_line_endings_are_accepted(file):
     file.write_bytes(params_yaml().replace("\n", "\r\n").encode("utf-8-sig"))
     assert read_parameters(file) == Parameters()
 
 
-def test_parameters_do_not_change():
+def test_parameters_are_immutable():
     with pytest.raises(ValueError, match="frozen"):
         Parameters().epochs = 1
 
 
-def test_params_yaml_in_git_holds_the_defaults(file):
-    # Not the working tree's: `dvc exp run -S` leaves its values there.
+def test_params_yaml_in_git_has_the_defaults(file):
+    # Not the one in the working tree, where `dvc exp run -S` leaves its values
     shown = subprocess.run(["git", "show", ":params.yaml"], cwd=ROOT, capture_output=True, text=True)
     if shown.returncode != 0:
         pytest.skip("not in a git repository")
@@ -205,7 +205,7 @@ def test_params_yaml_in_git_holds_the_defaults(file):
     assert read_parameters(file) == Parameters()
 
 
-def test_every_key_of_params_yaml_carries_a_comment():
+def test_every_key_of_params_yaml_has_a_comment():
     lines = [line for line in (ROOT / "params.yaml").read_text().splitlines() if re.match(r"\w+:", line)]
     assert [line.split(":")[0] for line in lines] == list(DEFAULTS)
     assert [line for line in lines if not re.search(r" # *\w.{8,}", line)] == []
@@ -227,7 +227,7 @@ def test_reading_parameters_imports_nothing_slow(file):
 
 @pytest.fixture
 def workspace(tmp_path):
-    """A copy of the code with results of an earlier run in it, where importing torch or MLflow ends in an error."""
+    """A copy of the code with earlier results, in which importing torch or MLflow fails."""
     for folder in ("src", "stages"):
         copytree(ROOT / folder, tmp_path / folder, ignore=ignore_patterns("__pycache__"))
     for module in ("torch", "torchvision", "mlflow"):
@@ -265,12 +265,12 @@ def test_a_stage_refuses_a_bad_parameter_before_it_imports_torch_or_touches_an_o
     assert contents(workspace) == before
 
 
-def test_a_stage_with_right_parameters_goes_on_to_torch(workspace):
+def test_a_stage_with_good_parameters_imports_torch(workspace):
     (workspace / "params.yaml").write_text(params_yaml())
     assert "torch was imported" in run_stage("train", workspace).stderr
 
 
-def test_a_stage_without_params_yaml_says_so_in_one_line(workspace):
+def test_a_stage_without_params_yaml_reports_it_in_one_line(workspace):
     done = run_stage("train", workspace)
     assert done.returncode == 1
     assert done.stderr.startswith("train: params.yaml: cannot be read (No such file or directory)")

@@ -1,4 +1,4 @@
-"""The pages of `dvc plots show` and `dvc plots diff`, in a browser that reaches no network."""
+"""The pages of `dvc plots show` and `dvc plots diff`, in a browser without network."""
 
 import re
 import runpy
@@ -11,11 +11,13 @@ import pytest
 from helpers.pages import SCREENSHOTS
 from helpers.repository import PROJECT
 
-CURVES = {"Loss": 2, "Reconstruction": 2, "KL": 2, "plots_training_csv": 1}  # charts, and how many curves each has
+from cvae.data.idx import LABELS
+
+CURVES = {"Loss": 2, "Reconstruction": 2, "KL": 2, "plots_training_csv": 1}  # the number of curves in each chart
 SCATTER = "plots_latents_csv"
-DOTS = {"Accuracy": 30, "metrics_per_digit_csv": 10, "metrics_per_latent_csv": 2}  # and how many of them
+DOTS = {"Accuracy": 3 * LABELS, "metrics_per_digit_csv": LABELS, "metrics_per_latent_csv": 2}  # in each chart
 CONFUSION = "plots_confusion_csv"
-DIGITS = [f"{digit}.png" for digit in range(10)]
+DIGITS = [f"{digit}.png" for digit in range(LABELS)]
 PICTURES = {
     "plots": [f"{name}.png" for name in ("latents", "manifolds", "reconstructions", "styles", "training")],
     "plots/latents": DIGITS,
@@ -25,13 +27,13 @@ PICTURES = {
 
 @dataclass
 class Opened:
-    """A page, and what went wrong while it opened: requests to anywhere, errors in the console."""
+    """A page, and what went wrong while it opened: network requests, errors in the console."""
 
     page: object
     troubles: list[str] = field(default_factory=list)
 
     def drawn(self, marks: str, chart: str) -> list[dict[str, str]]:
-        """The SVG attributes, text and width of every mark of a kind (line, symbol, text) in a chart."""
+        """Return the SVG attributes, text and width of the marks of a kind (line, symbol, text) in a chart."""
         return self.page.locator(f"#{chart} svg g.mark-{marks}.role-mark > *").evaluate_all(
             """(marks) => marks.map((mark) => ({
               ...Object.fromEntries([...mark.attributes].map(({name, value}) => [name, value])),
@@ -41,20 +43,20 @@ class Opened:
         )
 
     def points(self) -> pd.DataFrame:
-        """Of the scatter: what a point is of (rev, label, axis_1, axis_2), its place (x, y) in its panel, its opacity.
+        """Return the data of each point in the scatter (rev, label, axis_1, axis_2), its place (x, y) and opacity.
 
-        Vega tells people who cannot see a point what it is; here that tells the test.
+        The data is in the text that Vega writes for screen readers.
         """
         rows = []
         for mark in self.drawn("symbol", SCATTER):
-            told = dict(part.split(": ") for part in mark["aria-label"].replace("−", "-").split("; "))
+            data = dict(part.split(": ") for part in mark["aria-label"].replace("−", "-").split("; "))
             x, y = re.fullmatch(r"translate\((.+),(.+)\)", mark["transform"]).groups()
-            rows.append(told | {"x": x, "y": y, "opacity": mark["opacity"]})
+            rows.append(data | {"x": x, "y": y, "opacity": mark["opacity"]})
         columns = ["label", "axis_1", "axis_2", "x", "y", "opacity"]
         return pd.DataFrame(rows).astype(dict.fromkeys(columns, float))
 
     def pictures(self, heading: str) -> dict[str, list[dict]]:
-        """Of a section: its pictures by name, and how each revision's is shown."""
+        """Return the pictures of a section by name, and how each revision's picture is shown."""
         return dict(
             self.page.evaluate(
                 """(heading) => {
@@ -112,31 +114,31 @@ def diff(browser, compared, tmp_path_factory) -> Opened:
 
 @pytest.fixture(scope="module")
 def scatters(browser, compared, tmp_path_factory) -> Opened:
-    """The scatters of HEAD, of `wide`, and of latents of one dimension in the workspace."""
+    """The scatters of HEAD, of `wide`, and of one-dimensional latents in the workspace."""
     from cvae.figures.rendering import write_scatter
 
     folder = tmp_path_factory.mktemp("scatters")
     edited = compared.copy(folder / "cvae")
     z = np.random.default_rng(0).normal(size=(200, 1))
-    write_scatter(np.arange(200) % 10, z, z, edited.root / "plots/latents.csv")
+    write_scatter(np.arange(200) % LABELS, z, z, edited.root / "plots/latents.csv")
     edited.dvc("plots", "diff", "HEAD", "wide", "workspace", "--targets", "plots/latents.csv", "--out", str(folder))
     return open_page(browser, folder, "plots-diff-latents.png")
 
 
-def test_the_page_is_what_its_generator_makes():
+def test_the_committed_page_is_up_to_date():
     made = runpy.run_path(str(PROJECT / ".dvc/plots/page.py"))["page"]()
     committed = (PROJECT / ".dvc/plots/page.html").read_text(encoding="utf-8")
-    assert committed == made, "`make page` makes it again"
+    assert committed == made, "run `make page`"
     assert len(committed.encode()) < 2**20
 
 
 @pytest.mark.parametrize("name", ["show", "diff", "scatters"])
-def test_a_page_asks_the_network_for_nothing_and_reports_no_error(name, request):
+def test_a_page_needs_no_network_and_reports_no_error(name, request):
     assert request.getfixturevalue(name).troubles == []
 
 
 @pytest.mark.parametrize(("name", "revisions"), [("show", 1), ("diff", 2)])
-def test_every_curve_is_drawn(name, revisions, request):
+def test_all_curves_are_drawn(name, revisions, request):
     opened = request.getfixturevalue(name)
     charts = opened.page.locator(".card:not(.picture)").evaluate_all("(cards) => cards.map((card) => card.id)")
     assert sorted(charts) == sorted([*CURVES, *DOTS, SCATTER, CONFUSION])
@@ -144,37 +146,37 @@ def test_every_curve_is_drawn(name, revisions, request):
         lines = opened.drawn("line", chart)  # DVC draws a curve twice: smoothed, and faintly as it is
         assert len(lines) == 2 * curves * revisions, chart
         assert all(line["pixels"] > 100 for line in lines), chart
-        assert len({line["stroke"] for line in lines}) == revisions, f"{chart}: a colour for each revision"
+        assert len({line["stroke"] for line in lines}) == revisions, f"{chart}: one colour for each revision"
 
 
 @pytest.mark.parametrize(("name", "revisions"), [("show", 1), ("diff", 2)])
-def test_figures_of_labels_and_latents_are_dots(name, revisions, request):
+def test_figures_per_label_and_per_latent_are_dots(name, revisions, request):
     opened = request.getfixturevalue(name)
     for chart, dots in DOTS.items():
-        latents = 4 if name == "diff" and "latent" in chart else 0  # `wide` has two more
-        assert len(opened.drawn("symbol", chart)) == dots * revisions + latents // 2, chart
+        more = 2 if name == "diff" and "latent" in chart else 0  # `wide` has two more latents
+        assert len(opened.drawn("symbol", chart)) == dots * revisions + more, chart
 
 
 def test_confusion_has_a_cell_for_each_pair_of_labels(show):
-    assert len([mark for mark in show.drawn("rect", CONFUSION) if mark["pixels"] > 10]) >= 100
+    assert len([mark for mark in show.drawn("rect", CONFUSION) if mark["pixels"] > 10]) >= LABELS**2
 
 
-def test_scatter_has_a_point_of_every_row(show, repository):
+def test_the_scatter_has_one_point_for_each_row(show, repository):
     table = pd.read_csv(repository.root / "plots/latents.csv")
     columns = ["label", "axis_1", "axis_2"]
     np.testing.assert_allclose(show.points()[columns], table[columns])
-    assert len(table) == 297
 
 
-def test_scatter_has_a_panel_for_each_revision_with_its_own_axes(scatters):
-    assert scatters.points()["rev"].value_counts().to_dict() == {"HEAD": 297, "wide": 297, "workspace": 200}
+def test_the_scatter_has_one_panel_with_its_own_axes_for_each_revision(scatters, repository):
+    images = len(pd.read_csv(repository.root / "plots/latents.csv"))
+    assert scatters.points()["rev"].value_counts().to_dict() == {"HEAD": images, "wide": images, "workspace": 200}
     texts = [re.sub(r"\d+%", "…", mark["text"]) for mark in scatters.drawn("text", SCATTER)]
     principal = [f"principal axis {i} of z (… of variance)" for i in (1, 2)]
     assert texts == ["z_0", "label", "z_0", "z_1", *principal]  # DVC puts the workspace first
 
 
-def test_panels_of_the_scatter_are_to_one_scale(scatters):
-    """A unit is as many pixels on either axis of each plane as on the line, where a label is a strip of its own."""
+def test_all_panels_of_the_scatter_have_one_scale(scatters):
+    """A unit has the same length on both axes of each panel. One latent has a strip of 30 pixels for each label."""
     points = scatters.points().groupby("rev")
     across = {rev: np.polyfit(own["axis_1"], own["x"], 1)[0] for rev, own in points}
     up = {rev: -np.polyfit(own["axis_2"], own["y"], 1)[0] for rev, own in points}
@@ -183,14 +185,14 @@ def test_panels_of_the_scatter_are_to_one_scale(scatters):
     assert points[["x", "y"]].agg(["min", "max"]).stack().stack().between(0, 300).all(), "a point outside its panel"
 
 
-def test_a_click_on_a_label_of_the_legend_singles_it_out(show):
+def test_a_click_on_a_label_in_the_legend_highlights_it(show):
     show.page.locator(f"#{SCATTER} g.role-legend-label text", has_text="3").click()
     opacity = show.points().groupby("label")["opacity"].max()
     assert opacity[3] == 0.5
     assert opacity.drop(3).max() < 0.1
 
 
-def test_show_has_every_picture(show):
+def test_show_has_all_pictures(show):
     for heading, names in PICTURES.items():
         pictures = show.pictures(heading)
         assert list(pictures) == names

@@ -1,4 +1,4 @@
-"""Where a stage runs, and how many run beside it."""
+"""The main repository and its temporary copies, and threads shared between experiments."""
 
 import os
 
@@ -11,13 +11,13 @@ from cvae.pipeline.repository import experiments_at_once, main_repository
 
 @pytest.fixture
 def repository(tmp_path, monkeypatch):
-    """A repository in which DVC runs two queued experiments and one `--temp` one; the working directory is its root."""
+    """A repository in which DVC runs two queued experiments and one with `--temp`. The test starts at its root."""
     root = tmp_path / "a repository"
     for copy in ("tmp1/.dvc/tmp", "tmp2", "standalone/tmp3", "celery/broker", "run", "cache"):
         (root / ".dvc/tmp/exps" / copy).mkdir(parents=True)
     monkeypatch.chdir(root)
     for variable in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
-        monkeypatch.setenv(variable, "")  # so that what is set meanwhile ends with the test
+        monkeypatch.setenv(variable, "")  # so that the test's own value is removed at its end
         monkeypatch.delenv(variable)
     monkeypatch.setattr(threads, "cores", lambda: 4)
     return root
@@ -26,12 +26,12 @@ def repository(tmp_path, monkeypatch):
 @pytest.mark.parametrize("folder", [".", ".dvc/tmp/exps/tmp1", ".dvc/tmp/exps/standalone/tmp3"])
 def test_the_main_repository_is_found_from_every_copy(repository, monkeypatch, folder):
     monkeypatch.chdir(repository / folder)
-    monkeypatch.setenv("DVC_ROOT", "/somewhere/else")  # as a shell does that was opened by another pipeline's stage
+    monkeypatch.setenv("DVC_ROOT", "/somewhere/else")  # as in a shell that a stage of another repository opened
     assert main_repository() == repository
 
 
 @pytest.mark.parametrize("folder", [".dvc/tmp/exps/tmp1", ".dvc/tmp/exps/standalone/tmp3"])
-def test_copies_that_run_at_once_are_counted(repository, monkeypatch, folder):
+def test_experiments_that_run_at_once_are_counted(repository, monkeypatch, folder):
     monkeypatch.chdir(repository / folder)
     assert experiments_at_once() == 3
 
@@ -53,9 +53,7 @@ def waiting() -> tuple[str | None, str | None]:
     ],
     ids=["too many", "enough cores", "alone"],
 )
-def test_threads_sleep_while_they_wait_where_experiments_outnumber_the_cores(
-    repository, monkeypatch, folder, threads, policy
-):
+def test_waiting_threads_sleep_if_there_are_more_threads_than_cores(repository, monkeypatch, folder, threads, policy):
     monkeypatch.chdir(repository / folder)
     share_cores(threads, experiments_at_once())
     assert waiting() == policy
@@ -70,7 +68,7 @@ def test_processes_of_one_training_count_too(repository, monkeypatch, processes,
 
 @pytest.mark.parametrize(("variable", "value"), [("OMP_WAIT_POLICY", "ACTIVE"), ("GOMP_SPINCOUNT", "7")])
 @pytest.mark.parametrize("folder", [".", ".dvc/tmp/exps/tmp2"])
-def test_what_a_person_set_is_kept(repository, monkeypatch, folder, variable, value):
+def test_a_users_own_setting_is_kept(repository, monkeypatch, folder, variable, value):
     monkeypatch.chdir(repository / folder)
     monkeypatch.setenv(variable, value)
     share_cores(2, experiments_at_once())

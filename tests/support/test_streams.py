@@ -1,4 +1,4 @@
-"""Programs whose output nobody takes: they do their work, and say so where it cannot be written."""
+"""Closed and full output streams: the work is still done."""
 
 import os
 import subprocess
@@ -28,7 +28,7 @@ def run(workspace: Repository, *program: str, **options) -> subprocess.Completed
 
 @pytest.fixture
 def unread():
-    """A pipe whose reader has ended, as `head` does."""
+    """A pipe whose reader has ended, like `head`."""
     reader, writer = os.pipe()
     os.close(reader)
     yield writer
@@ -36,7 +36,7 @@ def unread():
 
 
 @pytest.mark.parametrize(("program", "made"), [(TRAIN, "plots/training.csv"), (SAMPLE, SAMPLE[-1])], ids=lambda _: "")
-def test_a_reader_that_goes_away_costs_no_work(workspace, unread, program, made):
+def test_work_is_done_although_the_reader_has_gone(workspace, unread, program, made):
     done = run(workspace, *program, stdout=unread, stderr=subprocess.PIPE)
     assert done.returncode == 0
     assert "Error" not in done.stderr
@@ -47,7 +47,7 @@ def test_a_reader_that_goes_away_costs_no_work(workspace, unread, program, made)
 
 
 @pytest.mark.parametrize("program", [TRAIN, SAMPLE], ids=["a stage", "a command"])
-def test_output_that_cannot_be_written_is_told_in_one_line(workspace, program):
+def test_output_that_cannot_be_written_is_reported_in_one_line(workspace, program):
     with open("/dev/full", "w") as full:
         done = run(workspace, *program, stdout=full, stderr=subprocess.PIPE)
     assert done.returncode == 1
@@ -58,8 +58,8 @@ def test_output_that_cannot_be_written_is_told_in_one_line(workspace, program):
     assert "Exception ignored" not in done.stderr
 
 
-@pytest.mark.parametrize("how", [">&- 2>&-", "1</dev/null"], ids=["closed", "as DVC hands on a closed one"])
-def test_closed_streams_cost_no_work(workspace, how):
+@pytest.mark.parametrize("how", [">&- 2>&-", "1</dev/null"], ids=["closed", "closed, behind DVC"])
+def test_work_is_done_although_streams_are_closed(workspace, how):
     done = subprocess.run(
         ["sh", "-c", f'exec "$0" -m stages.train {how}', sys.executable],
         cwd=workspace.root,
@@ -69,7 +69,7 @@ def test_closed_streams_cost_no_work(workspace, how):
     assert (workspace.root / "plots/training.csv").exists()
 
 
-def test_letters_that_a_terminal_does_not_know_are_spelt_out(workspace):
+def test_letters_unknown_to_the_terminal_are_escaped(workspace):
     done = run(workspace, *SAMPLE, capture_output=True, env={"PYTHONIOENCODING": "ascii"})
     assert done.returncode == 0, done.stderr
     assert done.stdout == "drawn \\xfc.png: 16 samples of 3, seed 0, drawn by data/model\n"

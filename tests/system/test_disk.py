@@ -1,4 +1,4 @@
-"""Disks that are full or read-only, for real: mounted in a mount namespace of its own, which ends with the command."""
+"""Full and read-only disks, mounted in a mount namespace that ends with the command."""
 
 import hashlib
 import os
@@ -19,8 +19,8 @@ from cvae.support.files import ensure_writable
 
 STAGES = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]
 NAMESPACE = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--user", "--map-root-user", "--mount"]
-# In a copy of $SOURCE, on a disk of its own with $FREE kB left, run the command; then $AGAIN, where there is space.
-# All of it, but for git's and DVC's store, is copied to $BACK before and after, since the disk is gone at the end.
+# Copy $SOURCE to a new disk with $FREE kB left and run the command there; then free space and run $AGAIN.
+# The files, without git's and DVC's stores, are copied to $BACK before and after, since the disk then vanishes.
 ON_A_DISK = """
 set -e
 report() { mkdir "$BACK/$1"; tar -c --exclude=.git --exclude=.dvc --exclude=filler . | tar -x -C "$BACK/$1"; }
@@ -48,18 +48,18 @@ mount --bind "$PLACE" "$PLACE"
 mount -o remount,bind,ro "$PLACE"
 exec "$@"
 """
-# Train with MLflow's database $DATABASE on a disk with little space left, and then track with more.
+# Train with MLflow's database $DATABASE on a disk with little space left, then track with more space.
 FILLS_UP = """
 set -e
 cd "$SOURCE"
 mount -t tmpfs -o size=1100k disk "$PLACE"
 cp "$DATABASE" "$PLACE/mlflow.db"
 python -m stages.train
-mount -t tmpfs -o remount,size=16m disk "$PLACE"  # in full: of its own, mount adds a uid that a user namespace lacks
+mount -t tmpfs -o remount,size=16m disk "$PLACE"  # device named, or mount adds a uid that a user namespace lacks
 python -c "$RECORD"
 cp "$PLACE/mlflow.db" .
 """
-# What track does, on results of which dvc.lock knows nothing
+# What track does, for results that are not in dvc.lock
 RECORD = """
 import stages
 from cvae.pipeline.parameters import read_parameters
@@ -78,30 +78,30 @@ def outs_of(stage: str) -> list[str]:
 
 
 def results(folder: Path) -> dict[str, bytes]:
-    """What stages made and DVC recorded, with anything that they should not have left there."""
+    """Return the content of all result files and of dvc.lock."""
     files = [file for place in ("data", "metrics", "plots") for file in (folder / place).rglob("*") if file.is_file()]
     return {file.relative_to(folder).as_posix(): file.read_bytes() for file in (*files, folder / "dvc.lock")}
 
 
 @pytest.fixture(scope="session")
 def namespace() -> list[str]:
-    """The command that runs another one where it may mount disks."""
+    """The command that runs another one with the right to mount disks."""
     trial = [*NAMESPACE, "sh", "-c", "mount -t tmpfs disk /mnt"]
     if shutil.which("unshare") is None or subprocess.run(trial, capture_output=True).returncode:
         outcome = pytest.fail if os.environ.get("CI") else pytest.skip
-        outcome("no disk can be mounted here, not even in a namespace")
+        outcome("cannot mount a disk here, not even in a namespace")
     return NAMESPACE
 
 
 @pytest.fixture(scope="module")
 def clone(repository, tmp_path_factory) -> Repository:
-    """The repository without a store of MLflow; not to be changed."""
+    """The repository without MLflow's store; do not change it."""
     return repository.copy(tmp_path_factory.mktemp("clone") / "cvae", "__pycache__")
 
 
 @pytest.fixture(scope="module")
 def made(repository, empty_database, tmp_path_factory) -> Repository:
-    """The repository without git's and DVC's store, and with an empty one of MLflow; not to be changed."""
+    """The repository with an empty MLflow store, without git's and DVC's; do not change it."""
     made = repository.copy(tmp_path_factory.mktemp("made") / "cvae", ".git", "cache", "__pycache__")
     shutil.copy(empty_database, made.root / "mlflow.db")
     return made
@@ -109,7 +109,7 @@ def made(repository, empty_database, tmp_path_factory) -> Repository:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a command did on a full disk, and another one when there was space again."""
+    """What a command did on a full disk, and what the next one did with space."""
 
     back: Path
 
@@ -125,9 +125,9 @@ class Outcome:
 
 @pytest.fixture
 def on_a_disk(namespace, tmp_path):
-    """Run `command` in a copy of a repository on a disk with `free` kB left, and `again` when there is space.
+    """Run `command` in a copy of a repository on a disk with `free` kB left, then `again` with more space.
 
-    `before` is shell code that runs there first; `cache`: DVC's is read back too, as the full disk left it.
+    `before`: shell code to run there first. `cache`: also return DVC's cache as the full disk left it.
     """
 
     def run(
@@ -145,7 +145,7 @@ def on_a_disk(namespace, tmp_path):
             AGAIN=" ".join(again),
             CACHE="yes" if cache else "",
             PYTHONDONTWRITEBYTECODE="1",
-            PYTHONPATH="src",  # of the copy; installed is another one
+            PYTHONPATH="src",  # of the copy, not the installed one
         )
         done = subprocess.run(
             [*namespace, "sh", "-c", ON_A_DISK, "sh", *command], env=variables, capture_output=True, text=True
@@ -156,7 +156,7 @@ def on_a_disk(namespace, tmp_path):
     return run
 
 
-# What is left of the disk, in kB, and the file that does not fit: every file is first written anew.
+# The space left, in kB, and the first file that does not fit; files are written beside the old ones first.
 @pytest.mark.parametrize(
     ("stage", "free", "file"),
     [
@@ -171,57 +171,57 @@ def on_a_disk(namespace, tmp_path):
         pytest.param("render", 60, "plots/", marks=pytest.mark.long),
     ],
 )
-def test_a_stage_on_a_full_disk_says_so_and_leaves_everything_as_it_was(made, on_a_disk, stage, free, file):
+def test_a_stage_on_a_full_disk_reports_it_and_changes_no_file(made, on_a_disk, stage, free, file):
     done = on_a_disk(made, free, *module(f"stages.{stage}"))
     assert done.status("full") == 1
-    *before, told = done.lines("full")
-    assert len(before) <= (stage == "train"), "its live run, which may have met the full disk first"
+    *before, line = done.lines("full")
+    assert len(before) <= (stage == "train"), "its live run may report the full disk first"
     assert all("training goes on" in line for line in before)
-    assert told.startswith(f"{stage}: {file}")
-    assert told.endswith(": No space left on device; free some space, then run it again")
+    assert line.startswith(f"{stage}: {file}")
+    assert line.endswith(": No space left on device; free some space, then run it again")
     assert done.results("full") == done.results("before")
 
 
-def test_training_does_not_begin_where_its_results_cannot_be_written(made, on_a_disk):
+def test_training_does_not_start_if_its_results_cannot_be_written(made, on_a_disk):
     done = on_a_disk(made, 0, *module("stages.train"))
     assert done.status("full") == 1
-    told = "train: data/model/model.safetensors: No space left on device; free some space, then run it again"
-    assert done.lines("full") == [told]
+    line = "train: data/model/model.safetensors: No space left on device; free some space, then run it again"
+    assert done.lines("full") == [line]
     assert (done.back / "full.out").read_text() == ""
     assert done.results("full") == done.results("before")
 
 
-def test_a_stage_works_when_there_is_space_again_and_ends_with_the_same_bytes(made, on_a_disk):
+def test_a_stage_makes_the_same_bytes_once_there_is_space(made, on_a_disk):
     done = on_a_disk(made, 40, *module("stages.embed"), before="rm data/latents.parquet", again=module("stages.embed"))
-    told = "embed: data/latents.parquet: No space left on device; free some space, then run it again"
-    assert done.lines("full") == [told]
+    line = "embed: data/latents.parquet: No space left on device; free some space, then run it again"
+    assert done.lines("full") == [line]
     assert (done.status("full"), done.status("again")) == (1, 0)
-    assert not [name for name in done.results("full") if "latents.parquet" in name], "not a part of it either"
+    assert not [name for name in done.results("full") if "latents.parquet" in name], "nor a part of it"
     assert done.results("again") == results(made.root)
 
 
-def test_a_picture_that_does_not_fit_is_told_in_one_line_and_leaves_no_part_of_it(made, on_a_disk):
+def test_a_picture_that_does_not_fit_is_reported_and_leaves_no_part(made, on_a_disk):
     done = on_a_disk(made, 0, *module("cvae"), "sample", "--digit", "7", "--out", "plots/sevens.png")
     assert done.status("full") == 1
-    told = "sample: plots/sevens.png: No space left on device; free some space, then run it again"
-    assert done.lines("full") == [told]
+    line = "sample: plots/sevens.png: No space left on device; free some space, then run it again"
+    assert done.lines("full") == [line]
     assert done.results("full") == done.results("before")
 
 
 @pytest.mark.long
-def test_a_comparison_that_does_not_fit_is_told_in_one_line_and_leaves_no_part_of_it(compared, on_a_disk):
-    done = on_a_disk(compared, 60, *module("cvae"), "compare")  # with less, git and DVC cannot say what there is
+def test_a_comparison_that_does_not_fit_is_reported_and_leaves_no_part(compared, on_a_disk):
+    done = on_a_disk(compared, 60, *module("cvae"), "compare")  # git and DVC themselves need that much
     assert done.status("full") == 1
-    told = "compare: plots/rate_distortion.png: No space left on device; free some space, then run it again"
-    assert done.lines("full") == [told]
+    line = "compare: plots/rate_distortion.png: No space left on device; free some space, then run it again"
+    assert done.lines("full") == [line]
     assert done.results("full").keys() - done.results("before").keys() == {"plots/rate_distortion.csv"}
 
 
 def test_full_artifacts_of_mlflow_fail_track_in_one_line(made, on_a_disk):
     done = on_a_disk(made, 400, *module("stages.track"))
     assert done.status("full") == 1
-    told = "track: MLflow at mlflow.db: mlartifacts: No space left on device; run `dvc repro` again when it can be used"
-    assert done.lines("full") == [told]
+    line = "track: MLflow at mlflow.db: mlartifacts: No space left on device; run `dvc repro` again when it can be used"
+    assert done.lines("full") == [line]
     assert done.results("full") == done.results("before"), "no receipt"
 
 
@@ -231,21 +231,21 @@ def statuses(root: Path) -> list[str]:
 
 @pytest.mark.long
 @pytest.mark.parametrize("free", [0, 16, 60, 400])
-def test_a_full_store_of_mlflow_fails_track_in_one_line_and_is_of_use_when_there_is_space(made, on_a_disk, free):
+def test_a_full_mlflow_store_fails_track_in_one_line_and_works_once_there_is_space(made, on_a_disk, free):
     done = on_a_disk(made, free, *module("stages.track"), again=module("stages.track"))
     assert done.status("full") == 1
-    (told,) = done.lines("full")
-    assert told.startswith("track: MLflow at mlflow.db: ")
-    assert "disk is full" in told or "No space left" in told
-    assert "SQL" not in told
+    (line,) = done.lines("full")
+    assert line.startswith("track: MLflow at mlflow.db: ")
+    assert "disk is full" in line or "No space left" in line
+    assert "SQL" not in line
     assert done.status("again") == 0
     assert statuses(done.back / "again") == ["FINISHED"]
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("free", [0, 100, 500, 850])
-def test_a_first_database_that_a_full_disk_cut_short_is_made_anew(made, on_a_disk, free):
-    """MLflow makes its tables one after another, and never goes on with a database that has some of them."""
+def test_a_database_that_a_full_disk_cut_short_is_created_again(made, on_a_disk, free):
+    """MLflow creates its tables one by one, and cannot continue with only some of them."""
     done = on_a_disk(made, free, *module("stages.track"), before="rm mlflow.db", again=module("stages.track"))
     assert done.status("full") == 1
     assert len(done.lines("full")) == 1
@@ -254,7 +254,7 @@ def test_a_first_database_that_a_full_disk_cut_short_is_made_anew(made, on_a_dis
 
 
 @pytest.mark.long
-def test_training_goes_on_when_the_disk_of_mlflow_fills_up_and_track_logs_it_all(
+def test_training_continues_when_mlflows_disk_fills_up_and_track_logs_everything(
     made, namespace, empty_database, tmp_path
 ):
     copy = made.copy(tmp_path / "cvae")
@@ -272,30 +272,30 @@ def test_training_goes_on_when_the_disk_of_mlflow_fills_up_and_track_logs_it_all
 
 @pytest.mark.long
 @pytest.mark.parametrize("stage", [stage for stage in STAGES if stage != "track"])
-def test_repro_goes_on_when_there_is_space_and_ends_with_the_same_bytes(clone, on_a_disk, stage):
-    """DVC removes what a stage made before it runs it and records it when it has ended, so nothing cut short is."""
+def test_repro_makes_the_same_bytes_once_there_is_space(clone, on_a_disk, stage):
+    """DVC deletes the outputs before a stage and records them after it, so it never records a partial file."""
     repro = [*module("dvc"), "repro"]
     without = f"rm -r {' '.join(outs_of(stage))}"
     done = on_a_disk(clone, 12, *repro, "--force", "--single-item", stage, before=without, again=repro)
     assert done.status("full") != 0
-    told = "\n".join(done.lines("full"))
-    assert f"{stage}: " in told
-    assert "free some space, then run it again" in told
-    assert "Traceback" not in told
+    printed = "\n".join(done.lines("full"))
+    assert f"{stage}: " in printed
+    assert "free some space, then run it again" in printed
+    assert "Traceback" not in printed
     assert done.results("full")["dvc.lock"] == done.results("before")["dvc.lock"]
     assert done.status("again") == 0, done.lines("again")
     assert done.results("again") | {"data/tracked.json": b""} == results(clone.root) | {"data/tracked.json": b""}
 
 
 @pytest.mark.long
-def test_a_full_cache_of_dvc_holds_nothing_cut_short(clone, on_a_disk):
+def test_a_full_dvc_cache_holds_no_partial_file(clone, on_a_disk):
     repro = [*module("dvc"), "repro"]
-    seed = "sed -i 's/^seed: .*/seed: 5/' params.yaml"  # else the cache has it all
+    seed = "sed -i 's/^seed: .*/seed: 5/' params.yaml"  # a result that the cache does not have
     done = on_a_disk(clone, 60, *repro, "--single-item", "embed", before=seed, again=repro, cache=True)
     assert done.status("full") != 0
-    told = "\n".join(done.lines("full"))
-    assert "No space left on device" in told
-    assert "Traceback" not in told
+    printed = "\n".join(done.lines("full"))
+    assert "No space left on device" in printed
+    assert "Traceback" not in printed
     cached = list((done.back / "cache/files/md5").glob("??/[0-9a-f]*"))
     assert len(cached) > 20
     for file in cached:
@@ -325,14 +325,14 @@ def test_a_folder_that_cannot_be_written_is_named_in_one_line(made, namespace, t
     before = results(copy.root)
     command = [*namespace, "sh", "-c", READ_ONLY, "sh", *module(f"stages.{stage}")]
     done = copy.run(*command, status=1, SOURCE=str(copy.root), PLACE=folder)
-    (told,) = done.stderr.splitlines()
-    assert told.startswith(f"{stage}: {file}")
-    assert ": Read-only file system; " in told
-    assert told.endswith((", then run it again", "run `dvc repro` again when it can be used"))
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"{stage}: {file}")
+    assert ": Read-only file system; " in line
+    assert line.endswith((", then run it again", "run `dvc repro` again when it can be used"))
     assert results(copy.root) == before
 
 
-def test_a_link_to_nothing_in_a_folders_place_is_told_before_the_training(tmp_path, monkeypatch):
+def test_a_broken_link_in_place_of_a_folder_is_reported_before_training(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("plots").symlink_to("nowhere")
     with pytest.raises(UserError, match=r"^plots/training.csv: No such file or directory; bring it back"):
@@ -340,20 +340,19 @@ def test_a_link_to_nothing_in_a_folders_place_is_told_before_the_training(tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("refused", "told"),
+    ("access", "line"),
     [
         (lambda: Path("nowhere/x").touch(), "nowhere/x: No such file or directory; bring it back"),
         (lambda: Path("folder").absolute().read_bytes(), "folder: Is a directory; move it away"),
-        (lambda: Path("x" * 300).touch(), f"{'x' * 300}: File name too long; shorten its path"),
         (lambda: Path("/dev/full").write_bytes(b"x"), "No space left on device; free some space"),
-        (lambda: os.replace("folder", "file"), "file: Not a directory; move what is in its place away"),
+        (lambda: os.replace("folder", "file"), "file: Not a directory; move away what is in its place"),
     ],
 )
-def test_what_the_system_refuses_anywhere_in_a_stage_is_told_by_file_and_reason(tmp_path, monkeypatch, refused, told):
+def test_file_errors_are_reported_with_the_file_the_reason_and_a_remedy(tmp_path, monkeypatch, access, line):
     monkeypatch.chdir(tmp_path)
     Path("folder").mkdir()
     Path("file").touch()
-    with pytest.raises(OSError) as raised:  # noqa: PT011  what it says is looked at below
-        refused()
-    assert explained(raised.value).startswith(told)
+    with pytest.raises(OSError) as raised:  # noqa: PT011  the line is checked below
+        access()
+    assert explained(raised.value).startswith(line)
     assert explained(raised.value).endswith(", then run it again")

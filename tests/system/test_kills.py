@@ -1,4 +1,4 @@
-"""Work that is killed: at any moment, by any signal, nothing half-done is taken for done and nothing is lost."""
+"""Work that is killed at any moment, by any signal: nothing is lost, and nothing incomplete counts as done."""
 
 import os
 import random
@@ -10,29 +10,41 @@ import time
 from collections import Counter
 from pathlib import Path
 
-import psutil
 import pytest
 import zc.lockfile
-from helpers.kills import BY_HAND, DVC, STAGES, TORN, Kill, Tally, differences, draw, forget, measured, spoil, trial
-from helpers.processes import environment, wait_for
+from helpers.kills import (
+    BY_HAND,
+    DVC,
+    STAGES,
+    TORN,
+    Kill,
+    Tally,
+    differences,
+    forget,
+    measured,
+    random_kill,
+    spoil,
+    trial,
+)
+from helpers.processes import environment, stage_process, wait_for
 from helpers.queue import no_worker_outlives, wait_for_queue
-from helpers.repository import PROJECT, started, write_checkpoints_after_every_epoch
+from helpers.repository import PROJECT, started
 
 from cvae.pipeline.repository import has_ended
 from cvae.tracking.current_run import present_run
 from cvae.tracking.run_keys import RECEIPT
 
 SEED = int(os.environ.get("KILLS_SEED", "0"))
-TRIALS = int(os.environ.get("KILLS_TRIALS", "36"))  # of one stage; each has one to three kills
-FIRST_RUNS = 4  # from nothing, with a kill in every stage
+TRIALS = int(os.environ.get("KILLS_TRIALS", "36"))  # each with one to three kills of one stage
+FIRST_RUNS = 4  # from an empty repository, with a kill in every stage
 
 
-def test_repro_killed_by_each_signal_is_made_whole_by_the_next(repository, empty_database, tmp_path):
+def test_repro_recovers_from_a_kill_by_each_signal(repository, empty_database, tmp_path):
     hurt = repository.copy(tmp_path / "cvae")
     (hurt.root / "mlflow.db").write_bytes(empty_database.read_bytes())
     stages = ("train", "render", "track")
     spoil(hurt, *stages)
-    (hurt.root / "data/tracked.json").write_text('{"pipel')  # a receipt that was torn is no receipt
+    (hurt.root / "data/tracked.json").write_text('{"pipel')  # a torn receipt
     signals = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
     kills = [Kill(stage, number, after=0.5) for stage, number in zip(stages, signals, strict=True)]
     tally = Tally(Counter())
@@ -42,20 +54,22 @@ def test_repro_killed_by_each_signal_is_made_whole_by_the_next(repository, empty
 
 
 @pytest.mark.long
-def test_repro_killed_at_any_moment_is_made_whole_by_the_next(repository, empty_database, tmp_path, capsys):
-    """KILLS_SEED draws other moments, KILLS_TRIALS more or fewer; each trial has a generator of its own."""
+def test_repro_recovers_from_kills_at_any_moment(repository, empty_database, tmp_path, capsys):
+    """KILLS_SEED chooses other moments, and KILLS_TRIALS the number of trials."""
     began, tally, bad = time.monotonic(), Tally(Counter()), {}
-    root, recorded = tmp_path / "cvae", tmp_path / "recorded"  # one place for all: MLflow's store holds absolute paths
+    root, recorded = (
+        tmp_path / "cvae",
+        tmp_path / "recorded",
+    )  # all at one path, since MLflow's store holds absolute paths
 
     undisturbed = repository.copy(tmp_path / "undisturbed")
-    forget(undisturbed)  # so that its cache holds nothing of other parameters
+    forget(undisturbed)  # its cache must hold no results of other parameters
     undisturbed.set(epochs=150)
-    write_checkpoints_after_every_epoch(undisturbed)
     undisturbed.dvc("repro")
     first = undisturbed.copy(root)
     forget(first)
     usual = measured(first)
-    assert differences(first, undisturbed) == [], "the run that nobody disturbed"
+    assert differences(first, undisturbed) == [], "a run without kills"
     for name in ("mlflow.db", "mlartifacts"):
         copy(root / name, recorded / name)
 
@@ -66,11 +80,11 @@ def test_repro_killed_at_any_moment_is_made_whole_by_the_next(repository, empty_
         if number < TRIALS:
             stage = chance.choice(STAGES)
             spoil(hurt, stage)
-            kills = [draw(chance, stage) for _ in range(chance.choice([1, 1, 2, 3]))]
+            kills = [random_kill(chance, stage) for _ in range(chance.choice([1, 1, 2, 3]))]
             store = chance.choice(["none", "empty", "recorded"] if stage in ("train", "track") else ["recorded"])
         else:
             forget(hurt)
-            kills, store = [draw(chance, stage) for stage in STAGES], "none"
+            kills, store = [random_kill(chance, stage) for stage in STAGES], "none"
         if store == "empty":
             (root / "mlflow.db").write_bytes(empty_database.read_bytes())
         elif store == "recorded":
@@ -85,7 +99,7 @@ def test_repro_killed_at_any_moment_is_made_whole_by_the_next(repository, empty_
         if found:
             bad[trial_name] = found
         with capsys.disabled():
-            print(f"\n{time.monotonic() - began:6.0f} s  {trial_name}: {found or 'whole'}", end="", flush=True)
+            print(f"\n{time.monotonic() - began:6.0f} s  {trial_name}: {found or 'recovered'}", end="", flush=True)
     with capsys.disabled():
         print(f"\n{tally}\n{len(bad)} trials with differences, {time.monotonic() - began:.0f} s")
     assert bad == {}
@@ -100,12 +114,12 @@ def copy(source: Path, target: Path) -> None:
         shutil.copy2(source, target)
 
 
-# What DVC does not write whole
+# Files that DVC does not write atomically
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("length", [0, 4096, 8192])
-def test_what_readme_says_of_a_torn_file_of_dvcs_helps_and_trains_nothing(repository, empty_database, tmp_path, length):
+def test_the_remedy_in_readme_repairs_torn_dvc_files_without_training(repository, empty_database, tmp_path, length):
     hurt = repository.copy(tmp_path / "cvae")
     (hurt.root / "mlflow.db").write_bytes(empty_database.read_bytes())
     for name in BY_HAND:
@@ -128,7 +142,7 @@ from pathlib import Path
 from cvae.tracking import location, quiet_mlflow, store
 
 quiet_mlflow.import_mlflow()
-import mlflow.db, mlflow.store.tracking.sqlalchemy_store  # once, for every child
+import mlflow.db, mlflow.store.tracking.sqlalchemy_store  # once for all children
 
 def open_for(seconds):
     child, began = os.fork(), time.monotonic()
@@ -154,7 +168,7 @@ print(any(killed), status, *sorted(path.name for path in Path().glob("mlflow.db*
 """
 
 
-def test_a_first_database_killed_half_way_is_made_by_the_next(tmp_path):
+def test_a_database_killed_while_it_is_created_is_created_by_the_next_process(tmp_path):
     command = [sys.executable, "-c", OPEN_AND_BE_KILLED]
     variables = environment(PYTHONPATH=str(PROJECT / "src"))
     done = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True)
@@ -164,7 +178,7 @@ def test_a_first_database_killed_half_way_is_made_by_the_next(tmp_path):
 @pytest.mark.parametrize(
     "content", [b"", b'{"pipel', b"[]", b"null", b'{"pipeline.key": 3}', b'{"pipeline.key": "\' or"}', b"\xff"]
 )
-def test_a_damaged_receipt_changes_nothing_of_the_present_result(compared, tmp_path, monkeypatch, content):
+def test_a_damaged_receipt_does_not_hide_the_present_run(compared, tmp_path, monkeypatch, content):
     run, _ = compared.runs()
     clone = compared.copy(tmp_path / "cvae")
     monkeypatch.chdir(clone.root)
@@ -179,14 +193,14 @@ def test_a_damaged_receipt_changes_nothing_of_the_present_result(compared, tmp_p
     "program",
     ["stages.train", "cvae sample", "cvae compare", "cvae ui", "cvae serve"],
 )
-def test_ctrl_c_ends_a_program_quietly_from_its_first_moment(repository, program):
-    for imports in (1, 30, 300):  # that Python has made since our first module that does something
+def test_ctrl_c_ends_a_program_quietly_even_as_it_starts(repository, program):
+    for imports in (1, 30, 300):  # since the import of our runner
         said, status = interrupted(repository.root, program, imports)
         assert (said, status in (130, -signal.SIGINT)) == ([], True), f"after {imports} imports: {status}"
 
 
 def interrupted(root: Path, program: str, imports: int) -> tuple[list[str], int]:
-    """What a program wrote to stderr, and its exit status, when SIGINT came after that many imports."""
+    """Send SIGINT after this number of imports; return what the program wrote to stderr, and its exit status."""
     command = [sys.executable, "-X", "importtime", "-m", *program.split()]
     variables = environment(PYTHONPATH=str(root / "src"))
     with subprocess.Popen(command, cwd=root, env=variables, stderr=subprocess.PIPE, text=True) as process:
@@ -201,7 +215,7 @@ def interrupted(root: Path, program: str, imports: int) -> tuple[list[str], int]
         return said, process.wait(60)
 
 
-def test_importing_the_library_leaves_ctrl_c_alone():
+def test_importing_the_library_does_not_change_ctrl_c():
     code = "import signal, cvae.support.errors; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment(PYTHONPATH=str(PROJECT / "src")), capture_output=True
@@ -209,11 +223,11 @@ def test_importing_the_library_leaves_ctrl_c_alone():
     assert done.stdout == b"True\n"
 
 
-# Two at once
+# Two commands at once
 
 
-def test_a_second_repro_says_who_is_at_work_and_the_first_waits_for_the_lock(repository, empty_database, tmp_path):
-    """Without --wait-for-lock DVC gives up a training whose end finds the lock taken for three seconds."""
+def test_a_second_repro_names_the_first_and_the_first_waits_for_the_lock(repository, empty_database, tmp_path):
+    """Without --wait-for-lock, DVC gives up after three seconds and loses the training."""
     hurt = repository.copy(tmp_path / "cvae")
     (hurt.root / "mlflow.db").write_bytes(empty_database.read_bytes())
     spoil(hurt, "train")
@@ -233,18 +247,9 @@ def test_a_second_repro_says_who_is_at_work_and_the_first_waits_for_the_lock(rep
     assert differences(hurt, repository) == []
 
 
-def stage_process(dvc: subprocess.Popen, stage: str) -> psutil.Process:
-    def found() -> list[psutil.Process]:
-        below = psutil.Process(dvc.pid).children(recursive=True)
-        return [process for process in below if process.cmdline()[1:] == ["-m", f"stages.{stage}"]]
-
-    wait_for(lambda: dvc.poll() is not None or found())
-    return found()[0]
-
-
 @pytest.mark.long
 @pytest.mark.parametrize("apart", [0.0, 0.5, 3.0, 6.0])
-def test_of_two_repros_one_ends_well_and_the_other_says_why_not(repository, empty_database, tmp_path, apart):
+def test_of_two_repros_one_succeeds_and_the_other_names_the_lock(repository, empty_database, tmp_path, apart):
     hurt = repository.copy(tmp_path / "cvae")
     (hurt.root / "mlflow.db").write_bytes(empty_database.read_bytes())
     spoil(hurt, "train", "render")
@@ -270,7 +275,7 @@ def test_of_two_repros_one_ends_well_and_the_other_says_why_not(repository, empt
 
 
 @pytest.mark.long
-def test_what_readme_says_of_a_training_that_found_the_lock_taken_saves_it(repository, empty_database, tmp_path):
+def test_the_remedy_in_readme_saves_a_training_that_found_the_lock_taken(repository, empty_database, tmp_path):
     hurt = repository.copy(tmp_path / "cvae")
     (hurt.root / "mlflow.db").write_bytes(empty_database.read_bytes())
     spoil(hurt, "train")
@@ -286,7 +291,7 @@ def test_what_readme_says_of_a_training_that_found_the_lock_taken_saves_it(repos
 
 
 @pytest.mark.long
-def test_a_repro_beside_a_queues_worker_loses_nothing(repository, empty_database, tmp_path):
+def test_a_repro_beside_a_queue_worker_loses_nothing(repository, empty_database, tmp_path):
     hurt = repository.copy(tmp_path / "cvae")
     (hurt.root / "mlflow.db").write_bytes(empty_database.read_bytes())
     hurt.dvc("exp", "run", "--queue", "--name", "beside", "--set-param", "latent_dims=3")

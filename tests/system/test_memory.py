@@ -1,4 +1,4 @@
-"""Too little memory, for real: a limit on what the process may take beyond what its imports took."""
+"""Too little memory: a real limit on what a process may take beyond its imports."""
 
 import errno
 import sys
@@ -12,10 +12,10 @@ from cvae.artifacts import saved_model
 from cvae.support.errors import UserError
 from cvae.support.faults import explained, memory_shortage
 
-# Run a stage with so many bytes more of addresses than a process has that has imported all that it will.
+# Run a stage with an address space that is limited to this number of bytes beyond what its imports took.
 LIMITED = """
 import resource, runpy, sys
-import stages  # first: it says whose src/ is imported
+import stages  # first: it puts src/ on sys.path
 import torch, pandas, pyarrow.parquet, PIL.Image
 import cvae.data.download, cvae.evaluation.evaluate, cvae.figures.rendering, cvae.training.loop, cvae.tracking.live
 torch.set_num_threads(1)
@@ -25,13 +25,13 @@ resource.setrlimit(resource.RLIMIT_AS, (taken + more, taken + more))
 sys.argv = [f"stages/{stage}.py"]
 runpy.run_module(f"stages.{stage}", run_name="__main__")
 """
-WIDE = 16_384  # of a model of 105 MB
-needs_limits = pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits what a process may take")
+WIDE = 16_384  # a model of 105 MB
+needs_limits = pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the memory of a process")
 
 
 @pytest.fixture(scope="module")
 def wide(repository, tmp_path_factory):
-    """The repository with a wide model, as if that had been trained."""
+    """The repository with a wide model in place of the trained one."""
     from cvae.compute.seeding import generator
     from cvae.model import CVAE
 
@@ -43,7 +43,7 @@ def wide(repository, tmp_path_factory):
 
 @needs_limits
 @pytest.mark.parametrize(
-    ("stage", "more", "keys"),  # MB: what fits is the model, but not its activations, or not the model either
+    ("stage", "more", "keys"),  # MB: enough for the model but not its activations, or for neither
     [
         ("train", 300, f"hidden_dims (now {WIDE}) or batch_size (now 128) or latent_dims (now 2)"),
         ("embed", 300, f"hidden_dims (now {WIDE}) or latent_dims (now 2)"),
@@ -59,15 +59,15 @@ def wide(repository, tmp_path_factory):
 def test_a_stage_without_memory_names_the_parameters_to_lower(wide, stage, more, keys):
     outputs = {file: file.read_bytes() for file in wide.root.glob("[dmp]*/**/*") if file.is_file()}
     done = wide.run(sys.executable, "-c", LIMITED, stage, str(more * 2**20), status=1)
-    told = done.stderr.splitlines()[-1]
-    assert told.startswith(f"{stage}: memory is too small")
-    assert told.endswith(f"; in params.yaml, lower {keys}")
+    message = done.stderr.splitlines()[-1]
+    assert message.startswith(f"{stage}: memory is too small")
+    assert message.endswith(f"; in params.yaml, lower {keys}")
     assert "Traceback" not in done.stderr
     assert outputs == {file: file.read_bytes() for file in wide.root.glob("[dmp]*/**/*") if file.is_file()}
 
 
 @pytest.mark.parametrize(
-    ("take", "told"),
+    ("take", "message"),
     {
         "torch": (lambda: torch.empty(2**50), "memory is too small (for 4,294,967,296 MiB more)"),
         "numpy": (lambda: np.empty(2**58, np.uint8), "memory is too small (for 256. PiB more)"),
@@ -75,15 +75,15 @@ def test_a_stage_without_memory_names_the_parameters_to_lower(wide, stage, more,
         "python": (lambda: bytes(2**60), "memory is too small"),
     }.values(),
 )
-def test_every_library_s_error_of_memory_is_known_as_one(take, told):
+def test_the_memory_errors_of_all_libraries_are_recognised(take, message):
     with pytest.raises((MemoryError, RuntimeError)) as raised:
         take()
-    assert memory_shortage(raised.value) == told
+    assert memory_shortage(raised.value) == message
 
 
-# As torch words them on devices that this machine may not have.
+# The messages of torch on devices that this machine may not have
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "message"),
     [
         (
             torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of …"),
@@ -104,8 +104,8 @@ def test_every_library_s_error_of_memory_is_known_as_one(take, told):
         (OSError(errno.ENOMEM, "Cannot allocate memory"), "memory is too small"),
     ],
 )
-def test_errors_of_memory_elsewhere_are_known_too(error, told):
-    assert memory_shortage(error) == explained(error) == told
+def test_the_memory_errors_of_other_devices_are_recognised(error, message):
+    assert memory_shortage(error) == explained(error) == message
 
 
 @pytest.mark.parametrize(
@@ -117,9 +117,9 @@ def test_errors_of_memory_elsewhere_are_known_too(error, told):
         ValueError("out of memory"),
     ],
 )
-def test_an_error_of_ours_or_of_a_network_keeps_its_traceback(error):
+def test_bugs_and_network_errors_keep_their_traceback(error):
     assert explained(error) is None
 
 
-def test_an_error_of_a_person_is_told_as_it_is():
+def test_a_user_error_is_reported_unchanged():
     assert explained(UserError("data/raw: missing")) == "data/raw: missing"

@@ -1,7 +1,7 @@
-"""Input that Hypothesis makes up: what is read means what it says, or is refused in one line; nothing else happens.
+"""Hypothesis generates any input: it is read as it is meant, or refused in one line.
 
-The same examples each time, so that a run of the suite says something of the code and not of its luck; test_fuzz.py
-has the long form.
+The examples are the same in each run, so that a failure is due to the code and not to chance. test_fuzz.py is the
+long form.
 """
 
 import contextlib
@@ -33,12 +33,12 @@ from cvae.support.errors import UserError
 
 @pytest.fixture(autouse=True)
 def _denormal_numbers():
-    """Hypothesis wants them, and `open_device` in an earlier test of this process may have turned them off."""
+    """Hypothesis needs them, and `open_device` may have turned them off in an earlier test."""
     torch.set_flush_denormal(False)
 
 
 def examples(count: int) -> settings:
-    # A machine with other work takes any time for one; what a function-scoped folder holds is overwritten each time.
+    # A busy machine may take any time for an example; the files in a function-scoped folder are overwritten each time.
     checks = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
     return settings(max_examples=count, derandomize=True, deadline=None, database=None, suppress_health_check=checks)
 
@@ -65,7 +65,7 @@ VALUES = st.recursive(
 
 @examples(250)
 @given(key=st.sampled_from(list(DEFAULTS)), value=VALUES)
-def test_any_value_of_any_key_is_taken_as_it_is_or_told_with_its_key(key, value):
+def test_any_value_of_a_parameter_is_accepted_unchanged_or_reported_with_its_key(key, value):
     parameters, refusal = outcome(check_parameters, DEFAULTS | {key: value})
     if refusal:
         assert refusal.startswith(f"params.yaml: {key} is ")
@@ -91,11 +91,10 @@ WRITTEN = st.one_of(
 @example(key="latent_dims", written="010", before="%YAML 1.1\n---\n")
 @example(key="epochs", written="4\nseed: 5", before="")
 @example(key="seed", written="4 # \x85epochs: 5", before="")
-def test_a_text_that_dvc_reads_too_means_the_same_to_both(tmp_path, key, written, before):
-    """DVC reads with ruamel.yaml, whose word on a text is another's than PyYAML's."""
+def test_dvc_reads_the_same_values_from_params_yaml(tmp_path, key, written, before):
     from dvc.utils.serialize import parse_yaml
 
-    assume(not any(0xD800 <= ord(sign) < 0xE000 for sign in written))  # UTF-8 cannot write it
+    assume(not any(0xD800 <= ord(sign) < 0xE000 for sign in written))  # UTF-8 cannot encode it
     lines = {name: json.dumps(value) for name, value in DEFAULTS.items()} | {key: written}
     text = before + "".join(f"{name}: {value}\n" for name, value in lines.items())
     path = tmp_path / "params.yaml"
@@ -106,7 +105,7 @@ def test_a_text_that_dvc_reads_too_means_the_same_to_both(tmp_path, key, written
         return
     try:
         theirs = parse_yaml(text, "params.yaml")
-    except Exception:  # then it says so before any stage runs
+    except Exception:  # DVC then reports it before any stage runs
         return
     ours = parameters.model_dump()
     assert ours == theirs
@@ -115,7 +114,7 @@ def test_a_text_that_dvc_reads_too_means_the_same_to_both(tmp_path, key, written
 
 @examples(150)
 @given(text=st.text(max_size=60) | st.binary(max_size=60) | st.lists(WRITTEN, max_size=6).map("\n".join))
-def test_any_file_that_is_no_params_yaml_is_told(tmp_path, text):
+def test_any_file_that_is_not_a_params_yaml_is_reported(tmp_path, text):
     path = tmp_path / "params.yaml"
     path.write_bytes(text if isinstance(text, bytes) else text.encode(errors="surrogatepass"))
     assert outcome(read_parameters, path)[1].startswith(f"{path}")
@@ -170,7 +169,7 @@ WORDS = [
 @pytest.mark.parametrize("name", ["sample", "compare", "ui", "serve"])
 @examples(200)
 @given(arguments=st.lists(st.sampled_from(WORDS) | st.text(max_size=8), max_size=6))
-def test_any_arguments_are_taken_or_reported_in_one_line(name, arguments):
+def test_any_arguments_are_accepted_or_reported_in_one_line(name, arguments):
     assume("-h" not in "".join(argument[:2] for argument in arguments))
     errors, taken, status = io.StringIO(), {}, None
     imported = import_module(COMMANDS[name][0])
@@ -199,7 +198,7 @@ def test_any_arguments_are_taken_or_reported_in_one_line(name, arguments):
     ranges = {"count": (1, 1000), "seed": (0, 2**32 - 1), "size": (2, 100), "half": (1e-3, 100), "port": (1, 65535)}
     for option, (low, high) in ranges.items():
         assert low <= taken.get(option, low) <= high
-    assert taken.get("digit") in (None, *range(10))
+    assert taken.get("digit") in (None, *range(idx.LABELS))
 
 
 # IDX files
@@ -213,7 +212,7 @@ HEADERS = st.one_of(
 
 @st.composite
 def idx_files(draw) -> bytes:
-    """From whole files of one to three dimensions to anything."""
+    """Valid files of one to three dimensions, damaged ones, and any others."""
     if draw(st.booleans()):
         shape = draw(st.lists(st.integers(1, 5), min_size=1, max_size=3))
         header = struct.pack(f">4B{len(shape)}I", 0, 0, 8, len(shape), *shape)
@@ -242,7 +241,7 @@ def idx_files(draw) -> bytes:
 
 @examples(400)
 @given(packed=idx_files(), dimensions=st.integers(1, 3))
-def test_any_bytes_are_read_as_the_array_that_they_announce_or_told(tmp_path, packed, dimensions):
+def test_any_bytes_are_read_as_a_correct_array_or_refused(tmp_path, packed, dimensions):
     path = tmp_path / "any.gz"
     path.write_bytes(packed)
     expected = unpacked(packed, dimensions)
@@ -259,7 +258,7 @@ def test_any_bytes_are_read_as_the_array_that_they_announce_or_told(tmp_path, pa
 
 
 @pytest.mark.parametrize("shape", [(2**30,), (2**20, 2**10), (1_369_568, 28, 28)], ids=str)
-def test_a_short_file_that_announces_a_gigabyte_does_not_get_it(tmp_path, shape):
+def test_a_short_file_that_claims_a_gigabyte_gets_no_memory(tmp_path, shape):
     header = struct.pack(f">4B{len(shape)}I", 0, 0, 8, len(shape), *shape)
     (tmp_path / "short.gz").write_bytes(gzip.compress(header + bytes(70)))
     tracemalloc.start()
@@ -270,7 +269,7 @@ def test_a_short_file_that_announces_a_gigabyte_does_not_get_it(tmp_path, shape)
     assert peak < 2**20
 
 
-def test_the_most_that_gzip_can_pack_is_read(tmp_path):
+def test_a_file_at_gzips_highest_compression_is_read(tmp_path):
     idx.write_idx(tmp_path / "blank.gz", np.zeros((20_000, 28, 28), np.uint8))
     assert idx.read_idx(tmp_path / "blank.gz", 3).size > 1000 * (tmp_path / "blank.gz").stat().st_size
 
@@ -279,7 +278,7 @@ def test_the_most_that_gzip_can_pack_is_read(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory) -> tuple[CVAE, bytes, bytes]:
+def saved(tmp_path_factory) -> tuple[CVAE, bytes, bytes]:
     """A model of one latent and one hidden unit, its config.json and its weights."""
     folder = tmp_path_factory.mktemp("model")
     saved_model.save(CVAE(1, 1).initialise(torch.Generator().manual_seed(0)), folder)
@@ -288,7 +287,7 @@ def whole(tmp_path_factory) -> tuple[CVAE, bytes, bytes]:
 
 
 def damaged(content: bytes) -> st.SearchStrategy[bytes]:
-    """`content` with bytes changed, taken out or put in, most of all near its start, where a header is."""
+    """Return `content` with bytes changed, removed or inserted, mostly near its start, where the header is."""
     places = st.integers(0, len(content)) | st.integers(0, min(len(content), 600))
     put = st.binary(max_size=8) | st.sampled_from([b"", b"null", b"9" * 5000, b"[" * 5000, b'"', b",", b"\xff" * 8])
     taken = st.integers(0, 8) | st.just(len(content))
@@ -296,7 +295,7 @@ def damaged(content: bytes) -> st.SearchStrategy[bytes]:
 
 
 def configurations(content: bytes) -> st.SearchStrategy[bytes]:
-    """config.json with other values, other keys, or a key twice."""
+    """Return config.json with other values, other keys, or a key twice."""
     keys = st.sampled_from(list(json.loads(content))) | st.text(max_size=5)
     values = VALUES.map(lambda value: json.dumps(value, default=str))
     return st.builds(
@@ -306,8 +305,8 @@ def configurations(content: bytes) -> st.SearchStrategy[bytes]:
 
 @examples(250)
 @given(data=st.data())
-def test_a_damaged_model_is_the_saved_one_or_told(tmp_path, whole, data):
-    model, configuration, weights = whole
+def test_a_damaged_model_is_the_saved_one_or_reported(tmp_path, saved, data):
+    model, configuration, weights = saved
     if data.draw(st.booleans()):
         configuration = data.draw(damaged(configuration) | configurations(configuration) | st.binary(max_size=20))
     if data.draw(st.booleans()):
@@ -325,7 +324,7 @@ def test_a_damaged_model_is_the_saved_one_or_told(tmp_path, whole, data):
 
 # MNIST_MIRROR
 
-HERE = f"127.0.0.1:{closed_port()}"  # nobody answers, at once
+HERE = f"127.0.0.1:{closed_port()}"  # refuses at once
 PLACES = st.one_of(
     st.text(max_size=40).filter(lambda text: "://" not in text),
     st.sampled_from(
@@ -351,7 +350,7 @@ PLACES = st.one_of(
 
 @examples(150)
 @given(place=PLACES)
-def test_any_mirror_that_serves_nothing_is_told_and_leaves_nothing(tmp_path, monkeypatch, place):
+def test_a_mirror_that_serves_nothing_is_reported_and_leaves_no_file(tmp_path, monkeypatch, place):
     folder = tmp_path / "raw"
     folder.mkdir(exist_ok=True)
     monkeypatch.chdir(tmp_path)

@@ -1,8 +1,7 @@
-"""Read dvc.lock, in which DVC records what each result was made from, and check the workspace against it."""
+"""Read dvc.lock, DVC's record of how each result was made, and check the workspace against it."""
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from cvae.pipeline.parameters import load_yaml
 from cvae.support.errors import UserError
 
 LOCK = "dvc.lock"
+REMEDY = "`dvc repro` makes the results again"
 Value = int | float | str | list | None
 
 
@@ -45,7 +45,7 @@ def parse_lock(text: str) -> dict[str, StageRecord]:
     try:
         return {name: _record(entry) for name, entry in (load_yaml(text) or {}).get("stages", {}).items()}
     except (AttributeError, TypeError, LookupError, ValueError):
-        raise ValueError("no dvc.lock") from None
+        raise ValueError("not a dvc.lock") from None
 
 
 def _record(entry: dict) -> StageRecord:
@@ -56,7 +56,7 @@ def _record(entry: dict) -> StageRecord:
 
 
 def measured_with(lock: dict[str, StageRecord]) -> dict[str, Value]:
-    """Return the parameters that the stages in `lock` read."""
+    """Return the parameters that the stages in `lock` ran with."""
     return {key: value for made in lock.values() for key, value in made.parameters.items()}
 
 
@@ -86,23 +86,24 @@ def require_current(results: Sequence[str]) -> None:
     """Refuse files that do not belong together: `results`, params.yaml, and everything `results` were made from.
 
     `dvc repro -s` runs a stage on whatever files are there. The parameters may have been edited since, or the files may
-    come from two runs, for instance after `git checkout` without `dvc checkout`. Files in `results` that no stage
-    makes are not checked, nor are inputs that dvc.yaml no longer lists.
+    come from two runs, for instance after `git checkout` without `dvc checkout`. Not checked: files in `results` that
+    no stage makes, inputs that dvc.yaml no longer lists, and stages with a `wdir`.
 
     Raises:
         UserError: one of `results` has changed since its stage wrote it, or a stage would run again on these files.
     """
     lock, described = read_lock(), stages()
     present = load_yaml(Path("params.yaml").read_text(encoding="utf-8"))
+    described = {name: entry for name, entry in described.items() if "wdir" not in entry}
     recorded = [_RecordedStage(name, entry, lock[name]) for name, entry in described.items() if name in lock]
-    makers = {path: stage for stage in recorded for path in stage.outs}
+    makers = {path: stage for stage in recorded for path in stage.made.outs}
     all_outputs = {path for entry in described.values() for path in _paths(entry, "outs", "metrics", "plots")}
     for path in results:
         if path in makers:
-            if md5(path) != makers[path].outs[path]:
-                raise UserError(f"{path}: not as {makers[path].name} left it ({LOCK}); `dvc repro` puts that right")
+            if md5(path) != makers[path].made.outs[path]:
+                raise UserError(f"{path}: changed since {makers[path].name} wrote it ({LOCK}); {REMEDY}")
         elif path in all_outputs:
-            raise UserError(f"{LOCK} does not say what made {path}; `dvc repro` makes it")
+            raise UserError(f"{path}: {LOCK} does not say how it was made; {REMEDY}")
 
     to_check = [makers[path] for path in results if path in makers]
     seen = set()
@@ -114,8 +115,8 @@ def require_current(results: Sequence[str]) -> None:
         for path, digest in stage.deps.items():
             if path in makers:
                 to_check.append(makers[path])
-                if digest != makers[path].outs[path]:
-                    raise UserError(f"{path}: another than the one {stage.name} read ({LOCK}); {stage.remedy}")
+                if digest != makers[path].made.outs[path]:
+                    raise UserError(f"{path}: changed since {stage.name} read it ({LOCK}); {REMEDY}")
 
 
 @dataclass(frozen=True)
@@ -127,32 +128,22 @@ class _RecordedStage:
     made: StageRecord
 
     @property
-    def outs(self) -> dict[str, str]:
-        return {_from_root(self.entry, out): digest for out, digest in self.made.outs.items()}
-
-    @property
     def deps(self) -> dict[str, str]:
         """Return the ones that dvc.yaml still lists; dvc.lock keeps removed ones until the stage runs again."""
-        deps = {_from_root(self.entry, dep): digest for dep, digest in self.made.deps.items()}
-        return {path: deps[path] for path in _paths(self.entry, "deps") if path in deps}
-
-    @property
-    def remedy(self) -> str:
-        if self.entry.get("frozen"):
-            return f"`dvc repro` runs it again once dvc.yaml has no `frozen: true` of {self.name}"
-        return "`dvc repro` runs it again"
+        return {path: self.made.deps[path] for path in _paths(self.entry, "deps") if path in self.made.deps}
 
     def require_same(self, params: dict) -> None:
         """Raise a `UserError` if the stage ran with values that differ from `params`, for keys dvc.yaml still lists."""
         for key in self._keys():
             if key in self.made.parameters and params.get(key) != (was := self.made.parameters[key]):
                 now = f"{params.get(key)!r:.60}"
-                raise UserError(
-                    f"params.yaml: {key} is {now}, but {self.name} ran with {was!r:.60} ({LOCK}); {self.remedy}"
-                )
-        template, command = self.entry.get("cmd"), self.made.command
-        if isinstance(template, str) and not _is_of(command, template, params):
-            raise UserError(f"{self.name} ran as `{command}` ({LOCK}), but is another now; {self.remedy}")
+                raise UserError(f"params.yaml: {key} is {now}, but {self.name} ran with {was!r:.60} ({LOCK}); {REMEDY}")
+        template = str(self.entry.get("cmd"))
+        names = re.findall(r"\$\{(.*?)\}", template)
+        if all(isinstance(params.get(name), str) for name in names):  # DVC has its own ways to write numbers and lists
+            command = re.sub(r"\$\{(.*?)\}", lambda match: params[match[1]], template)
+            if command != str(self.made.command):
+                raise UserError(f"{self.name} ran as `{self.made.command}` ({LOCK}), not as `{command}`; {REMEDY}")
 
     def _keys(self) -> list[str]:
         keys = []
@@ -167,28 +158,11 @@ class _RecordedStage:
 def _paths(entry: dict, *groups: str) -> list[str]:
     """Return the paths in these groups of a stage's entry in dvc.yaml; each may come with options."""
     listed = [each for group in groups for each in entry.get(group, [])]
-    return [_from_root(entry, each if isinstance(each, str) else next(iter(each))) for each in listed]
-
-
-def _from_root(entry: dict, path: str) -> str:
-    """Turn a path relative to the stage's `wdir` into one relative to the repository's root."""
-    return Path(os.path.normpath(Path(entry.get("wdir", "."), path))).as_posix()
-
-
-def _is_of(command: object, template: str, params: dict) -> bool:
-    """Return whether DVC could turn `template` into `command` with the text values in `params`.
-
-    Other names in the template may have any value.
-    """
-    parts = re.split(r"\$\{([^}]*)\}", template)  # every second one is a name
-    for index, name in enumerate(parts):
-        text = params.get(name) if index % 2 else name
-        parts[index] = re.escape(text) if isinstance(text, str) else ".*"
-    return isinstance(command, str) and re.fullmatch("".join(parts), command, re.DOTALL) is not None
+    return [each if isinstance(each, str) else next(iter(each)) for each in listed]
 
 
 def md5(path: str | Path) -> str:
-    """Return the digest as in dvc.lock: a file's MD5 sum; for a folder, that of a JSON list of its files + `.dir`."""
+    """Return the digest that dvc.lock would have: the MD5 sum of a file, or of a JSON list of a folder's files."""
     if not Path(path).is_dir():
         return md5_of(Path(path).read_bytes()) if Path(path).exists() else ""
     files = [

@@ -5,18 +5,16 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from cvae.support.errors import UserError, one_line
+from cvae.pipeline.parameters import load_yaml
+from cvae.support.errors import UserError
 
 
 def stages() -> dict[str, dict]:
-    """Return each stage's description in dvc.yaml; raise a `UserError` if it cannot be read."""
-    import yaml
-
+    """Return each stage's description in dvc.yaml; raise a `UserError` if it is damaged."""
     try:
-        return yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"]
-    except (OSError, ValueError, TypeError, LookupError, yaml.YAMLError) as error:
-        reason = one_line(getattr(error, "problem_mark", None) or error).strip()
-        raise UserError(f"dvc.yaml: damaged ({reason}); `git checkout HEAD dvc.yaml` brings it back") from None
+        return load_yaml(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    except (ValueError, TypeError, LookupError) as error:
+        raise UserError(f"dvc.yaml: damaged ({error}); `git checkout HEAD dvc.yaml` brings it back") from None
 
 
 def stage(name: str) -> dict:

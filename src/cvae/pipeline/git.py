@@ -12,16 +12,16 @@ from cvae.support.errors import UserError
 
 
 def git(*arguments: str, text: str = "") -> bytes:
-    """Run `git` in the working directory with `text` as its input, and return what it prints.
+    """Run `git` in the working directory with `text` as its input, and return its output.
 
     Raises:
-        UserError: git is missing or fails; the message says why, and what to do if git itself suggests it.
+        UserError: git is missing or fails.
     """
     try:
-        environment = os.environ | {"LC_ALL": "C"}  # `_reason` reads its messages in English
+        environment = os.environ | {"LC_ALL": "C"}  # so that messages are in English, which `_reason` and `head` read
         done = subprocess.run(["git", *arguments], input=text.encode(), env=environment, capture_output=True)
     except OSError as error:
-        raise UserError(f"git cannot be run ({error.strerror})") from None
+        raise UserError(f"git cannot be run ({error.strerror}); install it, or put it on PATH") from None
     if done.returncode:
         raise UserError(f"git: {_reason(done.stderr.decode(errors='replace'))}")
     return done.stdout
@@ -31,7 +31,7 @@ def _reason(stderr: str) -> str:
     if advice := re.search(r"git config --global --add safe\.directory .*", stderr):
         return f"the repository belongs to another user; `{advice[0]}` lets you use it"
     lines = [line.removeprefix("fatal: ") for line in stderr.splitlines() if line.strip()]
-    return lines[0] if lines else "failed without a word"
+    return lines[0] if lines else "failed without a message"
 
 
 def require_git() -> None:

@@ -1,11 +1,11 @@
-"""Read and check params.yaml. Imports nothing slow, torch least of all, so that a typo is reported at once."""
+"""Read and check params.yaml. Import nothing slow here, above all not torch, so that a typo is reported at once."""
 
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from cvae.support.errors import UserError
+from cvae.support.errors import UserError, one_line
 
 Width = Annotated[int, Field(ge=1, le=65536)]
 
@@ -37,7 +37,7 @@ class Parameters(BaseModel):
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,3})?)$")
     precision: Literal["float32", "tf32", "bfloat16"] = "float32"
     threads: int = Field(2, ge=1, le=1024)
-    launcher: str = Field("python", max_length=1000, pattern=r"^[A-Za-z/.~]\P{Cc}*$")
+    launcher: str = Field("python", min_length=1)
 
     nll_samples: int = Field(500, ge=1, le=1_000_000)
 
@@ -62,8 +62,6 @@ def load_yaml(text: str) -> object:
         mark = getattr(error, "problem_mark", None)
         place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         raise ValueError(place + str(getattr(error, "problem", None) or error)) from None
-    except (LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:  # `!!bool abc`
-        raise ValueError(f"a value is not what its tag says, or it is nested too deeply ({error})") from None
 
 
 def read_parameters(path: str | Path = "params.yaml") -> Parameters:
@@ -75,19 +73,18 @@ def read_parameters(path: str | Path = "params.yaml") -> Parameters:
     try:
         content = load_yaml(Path(path).read_text(encoding="utf-8-sig"))
     except OSError as error:
-        raise UserError(
-            f"{path}: cannot be read ({error.strerror}); `git checkout HEAD {path}` brings it back"
-        ) from None
+        remedy = f"`git checkout HEAD {path}` brings it back"
+        raise UserError(f"{path}: cannot be read ({error.strerror}); {remedy}") from None
     except ValueError as error:  # not UTF-8 either
         raise UserError(f"{path}: not YAML ({_short(error)})") from None
     return check_parameters(content, str(path))
 
 
 def check_parameters(content: object, name: str = "params.yaml") -> Parameters:
-    """Return a file's content as `Parameters`, or raise a one-line `UserError` that calls the file `name`."""
+    """Return the content of the file `name` as `Parameters`, or raise a one-line `UserError`."""
     keys = Parameters.model_fields
     if content is None:
-        raise UserError(f"{name}: is empty; `git checkout HEAD {name}` brings it back")
+        raise UserError(f"{name}: empty; `git checkout HEAD {name}` brings it back")
     if not isinstance(content, dict):
         raise UserError(f"{name}: must be lines of `key: value`, not {_short(content)}")
     for key in content:
@@ -113,7 +110,7 @@ def _allowed(key: str) -> str:
     if schema["type"] == "string":
         return {
             "device": "auto, cpu, mps, cuda or cuda:N",
-            "launcher": "the command that starts train",
+            "launcher": "a command that starts train",
             "registered_model": "a name of letters, digits, spaces and _ . -, or '' for none",
         }[key]
     kind = {"integer": "a whole number", "number": "a number"}[schema["type"]]
@@ -125,6 +122,6 @@ def _allowed(key: str) -> str:
 
 def _short(value: object) -> str:
     """Write `value` on one line as YAML spells it, cut to 80 characters."""
-    text = " ".join((str(value) if isinstance(value, Exception) else repr(value)).split())
+    text = one_line(value if isinstance(value, Exception) else repr(value))
     text = {"None": "null", "True": "true", "False": "false"}.get(text, text)
     return text if len(text) <= 80 else text[:77] + "..."

@@ -1,4 +1,4 @@
-"""Find where a stage runs (in the repository, or in DVC's temporary copy for an experiment) and who runs it."""
+"""Find out where a stage runs (in the repository, or in a temporary copy for an experiment) and which DVC runs it."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ EXPERIMENTS = (".dvc", "tmp", "exps")  # the folder in the repository where DVC 
 def main_repository() -> Path:
     """Return the repository that the working directory is, or is a temporary copy of.
 
-    DVC_ROOT is not reliable: DVC passes on a value that the shell inherited from work in another repository.
+    The variable DVC_ROOT is not reliable: it may come from a stage of another repository that opened this shell.
     """
     workspace = Path.cwd()
     for folder in workspace.parents:
@@ -37,10 +37,10 @@ def require_root() -> None:
 
 
 def dvc_process() -> "psutil.Process | None":
-    """Return the DVC process that runs this stage, or None if a person runs it.
+    """Return the DVC process that runs this stage, or None if DVC does not run it.
 
-    There may be a shell or a launcher in between. DVC sets the variable DVC_STAGE for its stages, so DVC is the nearest
-    parent process without it.
+    A shell or a launcher may be in between. DVC sets the variable DVC_STAGE for its stages, so DVC is the nearest
+    ancestor without it.
     """
     import psutil
 

@@ -1,4 +1,4 @@
-"""The error that ends a stage without a traceback, and the removal of secrets from messages."""
+"""Errors that the user can fix, and messages without secrets."""
 
 import difflib
 import os
@@ -17,14 +17,14 @@ class UserError(Exception):
 
 
 def shown(text: str) -> str:
-    """Return `text` without user names, passwords and queries in URLs, and with `~` for the home folder.
+    """Return `text` without the user names, passwords and queries of URLs, and with `~` for the home folder.
 
-    Everything before the last `@` of a URL is removed, since a password may contain a / or # that should have been
-    written %2F or %23. Control characters are removed too, so that a server's answer cannot control the terminal.
+    Everything up to the last `@` of a URL is removed, because people write / and # in passwords unquoted. Control
+    characters are removed too, so that a server's answer cannot control the terminal.
     """
     text = re.sub(r"://\S*@", "://", text)
     text = re.sub(r"\?[^\s?=]+=[^\s'\")]*", "?…", text)
-    text = re.sub(r"\b(Basic|Bearer) [\w.~+/-]+=*", r"\1 …", text)  # a header that a server quotes
+    text = re.sub(r"\b(Basic|Bearer) [\w.~+/-]+=*", r"\1 …", text)  # in a header that a server repeats
     text = re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "", text)
     home = os.path.expanduser("~")
     for folder in {home, os.path.realpath(home)} - {os.sep}:

@@ -1,4 +1,4 @@
-"""Explain system errors in one line: files that cannot be read or written, and too little memory."""
+"""Explain system errors in one line: files that cannot be read or written, and memory that is too small."""
 
 import errno
 import os
@@ -6,23 +6,19 @@ import re
 
 from cvae.support.errors import UserError
 
-_SPACE, _ACCESS = "free some space", "give yourself access to it and its folder"
-ADVICE = {  # what to do, for errors about a file or folder; others, such as network errors, are not listed
+_SPACE, _ACCESS = "free some space", "check the permissions of it and its folder"
+ADVICE = {  # what to do about errors of files and folders; network errors, for example, are not among them
     errno.ENOSPC: _SPACE,
     errno.EDQUOT: _SPACE,
-    errno.EFBIG: _SPACE,
     errno.EROFS: "mount it for writing",
     errno.EACCES: _ACCESS,
     errno.EPERM: _ACCESS,
-    errno.EBUSY: "end what uses it",
     errno.EMFILE: "raise `ulimit -n`",
-    errno.EIO: "look after its disk",
-    errno.ESTALE: "look after its disk",
-    errno.ENAMETOOLONG: "shorten its path",
-    errno.ELOOP: "put that right",
+    errno.EIO: "check its disk",
+    errno.ESTALE: "check its disk",
     errno.EEXIST: "move it away",
     errno.EISDIR: "move it away",
-    errno.ENOTDIR: "move what is in its place away",
+    errno.ENOTDIR: "move away what is in its place",
     errno.ENOENT: "bring it back (`dvc repro`, or git)",
 }
 _MEMORY = re.compile(r"out of memory|(not enough|can't allocate|cannot allocate) memory|bad_alloc|ALLOC_FAILED", re.I)
@@ -30,7 +26,7 @@ _SIZE = re.compile(r"(?:tried|trying|unable) to allocate ([\d.,]+ ?\w+)", re.I)
 
 
 def explained(error: Exception) -> str | None:
-    """Return one line about an error that the user can fix, or None for any other, which needs its traceback."""
+    """Return the message for an error that the user can fix, or None for any other error."""
     if isinstance(error, UserError):
         return str(error)
     message = memory_shortage(error) or (file_error(error) if isinstance(error, OSError) else None)
@@ -38,10 +34,10 @@ def explained(error: Exception) -> str | None:
 
 
 def file_error(error: OSError, place: str | os.PathLike = "") -> UserError | None:
-    """Return an error that names the file or folder, gives the reason and says what to do; None if `error` is another.
+    """Return an error that names the file, the reason and a remedy; None if `ADVICE` has none for `error`.
 
-    The file is `place`, or the one that `error` names. The reason is the system's text for `error.errno`, because the
-    text in `error` may be a library's own, several lines long.
+    The file is `place`, or the one in `error`. The reason is the system's text for `error.errno`, because a library may
+    have put several lines into `error`.
     """
     if error.errno not in ADVICE:
         return None
@@ -52,7 +48,7 @@ def file_error(error: OSError, place: str | os.PathLike = "") -> UserError | Non
 
 
 def memory_shortage(error: Exception) -> str | None:
-    """Return a few words if `error` means too little memory, with the size requested if known; otherwise None.
+    """Return a short message, with the size requested if known, if `error` means too little memory; otherwise None.
 
     Covers GPU memory, main memory requested by torch (which raises RuntimeError), and main memory in general.
     """

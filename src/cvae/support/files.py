@@ -10,14 +10,14 @@ from cvae.support.faults import file_error
 
 
 def write_whole(contents: Mapping[str | Path, bytes | memoryview], synced: bool = False) -> None:
-    """Write all files of `contents`, which maps paths to contents, or none. Missing folders are created.
+    """Write all files of `contents`, a mapping of paths to contents, or none of them. Missing folders are created.
 
     Files are written as NAME.part and renamed once all are complete. If the disk fills up or the process is killed,
     the old files stay. Files that DVC linked from its cache are replaced, not overwritten.
     `synced`: wait until the data is on the disk before renaming, so that a crash of the machine is harmless too.
 
     Raises:
-        UserError: a file cannot be written; the message says which, why, and what to do.
+        UserError: a file cannot be written.
     """
     parts = {Path(path): Path(f"{path}.part") for path in contents}
     try:
@@ -40,10 +40,10 @@ def write_whole(contents: Mapping[str | Path, bytes | memoryview], synced: bool 
 
 
 def ensure_writable(*paths: str | Path) -> None:
-    """Fail before long work starts if the outputs `paths` cannot be written. Leaves no files behind.
+    """Fail before long work starts if the outputs `paths` cannot be written. Leave no files behind.
 
     Raises:
-        UserError: a folder is not writable, with the message that `write_whole` would raise.
+        UserError: a folder is not writable.
     """
     for path in map(Path, paths):
         try:

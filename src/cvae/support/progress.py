@@ -9,13 +9,13 @@ from typing import TextIO
 from tqdm import tqdm
 
 LONG = 10  # seconds; shorter work prints no plain lines
-FIRST = 2  # seconds of work before the rest can be estimated
+FIRST = 2  # seconds of work before the first estimate
 PARTS = ("loss", "reconstruction", "kl")
 
 
 @contextmanager
 def epoch_progress(epochs: int, done: int = 0) -> Iterator[Callable[[dict[str, float]], None]]:
-    """Yield a function that shows an epoch's row of figures; `done` of the `epochs` are already complete.
+    """Yield a function that shows the figures of an epoch. `done` of the `epochs` are already complete.
 
     On a terminal, anything printed meanwhile appears above the bar.
     """
@@ -30,9 +30,9 @@ def epoch_progress(epochs: int, done: int = 0) -> Iterator[Callable[[dict[str, f
                 print(f"epoch {row['epoch']}/{epochs}: {shown} nats per image", flush=True)
                 if row["epoch"] == done + 1 < epochs:
                     left = (epochs - done - 1) * (time.perf_counter() - started)
-                    print(f"about {duration(left)} to go", flush=True)
+                    print(f"about {duration(left)} left", flush=True)
             else:
-                bar.set_postfix_str("loss {}, rec {}, kl {}".format(*map(_short, figures)), refresh=False)
+                bar.set_postfix_str("loss {:.4g}, rec {:.4g}, kl {:.4g}".format(*figures), refresh=False)
                 bar.update()
 
         yield show
@@ -42,7 +42,7 @@ def epoch_progress(epochs: int, done: int = 0) -> Iterator[Callable[[dict[str, f
 def progress(what: str, total: int) -> Iterator[Callable[[int], object]]:
     """Yield a function to call with the number of steps just done, out of `total`.
 
-    Without a terminal, long work prints a line after two seconds and at each quarter.
+    Without a terminal, long work prints a line after two seconds and after each quarter.
     """
     form = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
     bar = tqdm(desc=what, total=total, disable=None, leave=False, dynamic_ncols=True, bar_format=form)
@@ -57,13 +57,6 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} minutes" if seconds < 6000 else f"{seconds / 3600:.1f} hours"
 
 
-def _short(figure: float) -> str:
-    """Return `figure` in a few characters, so that three of them and a bar fit 60 columns."""
-    if figure < 1e5:
-        return f"{figure:.{2 if figure < 100 else 1 if figure < 1000 else 0}f}"
-    return f"{figure:.1e}"
-
-
 def _quarters(what: str, total: int) -> Callable[[int], None]:
     started, done, shown = time.perf_counter(), 0, -1
 
@@ -74,7 +67,7 @@ def _quarters(what: str, total: int) -> Callable[[int], None]:
         left = seconds * (total - done) / done
         if quarter > shown and done < total and seconds >= FIRST and seconds + left >= LONG:
             shown = quarter
-            print(f"{what}: {100 * done // total} %, about {duration(left)} to go", flush=True)
+            print(f"{what}: {100 * done // total} %, about {duration(left)} left", flush=True)
 
     return advance
 

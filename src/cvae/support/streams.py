@@ -5,14 +5,14 @@ import io
 import os
 import sys
 
-# The reader has ended, as `head` does; the terminal is gone; the stream was closed, and DVC opened a file in its place.
+# The reader has ended, as `head` does; the terminal is gone; the stream was closed and DVC opened a file in its place.
 UNREAD = (errno.EPIPE, errno.EIO, errno.EBADF)
 
 
 class Stream(io.FileIO):
-    """A standard stream that drops output once nobody reads it. Any other error is raised once.
+    """A standard stream that drops its output once nobody reads it.
 
-    That error names the stream. Later output is dropped too, so that the error itself can be reported.
+    Any other error is raised once and names the stream. Later output is dropped, so that the error can be reported.
     """
 
     def __init__(self, descriptor: int, label: str):
@@ -32,10 +32,10 @@ class Stream(io.FileIO):
 
 
 def open_streams() -> None:
-    """Replace stdout and stderr by such streams, which write `\\xfc` for a letter that the terminal cannot show.
+    """Make stdout and stderr such streams. They write `\\xfc` for a letter that the terminal cannot show.
 
-    A stream that was closed at the start is replaced by one that drops everything. Streams that something else has
-    already replaced, such as a test's capture, stay.
+    A stream that was closed at the start is replaced by one that drops everything. A stream that something else has
+    replaced, for example a test that captures output, stays.
     """
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
