@@ -78,7 +78,7 @@ def lead(training: "Training", params: Parameters, device: str, images: int) -> 
     print(f"Training on {device}: {params.epochs} epochs of {images:,} images", flush=True)
     dvc = dvc_process()
     checkpoint = Checkpoint(checkpoint_key(params.model_dump(), device))
-    before = checkpoint.load(training.state())
+    before = checkpoint.load()
     training.resume(before.state)
     history, started = list(before.rows), time.perf_counter() - before.seconds
     if history:

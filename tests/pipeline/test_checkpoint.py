@@ -16,7 +16,7 @@ from safetensors.torch import load
 from cvae.compute.devices import open_device
 from cvae.compute.seeding import generator
 from cvae.model import CVAE
-from cvae.pipeline.checkpoint import ABANDONED, DIGEST, INTERVAL, Checkpoint, Progress, checkpoint_key, encode
+from cvae.pipeline.checkpoint import ABANDONED, DIGEST, INTERVAL, Checkpoint, Progress, checkpoint_key
 from cvae.pipeline.dvc_yaml import stage
 from cvae.support.errors import UserError
 from cvae.training.loop import Training
@@ -55,9 +55,8 @@ def test_a_resumed_training_equals_an_uninterrupted_one_to_the_bit(kind, digits,
 
     for epoch, state in enumerate(states, start=1):
         model, resumed = begin(digits, kind, weights_seed=4)
-        fresh = resumed.state()
         Checkpoint("key").write(Progress(state, rows[:epoch], 1.5))
-        read = Checkpoint("key").load(fresh)
+        read = Checkpoint("key").load()
         assert (read.rows, read.seconds) == (rows[:epoch], 1.5)
         resumed.resume(read.state)
         assert [*read.rows, *resumed] == rows
@@ -90,29 +89,24 @@ def written(tmp_path, monkeypatch) -> Checkpoint:
 
 
 DAMAGES = {
-    "empty": (lambda content: b"", "damaged"),
-    "cut short": (lambda content: content[:-1], "damaged"),
-    "one bit flipped": (lambda content: content[:-9] + bytes([content[-9] ^ 1]) + content[-8:], "damaged"),
-    "not a checkpoint": (lambda content: b"a text that is longer than a checksum", "damaged"),
-    "other shapes": (
-        lambda content: encode(Progress({"weights": torch.arange(7.0)}, ROWS, 1.0)),
-        "its tensors do not fit this model",
-    ),
+    "empty": lambda content: b"",
+    "cut short": lambda content: content[:-1],
+    "one bit flipped": lambda content: content[:-9] + bytes([content[-9] ^ 1]) + content[-8:],
+    "not a checkpoint": lambda content: b"a text that is longer than a checksum",
 }
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_an_unusable_checkpoint_is_reported_in_one_line_and_deleted(written, damage, capsys):
-    change, reason = DAMAGES[damage]
-    written.path.write_bytes(change(written.path.read_bytes()))
-    assert Checkpoint("mine").load(STATE) == Progress()
+def test_a_damaged_checkpoint_is_reported_in_one_line_and_deleted(written, damage, capsys):
+    written.path.write_bytes(DAMAGES[damage](written.path.read_bytes()))
+    assert Checkpoint("mine").load() == Progress()
     error = capsys.readouterr().err
-    assert error == f"train: checkpoints/mine.safetensors: {reason}; deleted it, starting from the beginning\n"
+    assert error == "train: checkpoints/mine.safetensors: damaged; deleted it, starting from the beginning\n"
     assert not written.path.exists()
 
 
 def test_a_checkpoint_is_read_back_and_removed(written):
-    read = Checkpoint("mine").load(STATE)
+    read = Checkpoint("mine").load()
     assert same(read.state, STATE)
     assert read.rows == ROWS
     assert [type(value) for value in read.rows[0].values()] == [int, float]
@@ -127,7 +121,7 @@ def test_a_checkpoint_is_a_safetensors_file_behind_its_checksum(written):
 
 
 def test_other_trainings_checkpoints_stay_and_are_mentioned(written, capsys):
-    assert Checkpoint("other").load(STATE) == Progress()
+    assert Checkpoint("other").load() == Progress()
     printed = capsys.readouterr().out
     assert printed == "checkpoints/ has none of these parameters, code and data; starting from the beginning\n"
     assert written.path.exists()
@@ -142,7 +136,7 @@ def test_half_written_and_abandoned_checkpoints_are_deleted(written):
     (folder / "old.safetensors").write_bytes(b"old")
     long_ago = time.time() - ABANDONED - 60
     os.utime(folder / "old.safetensors", (long_ago, long_ago))
-    assert Checkpoint("mine").load(STATE).rows == ROWS, "the complete one counts"
+    assert Checkpoint("mine").load().rows == ROWS, "the complete one counts"
     assert not (folder / "old.safetensors").exists()
     Checkpoint("mine").remove()
     assert [file.name for file in folder.iterdir()] == ["other.safetensors.part"]

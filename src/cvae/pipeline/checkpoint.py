@@ -87,25 +87,19 @@ class Checkpoint:
         """Return its path relative to the repository's root."""
         return f"{FOLDER}/{self.path.name}"
 
-    def load(self, fresh: dict[str, Tensor]) -> Progress:
-        """Return saved progress, or an empty `Progress`. `fresh`, the initial state, supplies the expected shapes.
-
-        An unusable checkpoint is reported in one line and deleted.
-        """
+    def load(self) -> Progress:
+        """Return saved progress, or an empty `Progress`. A damaged checkpoint is reported in one line and deleted."""
         self._delete_abandoned()
         if not self.path.exists():
             self._mention_others()
             return Progress()
         try:
-            progress = decode(self.path.read_bytes())
-            if _shapes(progress.state) != _shapes(fresh):
-                raise ValueError("its tensors do not fit this model")
+            return decode(self.path.read_bytes())
         except ValueError as error:
             outcome = "deleted it, starting from the beginning"
             print(f"train: {self.shown}: {error}; {outcome}", file=sys.stderr, flush=True)
             self.remove()
             return Progress()
-        return progress
 
     def is_due(self) -> bool:
         """Return whether to write one now: the interval has passed since the start or the last one."""
@@ -170,7 +164,3 @@ def decode(content: bytes) -> Progress:
     about = json.loads(tensors.pop("about").numpy().tobytes())
     state = {name.removeprefix("state/"): tensor for name, tensor in tensors.items()}
     return Progress(state, about["rows"], about["seconds"])
-
-
-def _shapes(state: dict[str, Tensor]) -> dict:
-    return {name: (tensor.shape, tensor.dtype) for name, tensor in state.items()}
