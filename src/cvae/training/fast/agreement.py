@@ -1,4 +1,4 @@
-"""Optional speed: find out whether the known step and the derived gradients train exactly this model."""
+"""Optional speed: check that the step and the gradients known here train exactly this model."""
 
 import copy
 import math
@@ -20,13 +20,13 @@ from cvae.training.loop import Steps
 AGREEMENT = 1e-4  # largest relative error of a parameter's gradient; float32 rounding is a hundredth of this
 ACTIVATION = {"relu": torch.relu, "sigmoid": torch.sigmoid, "tanh": torch.tanh}
 
-# These functions return why the derived gradients cannot train a model, to follow "the derived gradients", or None.
+# These functions return None, or why the derived gradients cannot train a model, to follow "the derived gradients".
 
 
 def other_step(steps: Steps) -> str | None:
-    """Compare the operations of `steps`, as they are now, with those of the step that this folder makes faster.
+    """Compare the operations of `steps`, which may have been edited, with those of the step that this folder replaces.
 
-    Both go through two batches, the second smaller than the first. `steps` and its model stay as they are.
+    Both run two batches, the second smaller than the first. `steps` and its model stay as they are.
     """
     count = min(len(steps.labels), steps.batch_size + steps.batch_size // 2)
     order, noise = _first_images(steps, count)
@@ -41,7 +41,7 @@ def other_step(steps: Steps) -> str | None:
 
 
 def other_loss(steps: Steps, weights: WeightVector, precision: str) -> str | None:
-    """Compare the operations of this model's loss with those that were differentiated.
+    """Compare the operations of this model's loss with those of the loss that was differentiated by hand.
 
     Comparing gradients alone is not enough: it would miss a clamp that the first batch does not reach.
     """
@@ -86,7 +86,7 @@ def other_loss(steps: Steps, weights: WeightVector, precision: str) -> str | Non
 
 
 def other_gradient(steps: Steps, weights: WeightVector) -> str | None:
-    """Compare the derived gradient of the first batch with autograd's, up to rounding."""
+    """Compare the derived gradient of the first batch with autograd's; they may differ by rounding."""
     model = steps.model
     order, noise = _first_images(steps, min(len(steps.labels), steps.batch_size))
     loss, _ = training_loss(model, steps.images[order], steps.labels[order], noise, steps.beta)
@@ -109,7 +109,7 @@ def _first_images(steps: Steps, count: int) -> tuple[Tensor, Tensor]:
 
 
 def _hooked(model: nn.Module) -> str:
-    """Return the name of a module or parameter with a hook, which would not be called, or an empty string."""
+    """Return the name of a module or parameter with a hook, or an empty string: no hook would be called."""
     kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     kinds = (*kinds, "_post_accumulate_grad_hooks")
     for name, each in [*model.named_modules(), *model.named_parameters()]:
@@ -119,7 +119,7 @@ def _hooked(model: nn.Module) -> str:
 
 
 def _known_steps(steps: Steps) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return what `Steps` does for some batches, as it was when this folder was written."""
+    """Return a function that takes the steps of `Steps` as they were when this folder was written."""
     model, processes = steps.model, steps.processes
     optimiser = Adam(model.parameters(), 1e-3)
 
