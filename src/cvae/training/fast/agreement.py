@@ -165,4 +165,5 @@ def _derived_loss(model: CVAE, x: Tensor, y: Tensor, noise: Tensor, beta: float)
     squares = (sigma.square() + mu.square()).sum()
     sums = torch.stack((reconstruction, squares, log_sigma.sum(), squared_error.detach()))
     constant = (math.log(model.prior_std) - 0.5) * model.latent_dims * len(x)
-    return sums[0] + beta * (sums[1] / (2 * model.prior_std**2) - sums[2] + constant)
+    reconstruction, squares, log_sigma = sums[0], sums[1], sums[2]
+    return reconstruction + beta * (squares / (2 * model.prior_std**2) - log_sigma + constant)
