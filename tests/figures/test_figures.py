@@ -173,9 +173,9 @@ def test_reconstructions_belong_to_the_images_above_them(monkeypatch, tmp_path, 
     rendering.render_reconstructions(model, test, "digits", tmp_path / "picture.png")
     originals, reconstructions = shown[:2]
     for label in (0, 7):
-        chosen = test.images[test.labels == label][:10] / 255
+        chosen = test.images[test.labels == label][: rendering.RECONSTRUCTIONS] / 255
         np.testing.assert_allclose(originals[label], chosen.reshape(-1, SIDE, SIDE), atol=1e-6)
-        mu, _ = model.encode(torch.tensor(chosen, dtype=torch.float32), torch.full((10,), label))
+        mu, _ = model.encode(torch.tensor(chosen, dtype=torch.float32), torch.full((len(chosen),), label))
         np.testing.assert_allclose(reconstructions[label], decode(model, mu.numpy(), label), atol=1e-6)
 
 
@@ -183,8 +183,8 @@ def test_a_row_of_styles_is_one_z_with_every_label(monkeypatch, tmp_path):
     model, shown = make_model(2), []
     monkeypatch.setattr(drawing, "draw_styles", lambda *arrays: shown.extend(arrays) or style.new_figure())
     rendering.render_styles(model, "digits", 0, tmp_path / "picture.png")
-    z = torch.randn(10, 2, generator=generator(0, "styles")).numpy() * model.prior_std
-    for row, label in ((0, 0), (3, 8), (9, 9)):
+    z = torch.randn(rendering.STYLES, 2, generator=generator(0, "styles")).numpy() * model.prior_std
+    for row, label in ((0, 0), (3, 8), (rendering.STYLES - 1, LABELS - 1)):
         np.testing.assert_allclose(shown[0][row, label], decode(model, z[row : row + 1], label)[0], atol=1e-6)
 
 

@@ -1,36 +1,34 @@
 import math
 
 import pytest
-import torch
+from helpers.edited_models import Decoder, LayerNorm, make, train
 from torch import nn
 
 from cvae.compute.seeding import generator
 from cvae.model import CVAE
 from cvae.support.errors import UserError
-from cvae.training.checks import refuse_non_finite, require_one_decoder, require_weights
+from cvae.training.checks import refuse_non_finite
 
 ROW = {"epoch": 7, "train_reconstruction": 1.0, "train_kl": 1.0, "test_reconstruction": 1.0, "test_kl": 1.0}
 
 
-def test_weights_of_another_type_or_without_a_shape_are_refused_by_name():
-    require_weights(CVAE(hidden_dims=4))
-    with pytest.raises(UserError, match=r"^the model's 0\.weight is torch\.float64, but training needs torch\.float32"):
-        require_weights(nn.Sequential(nn.Linear(2, 2).double()))
-    with pytest.raises(UserError, match=r"^the model's 0\.weight has no shape yet; give the layer its input size$"):
-        require_weights(nn.Sequential(nn.LazyLinear(2)))
+def test_a_layer_without_a_shape_is_refused_in_one_line(digits):
+    model = make(CVAE)
+    model.lazy = nn.LazyLinear(3)
+    with pytest.raises(UserError, match=r"the model's lazy.weight has no shape yet; give the layer"):
+        train(model, digits)
 
 
-@pytest.mark.parametrize("likelihood", ["gaussian", "bernoulli"])
-def test_only_a_bernoulli_needs_one_decoder_for_training_and_pictures(likelihood, monkeypatch):
-    model = CVAE(hidden_dims=4, likelihood=likelihood).initialise(generator(0, "weights"))
-    z, y = torch.ones(3, model.latent_dims), torch.tensor([0, 1, 2])
-    require_one_decoder(model, z, y)
-    monkeypatch.setattr(model, "decode", lambda z, y: torch.sigmoid(2 * model.logits(z, y)))
-    if likelihood == "gaussian":
-        require_one_decoder(model, z, y)
-    else:
-        with pytest.raises(UserError, match="decode is not the sigmoid of its logits"):
-            require_one_decoder(model, z, y)
+def test_a_bernoulli_model_with_two_decoders_is_refused(digits):
+    with pytest.raises(UserError, match="decode is not the sigmoid of its logits"):
+        train(Decoder(hidden_dims=8, likelihood="bernoulli").initialise(generator(0, "weights")), digits)
+
+
+def test_parameters_of_another_type_are_refused(digits):
+    model = make(LayerNorm)
+    model.norm.double()
+    with pytest.raises(UserError, match=r"norm\.weight is torch\.float64, but training needs torch\.float32"):
+        train(model, digits)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

@@ -71,7 +71,7 @@ def _redirected(url: str, location: str) -> str:
 
 
 def _request(session: requests.Session, url: str, file: BinaryIO) -> str | None:
-    """Write the body at `url` to `file` and return None, or return the `Location` header if it is a redirect."""
+    """Write the body at `url` to `file` and return None, or return the `Location` header of a redirect."""
     try:
         started = time.monotonic()
         with _get(session, url) as response:

@@ -35,7 +35,7 @@ MEANINGS = {
     "likelihood_constant": "constant that loss and nll leave out",
     "label_accuracy": "share of images whose label has the top ELBO",
     "label_accuracy_iw": "label_accuracy by importance-weighted bound",
-    "label_gap": "rise of the negative ELBO by shuffled labels",
+    "label_gap": "rise in negative ELBO with shuffled labels",
     "sample_accuracy": "share of samples that look like their label",
     "sample_accuracy_low": "sample_accuracy: low end of 95 % interval",
     "sample_accuracy_high": "sample_accuracy: high end of 95 % interval",
@@ -86,10 +86,10 @@ def evaluate(
       ln p(x|y). `label_accuracy_iw`: the same with the importance-weighted bound. Both use 10 samples of z.
     - `label_gap`: by how many nats the negative ELBO rises when labels are shuffled among the images, averaged over
       all shuffles; 0 for a model that ignores the label.
-    - `sample_accuracy`: decode 300 samples of the prior for each label; this is the share whose five nearest training
-      images agree on that label (`nearest_labels`). `sample_accuracy_low` and `sample_accuracy_high`: its 95 % Wilson
-      interval, over samples of z from this one model. Real MNIST test images score 96.9 %, but decoded images are
-      smoother than those.
+    - `sample_accuracy`: decode 300 samples of the prior for each label; this is the share of images for which that
+      label is the most common one among the five nearest training images (`nearest_labels`). `sample_accuracy_low` and
+      `sample_accuracy_high`: its 95 % Wilson interval, over samples of z from this one model. Real MNIST test images
+      score 96.9 %, but decoded images are smoother than those.
     - `sample_diversity`: the mean distance between two of these images with the same label, divided by that between
       two test images with it, averaged over labels. Below 1, samples are more alike than real images.
     - `active_units`: the number of latents whose posterior mean has a variance above 0.01 (`latents.active`).

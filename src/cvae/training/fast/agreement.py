@@ -165,5 +165,5 @@ def _derived_loss(model: CVAE, x: Tensor, y: Tensor, noise: Tensor, beta: float)
     squares = (sigma.square() + mu.square()).sum()
     sums = torch.stack((reconstruction, squares, log_sigma.sum(), squared_error.detach()))
     constant = (math.log(model.prior_std) - 0.5) * model.latent_dims * len(x)
-    reconstruction, squares, log_sigma = sums[0], sums[1], sums[2]
+    reconstruction, squares, log_sigma = sums[0], sums[1], sums[2]  # all before the KL, as `training_loss` does
     return reconstruction + beta * (squares / (2 * model.prior_std**2) - log_sigma + constant)
