@@ -43,7 +43,7 @@ def shown_source(source: str) -> str:
 
 
 def fetch_body(url: str, file: BinaryIO) -> None:
-    """Write the body at `url` to `file` as it was sent, with a progress bar on a terminal.
+    """Write the body at `url` to `file` without decoding it, with a progress bar on a terminal.
 
     Follows redirects itself, since requests would read the body of each to its end, and would follow one from HTTPS to
     HTTP.
@@ -130,7 +130,7 @@ def _get(session: requests.Session, url: str) -> requests.Response:
 def _require_certificates(variable: str, path: str) -> None:
     """Raise a `SourceError` if `path`, the value of `variable`, holds no certificates.
 
-    requests reports this vaguely, and a missing file not as one of its own errors.
+    Without this check, requests' message would be vague, and a missing file would raise a plain OSError.
     """
     reason = "no certificates in it"
     try:

@@ -29,21 +29,21 @@ from cvae.training import loop
 from cvae.training.fast import steps
 
 EDITS = {  # each edited model, with the reason why the derived gradients are not used
-    Activation: "are of other operations (aten.gelu.default, not aten.relu.default)",
+    Activation: "are for other operations (aten.gelu.default, not aten.relu.default)",
     ExtraLayer: "do not cover extra.weight",
     Convolution: "do not cover convolution.weight",
     LayerNorm: "do not cover norm.weight",
-    UsedTwice: "are of another network",
+    UsedTwice: "are for another network",
     TwoNames: "do not cover first.weight",
     Buffers: "do not cover norm.weight",
-    Scale: "are of other operations (aten.mul.Tensor, not aten.exp.default)",
-    Clamp: "are of other operations (aten.clamp.default, not aten.exp.default)",
-    Decoder: "are of other operations (aten.mul.Tensor, not aten.sigmoid.default)",
+    Scale: "are for other operations (aten.mul.Tensor, not aten.exp.default)",
+    Clamp: "are for other operations (aten.clamp.default, not aten.exp.default)",
+    Decoder: "are for other operations (aten.mul.Tensor, not aten.sigmoid.default)",
     Hook: "would not call the hooks of decoder.weight",
-    Counter: "are of a network that does not change calls as it runs",
-    WeightNorm: "are of other layers",
-    Frozen: "are not autograd's at decoder.weight",
-    Another: "are of another network",
+    Counter: "are for a network that does not change calls as it runs",
+    WeightNorm: "are for other layers",
+    Frozen: "differ from autograd's at decoder.weight",
+    Another: "are for another network",
 }
 
 
@@ -84,7 +84,7 @@ def test_an_edited_step_is_used_unchanged_and_one_line_says_so(edit, digits, cap
     STEP_EDITS[edit](monkeypatch)
     train(make(CVAE), digits, epochs=1, learning_rate=1e-6)
     (line,) = capsys.readouterr().err.splitlines()
-    assert "the faster derived gradients are of another training step (" in line
+    assert "the faster derived gradients are for another training step (" in line
 
 
 def test_every_setting_of_the_articles_network_has_derived_gradients(digits, capsys):

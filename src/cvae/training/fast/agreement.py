@@ -37,7 +37,7 @@ def other_step(steps: Steps) -> str | None:
         with undone(steps.model), operations:
             through(order, noise)
     difference = actual.difference(known)
-    return f"are of another training step ({difference})" if difference else None
+    return f"are for another training step ({difference})" if difference else None
 
 
 def other_loss(steps: Steps, weights: WeightVector, precision: str) -> str | None:
@@ -52,11 +52,11 @@ def other_loss(steps: Steps, weights: WeightVector, precision: str) -> str | Non
         layers = [layer for stack in stacks(model) for layer in stack]
         activations = ACTIVATIONS[model.activation]
     except (AttributeError, LookupError, TypeError):
-        return "are of another network"
+        return "are for another network"
     if unknown := set(activations) - set(IN_PLACE):
-        return f"have no activation {min(unknown)}"
+        return f"lack the activation {min(unknown)}"
     if not all(layer in weights.matrices for layer in layers):
-        return "are of other layers"
+        return "are for other layers"
     covered = {parameter for layer in layers for parameter in layer.parameters()}
     for name, parameter in model.named_parameters():
         if parameter not in covered:
@@ -75,14 +75,14 @@ def other_loss(steps: Steps, weights: WeightVector, precision: str) -> str | Non
             training_loss(model, *batch)
         changed = {name for (_, name), _ in before.items() ^ plain_attributes(model).items()}
     if changed:
-        return f"are of a network that does not change {min(changed)} as it runs"
+        return f"are for a network that does not change {min(changed)} as it runs"
     try:
         with derived:
             _derived_loss(model, *batch)
     except RuntimeError:
-        return "are of layers of other sizes"
+        return "are for layers of other sizes"
     difference = actual.difference(derived)
-    return f"are of other operations ({difference})" if difference else None
+    return f"are for other operations ({difference})" if difference else None
 
 
 def other_gradient(steps: Steps, weights: WeightVector) -> str | None:
@@ -98,7 +98,7 @@ def other_gradient(steps: Steps, weights: WeightVector) -> str | None:
     for name, parameter in model.named_parameters():
         error = torch.linalg.vector_norm(parameter.grad - expected[name])
         if not error <= AGREEMENT * torch.linalg.vector_norm(expected[name]):
-            return f"are not autograd's at {name}"
+            return f"differ from autograd's at {name}"
     return None
 
 
