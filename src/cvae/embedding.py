@@ -78,7 +78,7 @@ def read_latents(path: str | Path, split: str, quantity: str, latent_dims: int) 
         labels = table["label"].to_numpy()
     except FileNotFoundError:
         raise UserError(f"{path}: missing; `dvc repro embed` makes it") from None
-    except MemoryError:  # pyarrow's is also an ArrowException
+    except MemoryError:  # pyarrow's own is also an ArrowException
         raise
     except (pa.ArrowException, KeyError, OSError, ValueError) as error:
         raise UserError(f"{path}: damaged ({one_line(error)[:200]}); {remedy}") from None

@@ -29,7 +29,7 @@ class ConditionalLinear(nn.Module):
     """A linear layer on [x, onehot(label)], without building the one-hot vectors.
 
     Multiplying by a one-hot vector picks one column of the weight matrix. This layer stores those columns as the
-    rows of a table and adds the row for each label. Same function, same initial distribution.
+    rows of a table and adds the row for each label. The function and its initial distribution stay the same.
     """
 
     def __init__(self, in_features: int, labels: int, out_features: int):
@@ -38,7 +38,7 @@ class ConditionalLinear(nn.Module):
         self.label_weight = nn.Parameter(torch.empty(labels, out_features))
         self.bias = nn.Parameter(torch.empty(out_features))
         self.fan_in = in_features + labels
-        for parameter in self.parameters():  # for who asks for no seed of their own
+        for parameter in self.parameters():  # for callers that do not use `CVAE.initialise`
             nn.init.uniform_(parameter, -1 / math.sqrt(self.fan_in), 1 / math.sqrt(self.fan_in))
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
@@ -88,8 +88,8 @@ class CVAE(nn.Module):
     def initialise(self, generator: torch.Generator) -> "CVAE":
         """Sample the weights from U(±1/√fan_in), as `torch.nn.Linear` does, and return the model.
 
-        This sets `ConditionalLinear` and `Linear` layers. Other layers, and weights that a parametrization such as
-        weight norm computes, keep what torch gave them.
+        This covers `ConditionalLinear` and `Linear` layers. Other layers keep the weights torch gave them, and so do
+        weights computed by a parametrization such as weight norm.
         """
         for layer in self.modules():
             if isinstance(layer, ConditionalLinear | Linear):

@@ -80,6 +80,6 @@ def held_out_noise(model: CVAE, count: int, seed: int) -> Tensor:
 @torch.no_grad()
 def held_out_sums(model: CVAE, images: Tensor, labels: Tensor, noise: Tensor) -> Tensor:
     """Return the four sums over all `images` (n, 784), with `noise` from `held_out_noise`: (4,), on their device."""
-    size = 1000 if images.device.type == "cpu" else 10_000  # CPU: 3 MB of pixels; GPU: few kernels
+    size = 1000 if images.device.type == "cpu" else 10_000  # CPU: 3 MB of pixels fit its cache; GPU: fewer kernels
     batches = zip(images.split(size), labels.split(size), noise.split(size), strict=True)
     return torch.stack([objective_sums(model, *batch) for batch in batches]).sum(0)

@@ -1,6 +1,7 @@
-"""Training in two processes that torchrun starts, as DVC runs it, against one."""
+"""Training in two processes, started by torchrun as DVC does it, compared with training in one."""
 
 import csv
+import json
 import os
 import signal
 import subprocess
@@ -12,7 +13,7 @@ import psutil
 import pytest
 import torch
 from helpers.processes import environment, wait_for
-from helpers.repository import Repository, stages_run, started
+from helpers.repository import PROJECT, Repository, stages_run, started
 
 from cvae.compute.processes import ONE_PROCESS, Processes, connected
 from cvae.compute.threads import share_cores
@@ -30,26 +31,52 @@ def test_shares_make_up_the_batch():
     assert torch.equal(ONE_PROCESS.share(batch), batch)
 
 
-def test_one_process_has_the_sum():
+def test_the_sum_over_one_process_is_its_own():
     numbers = torch.arange(3.0)
     ONE_PROCESS.sum(numbers)
     assert torch.equal(numbers, torch.arange(3.0))
 
 
 @pytest.mark.parametrize("value", ["", "two", "0", "-1", "1.5", "9" * 5000])
-def test_a_number_of_processes_that_is_none_is_told(monkeypatch, value):
+def test_an_invalid_number_of_processes_is_reported(monkeypatch, value):
     for variable, read in (
         ("WORLD_SIZE", connected(torch.device("cpu")).__enter__),
         ("LOCAL_WORLD_SIZE", partial(share_cores, 1)),
     ):
         monkeypatch.setenv(variable, value)
-        with pytest.raises(UserError, match=f"^{variable}: '{value:.30}.* is no number of processes; torchrun sets it"):
+        with pytest.raises(UserError, match=f"^{variable}: '{value:.30}.* is not a number of processes; torchrun"):
             read()
+
+
+EXCHANGE = """
+import json, sys
+import torch
+from cvae.compute.processes import connected
+
+with connected(torch.device("cpu")) as processes:
+    rank = processes.rank
+    total, first = torch.tensor([1.0 + rank]), torch.tensor([1.0 + rank])
+    processes.sum(total)
+    processes.broadcast(first)
+    values = [total.item(), first.item(), processes.from_first({"rank": rank})]
+    open(f"{sys.argv[1]}/{rank}.json", "w").write(json.dumps(values))
+"""
+
+
+def test_two_processes_exchange_sums_tensors_and_objects(tmp_path):
+    (tmp_path / "exchange.py").write_text(EXCHANGE)
+    command = [sys.executable, "-m", *TORCHRUN.replace("torchrun", "torch.distributed.run").split()]
+    variables = environment(PYTHONPATH=str(PROJECT / "src"), OMP_NUM_THREADS="1")
+    subprocess.run([*command, tmp_path / "exchange.py", tmp_path], env=variables, check=True, timeout=120)
+    for rank in (0, 1):
+        total, first, value = json.loads((tmp_path / f"{rank}.json").read_text())
+        assert (total, first, value) == (3, 1, {"rank": 0})
+    assert ONE_PROCESS.from_first("own") == "own"
 
 
 @pytest.fixture(scope="module")
 def pair(repository, empty_database, tmp_path_factory) -> tuple[Repository, str, list[dict[str, float]]]:
-    """A clone after the experiment `pair` trained in two processes, what DVC printed, and the curves."""
+    """A clone in which the experiment `pair` was trained in two processes, DVC's output, and the training curves."""
     pair = repository.copy(tmp_path_factory.mktemp("pair") / "cvae")
     (pair.root / "mlflow.db").write_bytes(empty_database.read_bytes())
     printed = pair.dvc("exp", "run", "--name", "pair", "--set-param", f"launcher={TORCHRUN}", "train")
@@ -83,7 +110,7 @@ def test_two_processes_make_one_run(pair):
 def test_a_process_that_dies_ends_the_training_with_its_cause(pair, rank):
     clone, *_ = pair
     clone.git("checkout", "params.yaml")
-    clone.set(epochs=1_000_000, seed=rank, launcher=f'"{TORCHRUN}"')  # each a training, and so a run, of its own
+    clone.set(epochs=1_000_000, seed=rank, launcher=f'"{TORCHRUN}"')  # a seed, and so a run, per rank
     before = {run.info.run_id for run in clone.runs()}
     try:
         with started(clone, "repro") as dvc:
@@ -106,9 +133,9 @@ def test_a_process_that_dies_ends_the_training_with_its_cause(pair, rank):
     assert f"Signal 9 (SIGKILL) received by PID {victim.pid}" in cause
     (run,) = [run for run in clone.runs() if run.info.run_id not in before]
     if rank == "1":
-        assert run.info.status in ("FAILED", "KILLED")  # by what process 0 notices first
+        assert run.info.status in ("FAILED", "KILLED")  # process 0 may see the lost contact first, or torchrun's signal
     else:
-        assert run.info.status == "RUNNING", "killed with SIGKILL, it could not say so; the next run closes it"
+        assert run.info.status == "RUNNING", "process 0 was killed before it could close its run; the next one does"
 
 
 def test_sigterm_closes_the_run_as_ctrl_c_does(pair):

@@ -1,37 +1,49 @@
 import numpy as np
 import pytest
 
-from cvae.data.binarisation import binarised, sample_thresholds, threshold_generator
-from cvae.data.idx import Split
+from cvae.data import idx
+from cvae.data.binarisation import binarised, load, sample_thresholds, threshold_generator
+from cvae.data.idx import PIXELS, Split
+
+LEVELS = 256
 
 
 @pytest.fixture(scope="module")
 def grey() -> Split:
-    """A thousand images, each of all grey levels."""
-    return Split(np.tile(np.arange(784) % 256, (1000, 1)).astype(np.uint8), np.zeros(1000, np.uint8))
+    """A thousand images, each with all grey levels."""
+    return Split(np.tile(np.arange(PIXELS) % LEVELS, (1000, 1)).astype(np.uint8), np.zeros(1000, np.uint8))
 
 
 def test_a_pixel_is_ink_with_the_probability_of_its_grey_level(grey):
-    drawn = binarised(grey, "test").images
-    assert set(np.unique(drawn)) == {0, 255}
-    share = (drawn[:, :256] == 255).mean(0)
-    expected = np.arange(256) / 255
+    binary = binarised(grey, "test").images
+    assert set(np.unique(binary)) == {0, 255}
+    share = (binary[:, :LEVELS] == 255).mean(0)
+    expected = np.arange(LEVELS) / 255
     spread = np.sqrt(expected * (1 - expected) / 1000)
     assert (np.abs(share - expected) <= 4.5 * spread).all(), "empty pixels stay empty, and full ones full"
     assert abs(np.mean((share - expected)[1:255] / spread[1:255])) < 0.2
 
 
-def test_the_fixed_draw_repeats_and_each_split_has_its_own(grey):
+def test_the_fixed_sample_repeats_and_differs_between_splits(grey):
     first, again, other = (binarised(grey, name).images for name in ("test", "test", "train"))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
     assert np.array_equal(binarised(grey, "test").labels, grey.labels)
 
 
-def test_each_epoch_and_each_seed_draws_anew():
-    shape = (3, 784)
-    stream = threshold_generator(0)
-    first, second, other = (sample_thresholds(each, shape) for each in (stream, stream, threshold_generator(1)))
+def test_thresholds_differ_between_epochs_and_seeds():
+    shape = (3, PIXELS)
+    numbers = threshold_generator(0)
+    first, second, other = (sample_thresholds(each, shape) for each in (numbers, numbers, threshold_generator(1)))
     assert np.array_equal(first, sample_thresholds(threshold_generator(0), shape))
     assert not np.array_equal(first, second)
     assert not np.array_equal(first, other)
+
+
+@pytest.mark.parametrize("binarize", ["none", "static", "dynamic"])
+def test_a_data_set_is_loaded_grey_or_in_the_fixed_sample_of_each_split(binarize, tmp_path):
+    idx.write_digits(tmp_path)
+    for name, loaded, grey in zip(("train", "test"), load(tmp_path, binarize), idx.load(tmp_path), strict=True):
+        expected = grey if binarize == "none" else binarised(grey, name)
+        assert np.array_equal(loaded.images, expected.images)
+        assert np.array_equal(loaded.labels, grey.labels)

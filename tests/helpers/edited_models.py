@@ -1,4 +1,4 @@
-"""Models as people edit them: the article's network with one thing changed, and one that shares no code with it."""
+"""Edited models: the article's network with one change each, and one that shares no code with it."""
 
 import torch
 import torch.nn.functional as F
@@ -44,7 +44,7 @@ class LayerNorm(CVAE):
 
 
 class UsedTwice(CVAE):
-    """The decoder's last weights are the encoder's first, and a layer of the encoder is run twice."""
+    """The decoder's last layer uses the encoder's first weights, and a layer of the encoder runs twice."""
 
     def __init__(self, **settings):
         super().__init__(**settings)
@@ -61,7 +61,7 @@ class UsedTwice(CVAE):
 
 
 class TwoNames(CVAE):
-    """One layer under two names, so that its tensors are in the state of the model twice."""
+    """One layer under two names, so that its tensors are in the model's state dict twice."""
 
     def __init__(self, **settings):
         super().__init__(**settings)
@@ -73,7 +73,7 @@ class TwoNames(CVAE):
 
 
 class Buffers(CVAE):
-    """Batch normalisation and dropout: buffers, a training mode, and random numbers of torch's own."""
+    """Batch norm and dropout: buffers, a training mode, and torch's own random numbers."""
 
     def __init__(self, **settings):
         super().__init__(**settings)
@@ -84,7 +84,7 @@ class Buffers(CVAE):
 
 
 class Scale(CVAE):
-    """No parameter and no layer more: only what `encode` returns is another."""
+    """No parameter or layer is added; only the result of `encode` is scaled."""
 
     def encode(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         mu, log_sigma = super().encode(x, y)
@@ -92,7 +92,7 @@ class Scale(CVAE):
 
 
 class Clamp(CVAE):
-    """A bound that the first batch of a training does not reach, but later ones do."""
+    """A bound that the first batch does not reach, but later ones do."""
 
     def encode(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         mu, log_sigma = super().encode(x, y)
@@ -100,14 +100,14 @@ class Clamp(CVAE):
 
 
 class Decoder(CVAE):
-    """Another mean image, in `decode` alone."""
+    """A different mean image, in `decode` alone."""
 
     def decode(self, z: Tensor, y: Tensor) -> Tensor:
         return torch.sigmoid(2 * self.logits(z, y))
 
 
 class Hook(CVAE):
-    """Gradients bounded by a hook, at a bound that the first batch does not reach."""
+    """A hook bounds gradients; the first batch does not reach the bound."""
 
     def __init__(self, **settings):
         super().__init__(**settings)
@@ -115,7 +115,7 @@ class Hook(CVAE):
 
 
 class Counter(CVAE):
-    """Another network after five batches."""
+    """The network changes after five batches."""
 
     calls = 0
 
@@ -125,7 +125,7 @@ class Counter(CVAE):
 
 
 class WeightNorm(CVAE):
-    """Weights that are computed of others, on a layer of the article's network."""
+    """A layer of the article's network whose weights are computed from other parameters."""
 
     def __init__(self, **settings):
         super().__init__(**settings)
@@ -139,7 +139,7 @@ class Frozen(CVAE):
 
 
 class Another(nn.Module):
-    """Nothing of the article's network but its interface."""
+    """A network that shares only its interface with the article's."""
 
     likelihood, prior_std = "bernoulli", 1.0
 
@@ -147,7 +147,7 @@ class Another(nn.Module):
         super().__init__()
         self.latent_dims = latent_dims
         self.down = nn.Sequential(nn.Conv2d(1 + LABELS, 4, 4, stride=4), nn.SiLU(), nn.Flatten())
-        self.down.append(nn.Linear(4 * 7 * 7, 2 * latent_dims))
+        self.down.append(nn.Linear(4 * (SIDE // 4) ** 2, 2 * latent_dims))
         self.up = nn.Sequential(nn.Linear(latent_dims + LABELS, 32), nn.SiLU(), nn.Linear(32, PIXELS))
 
     def initialise(self, generator: torch.Generator) -> "Another":

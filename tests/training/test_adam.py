@@ -29,7 +29,7 @@ def test_a_parameter_without_a_gradient_stays_as_it_is():
     torch.testing.assert_close(moving.detach(), torch.full((3,), 0.9))
 
 
-def test_the_state_continues_where_it_was_saved():
+def test_a_loaded_state_continues_to_the_bit():
     parameter = torch.ones(3, requires_grad=True)
     first = Adam([parameter], 0.1)
     for _ in range(3):

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an 
 def fit(
     digits, device: str, likelihood: str = "gaussian", hidden_dims=256, **settings
 ) -> tuple[torch.Tensor, list[dict]]:
-    """The weights and the rows of a few epochs; more than two, so that graphs are recorded and replayed."""
+    """Return the weights and the rows of a few epochs, enough to record and replay a graph."""
     settings = {"epochs": 6, "batch_size": 128, "learning_rate": 1e-3, "beta": 1.0, "seed": 0} | settings
     opened = open_device(device, threads=1, precision=settings.get("precision", "float32"))
     model = CVAE(hidden_dims=hidden_dims, likelihood=likelihood).initialise(generator(0, "weights")).to(opened)
@@ -66,12 +66,12 @@ def test_a_graph_computes_what_the_function_does():
     assert [int(graph()) for _ in range(4)] == [1000, 2000, 3000, 4000]
 
 
-def test_without_a_graph_the_function_goes_on_and_the_stream_is_the_callers(capsys):
+def test_if_recording_fails_the_function_still_runs_and_the_callers_stream_is_current(capsys):
     x = torch.zeros(1000, device="cuda")
 
     def function() -> torch.Tensor:
         x.add_(1)
-        x.sum().item()  # waits for the device, which no graph can
+        x.sum().item()  # waits for the device, which a graph cannot do
         return x.sum()
 
     graph = replayed(function, torch.device("cuda"))
@@ -93,13 +93,13 @@ def test_the_opened_device_is_the_current_one():
     assert torch.cuda.current_device() == opened.index == last
 
 
-def test_a_gpu_that_is_too_small_is_told_as_such(digits):
+def test_a_gpu_with_too_little_memory_is_reported_as_such(digits):
     total = torch.cuda.get_device_properties(0).total_memory
     torch.cuda.empty_cache()
     torch.cuda.set_per_process_memory_fraction(min(1.0, 2**30 / total))
     try:
         with pytest.raises(torch.OutOfMemoryError) as raised:
-            fit(digits, "cuda", batch_size=1500, hidden_dims=65536)
+            fit(digits, "cuda", batch_size=len(digits[0]), hidden_dims=65536)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
         torch.cuda.empty_cache()

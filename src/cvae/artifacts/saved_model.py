@@ -27,7 +27,7 @@ def save(model: CVAE, folder: str | Path) -> None:
         for name, weight in model.state_dict().items()
     }
     content, configuration = save(weights), model.configuration()
-    checksum = {"sha256": _checksum(configuration, content)}  # first, so that truncation never removes it alone
+    checksum = {"sha256": _checksum(configuration, content)}  # first, so that truncation never removes only it
     described = json.dumps(checksum | configuration, indent=2) + "\n"
     write_whole({folder / "model.safetensors": content, folder / "config.json": described.encode()})
 
@@ -60,7 +60,7 @@ def load(folder: str | Path, device: torch.device | str = "cpu") -> CVAE:
 
 
 def _read(path: Path, most: int) -> bytes:
-    """Return at most `most` bytes of the file, enough for any valid one, so that a damaged one cannot fill memory."""
+    """Return at most `most` bytes of the file, so that a damaged one cannot fill memory; no valid one is longer."""
     with path.open("rb") as file:
         return file.read(min(most, path.stat().st_size))  # read() allocates as many bytes as it is asked for
 
@@ -71,9 +71,9 @@ def _checksum(configuration: dict, weights: bytes) -> str:
 
 
 def _read_configuration(content: bytes, arguments: Collection[str]) -> tuple[dict, object]:
-    """Parse config.json into the model's arguments and its checksum, which is None in models saved before it existed.
+    """Parse config.json into the model's arguments and the checksum, which is None in models saved before it existed.
 
-    `arguments`: the names of the model's arguments. Those an edited model adds, not in `ALLOWED`, are not checked.
+    `arguments`: the names of the model's arguments. Those that an edited model adds to `ALLOWED` are not checked.
 
     Raises:
         ValueError: the content is damaged.
@@ -122,12 +122,12 @@ ALLOWED = {  # for each argument of CVAE, a check and its description; the limit
 def _without_repeats(pairs: list[tuple[str, object]]) -> dict:
     content = dict(pairs)
     if len(content) < len(pairs):
-        raise ValueError("a key stands there twice")
+        raise ValueError("a key occurs twice")
     return content
 
 
 def _read_weights(content: bytes, expected: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the weights in model.safetensors; raise `ValueError` unless finite and of `expected` shapes and types."""
+    """Return the weights in model.safetensors; raise `ValueError` unless they are finite and fit `expected`."""
     from safetensors import SafetensorError
     from safetensors.torch import load
 

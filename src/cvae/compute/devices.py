@@ -16,7 +16,7 @@ def open_device(name: str, threads: int, precision: str = "float32") -> torch.de
     Under torchrun, each process on a machine gets its own GPU.
 
     For this process, sets the number of CPU `threads`, turns on deterministic algorithms, and flushes denormal numbers
-    to zero: Adam's moments for rarely lit pixels decay into denormals, which CPUs handle slowly.
+    to zero: Adam's moments for pixels that are rarely ink decay into denormals, which CPUs handle slowly.
 
     Raises:
         UserError: the device is missing here or in this build of torch, or cannot multiply in `precision`.
@@ -41,7 +41,7 @@ def open_device(name: str, threads: int, precision: str = "float32") -> torch.de
         torch.backends.cudnn.conv.fp32_precision = "ieee"  # torch's default is tf32
     if precision not in precisions(device):
         able = " and ".join(precisions(device))
-        raise UserError(f"params.yaml: precision is {precision!r}, but {describe(device)} has {able} only")
+        raise UserError(f"params.yaml: precision is {precision!r}, but {describe(device)} supports only {able}")
     return device
 
 

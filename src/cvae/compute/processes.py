@@ -13,7 +13,7 @@ from cvae.support.errors import UserError
 
 @dataclass(frozen=True)
 class Processes:
-    """This process's number, `rank`, and the number of all that train together, `count`."""
+    """This process's number, `rank`, from 0, and how many processes train together, `count`."""
 
     rank: int = 0
     count: int = 1
@@ -32,12 +32,12 @@ class Processes:
             self._together(distributed.all_reduce, tensor)
 
     def broadcast(self, tensor: Tensor) -> None:
-        """Replace `tensor` by the first process's. Raises what `sum` raises."""
+        """Replace `tensor` by the first process's. Raises the same error as `sum`."""
         if self.count > 1:
             self._together(distributed.broadcast, tensor, 0)
 
     def from_first(self, value: object) -> object:
-        """Return the first process's `value`. Raises what `sum` raises."""
+        """Return the first process's `value`. Raises the same error as `sum`."""
         values = [value]
         if self.count > 1:
             self._together(distributed.broadcast_object_list, values, 0)
@@ -48,7 +48,7 @@ class Processes:
             operation(*arguments)
         except RuntimeError as error:  # from gloo or NCCL
             reason = str(error).strip().split("\n")[0]
-            raise UserError(f"process {self.rank} of {self.count} lost the others ({reason})") from None
+            raise UserError(f"process {self.rank} of {self.count} lost contact with the others ({reason})") from None
 
 
 ONE_PROCESS = Processes()
@@ -56,7 +56,7 @@ ONE_PROCESS = Processes()
 
 @contextmanager
 def connected(device: torch.device) -> Iterator[Processes]:
-    """Connect the processes that torchrun started and yield them, or `ONE_PROCESS`, ready to use `device`.
+    """Connect the processes that torchrun started to train on `device`, and yield them; `ONE_PROCESS` without torchrun.
 
     Raises:
         UserError: the device cannot be shared, WORLD_SIZE is not a number, or the processes could not connect.
@@ -66,7 +66,7 @@ def connected(device: torch.device) -> Iterator[Processes]:
         yield ONE_PROCESS
         return
     if device.type == "mps":
-        raise UserError(f"params.yaml: device is mps, which serves one process, not {count}; try cpu")
+        raise UserError(f"params.yaml: device is mps, which only one process can use, not {count}; try cpu")
     try:
         if device.type == "cuda":
             distributed.init_process_group("nccl", device_id=device)
@@ -74,11 +74,11 @@ def connected(device: torch.device) -> Iterator[Processes]:
             distributed.init_process_group("gloo")
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().split("\n")[-1]  # NCCL puts the cause on the last line
-        raise UserError(f"the {count} processes of the training did not meet ({reason})") from None
+        raise UserError(f"the {count} processes of the training could not connect ({reason})") from None
     done = False
     try:
         yield Processes(distributed.get_rank(), count)
         done = True
     finally:
-        if done or device.type == "cpu":  # after an error, NCCL would wait for the others, and they for it
+        if done or device.type == "cpu":  # after an error, NCCL processes would wait for each other
             distributed.destroy_process_group()

@@ -5,7 +5,7 @@ import re
 
 from cvae.support.errors import UserError
 
-SPINS = "10000"  # turns of a waiting thread's loop before it sleeps
+SPINS = "10000"  # how often a waiting thread checks again before it sleeps
 
 
 def cores() -> int:
@@ -23,7 +23,7 @@ def processes_of(variable: str) -> int:
     """
     text = os.environ.get(variable, "1")
     if not re.fullmatch("[1-9][0-9]{0,5}", text):
-        raise UserError(f"{variable}: {text!r:.40} is no number of processes; torchrun sets it, else `unset` it")
+        raise UserError(f"{variable}: {text!r:.40} is not a number of processes; torchrun sets it, otherwise unset it")
     return int(text)
 
 
@@ -32,9 +32,9 @@ def share_cores(threads: int, experiments: int = 1) -> None:
 
     OpenMP threads spin while they wait. By default they spin so long that one thread on a busy core holds up all the
     others: beside one busy process, an epoch on two cores took 9 to 15 s instead of 0.8 s. If they spin `SPINS` times
-    and then sleep, it takes 3 s, and no longer than before on an idle machine. If all experiments and all processes of
-    this training together have more threads than there are cores, threads sleep at once: two trainings then take 1.4 s
-    an epoch, not 3 s. Results are the same to the bit.
+    and then sleep, it takes 3 s, and still 0.8 s on an idle machine. If all experiments and all processes of this
+    training together have more threads than there are cores, threads sleep at once: two trainings then take 1.4 s an
+    epoch, not 3 s. Results are the same to the bit.
 
     Call this before importing torch, since OpenMP reads these variables once. Variables that are already set are kept.
 

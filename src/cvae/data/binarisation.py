@@ -1,7 +1,7 @@
 """Sample binary images from grey ones: a pixel becomes ink with a probability equal to its grey level.
 
-Salakhutdinov and Murray 2008, "On the quantitative analysis of deep belief networks", section 5, sample them once.
-Burda, Grosse and Salakhutdinov 2016, section 5, sample training images again each time they are used.
+Salakhutdinov and Murray 2008, "On the quantitative analysis of deep belief networks", section 5, sample each image
+once. Burda, Grosse and Salakhutdinov 2016, section 5, sample training images again each time they are used.
 """
 
 from pathlib import Path
@@ -24,16 +24,16 @@ def load(folder: str | Path, binarize: str) -> tuple[Split, Split]:
 
 
 def binarised(split: Split, name: str) -> Split:
-    """Return the fixed binary sample of the split called `name` ("train" or "test"): 0 or 255, whatever the seed."""
+    """Return `split` with binary pixels, 0 or 255, always the same ones for a `name` ("train" or "test")."""
     thresholds = sample_thresholds(numpy_generator(0, f"binarisation/{name}"), split.images.shape)
     return Split(np.where(split.images > thresholds, 255, 0).astype(np.uint8), split.labels)
 
 
 def threshold_generator(seed: int) -> np.random.RandomState:
-    """Return the random generator for the thresholds of all epochs, sampled one epoch after another."""
+    """Return the generator that samples the thresholds of one epoch after another."""
     return numpy_generator(seed, "binarisation")
 
 
 def sample_thresholds(numbers: np.random.RandomState, shape: tuple[int, ...]) -> np.ndarray:
-    """Sample a uint8 threshold for each pixel of `shape`; a pixel is ink if its grey level, 0 to 255, is above it."""
+    """Sample a uint8 threshold for each pixel of `shape`; a pixel becomes ink if its grey level is above it."""
     return numbers.randint(0, 255, shape, np.uint8)  # 0 to 254, so 255 is always ink and 0 never

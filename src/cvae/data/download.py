@@ -14,7 +14,7 @@ from cvae.data.transfer import SourceError, address, fetch_body, shown_source
 from cvae.support.errors import UserError
 from cvae.support.faults import file_error
 
-AS_PUBLISHED = "the .gz file as published is needed, for its checksum"
+AS_PUBLISHED = "use the published .gz file"
 
 
 def sources(dataset: str, mirror: str | None) -> tuple[list[str], dict[str, str]]:
@@ -71,9 +71,9 @@ def _fetch_files(dataset: str, folder: Path, candidates: list[str], checksums: d
             break
         else:
             raise UserError(
-                f"{name} of {dataset} could be had from none of its sources:\n" + "\n".join(reasons) + "\n"
-                "  With the four files at hand: MNIST_MIRROR=<their folder or URL> dvc repro\n"
-                "  Without a network:           dvc exp run -S dataset=digits"
+                f"{name} of {dataset} could not be downloaded from any source:\n" + "\n".join(reasons) + "\n"
+                "  If you have the four files: MNIST_MIRROR=<their folder or URL> dvc repro\n"
+                "  Without a network:          dvc exp run -S dataset=digits"
             )
 
 
@@ -83,7 +83,7 @@ def fetch(source: str, target: Path, checksum: str) -> None:
     It is renamed to `target` once its MD5 `checksum` is verified.
 
     Raises:
-        SourceError: the source is unreachable, refuses, stalls, is too slow, sends only part, or sends another file.
+        SourceError: the source is unreachable, refuses, stalls, is too slow, or sends part of the file or another one.
     """
     part = target.with_name(target.name + ".part")
     scheme, separator, rest = source.partition("://")
@@ -96,7 +96,7 @@ def fetch(source: str, target: Path, checksum: str) -> None:
             elif scheme.lower() in ("http", "https"):
                 fetch_body(address(source, target.name), file)
             else:
-                raise SourceError("neither a folder nor an address with file://, http:// or https://")
+                raise SourceError("neither a folder nor a URL with file://, http:// or https://")
         content = part.read_bytes()
         if hashlib.md5(content).hexdigest() != checksum:
             raise SourceError(_other_content(content, target.name, checksum))
@@ -106,19 +106,19 @@ def fetch(source: str, target: Path, checksum: str) -> None:
 
 
 def _other_content(content: bytes, name: str, checksum: str) -> str:
-    """Describe what came instead of the file `name` with the MD5 sum `checksum`."""
+    """Describe `content`, which came instead of the file `name` with the MD5 sum `checksum`."""
     known = {md5: (dataset, file) for dataset, listed in _listed().items() for file, md5 in listed.resources}
     dataset, _ = known.get(checksum, ("", ""))
     came_dataset, came_file = known.get(hashlib.md5(content).hexdigest(), ("", ""))
     if came_dataset not in ("", dataset):
         return f"holds {came_dataset}, not {dataset}"
     if came_file:
-        return f"{name} there is {came_file} under a wrong name"
+        return f"{name} there is {came_file} under the wrong name"
     reason = ""
     if content[:512].removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<"):
-        reason = ": a web page came instead; this network may want a login, in a browser"
+        reason = ": a web page came instead; this network may need a login in a browser"
     elif content.startswith(b"\0\0\x08"):  # an IDX file of bytes
-        reason = f": it is unpacked already; {AS_PUBLISHED}"
+        reason = f": it is already unpacked; {AS_PUBLISHED}"
     return f"wrong checksum for {name} ({len(content):,} bytes){reason}"
 
 
@@ -139,7 +139,7 @@ def _copy(path: Path, file: BinaryIO) -> None:
 
 
 def reachable(dataset: str, mirror: str | None = None) -> bool:
-    """Return whether any source of `dataset` serves its smallest file; `make run` falls back to `digits` if not."""
+    """Return whether any source serves the smallest file of `dataset`; if not, `make run` falls back to `digits`."""
     if dataset == "digits":
         return True
     name = idx.TEST_LABELS

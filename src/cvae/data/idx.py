@@ -70,7 +70,7 @@ def _split(images_path: Path, labels_path: Path) -> Split:
 def read_idx(path: str | Path, dimensions: int) -> np.ndarray:
     """Read a gzipped IDX file of unsigned bytes with `dimensions` dimensions.
 
-    The format is two zero bytes, 0x08 for unsigned bytes, the number of dimensions, the size of each dimension as a
+    The format: two zero bytes, 0x08 for unsigned bytes, the number of dimensions, the size of each dimension as a
     big-endian uint32, then the values (LeCun, Cortes and Burges, "The MNIST database"). To bound memory, this
     decompresses only as much as the header announces, and refuses a header that announces more than the file can hold.
 

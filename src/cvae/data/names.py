@@ -1,4 +1,4 @@
-"""What data sets, their labels and their pixels are called in pictures and tables."""
+"""The names of data sets, their labels and their kinds of pixels, for pictures and tables."""
 
 TITLES = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST", "kmnist": "Kuzushiji-MNIST", "digits": "UCI digits"}
 
@@ -15,5 +15,5 @@ LABEL_NAMES = {
 
 
 def kind_of_pixels(binarize: str) -> str:
-    """Return "grey" or "binary": nats compare only between models of the same kind of pixels."""
+    """Return "grey" or "binary". Compare nats only between models of the same kind of pixels."""
     return "grey" if binarize == "none" else "binary"

@@ -1,4 +1,4 @@
-"""Fetch a file by HTTP, within limits of time and size; every failure is one line."""
+"""Fetch a file by HTTP, with limits on time and size. Every failure is reported in one line."""
 
 import os
 import ssl
@@ -33,7 +33,7 @@ def address(source: str, name: str) -> str:
     except ValueError:
         usable = False
     if not usable or " " in source:
-        raise SourceError("not an address; in a password, write / # ? @ and a space as %2F %23 %3F %40 %20")
+        raise SourceError("not a valid URL; in a password, write / # ? @ and a space as %2F %23 %3F %40 %20")
     return parts._replace(path=f"{parts.path.rstrip('/')}/{name}").geturl()
 
 
@@ -43,9 +43,10 @@ def shown_source(source: str) -> str:
 
 
 def fetch_body(url: str, file: BinaryIO) -> None:
-    """Write the body at `url` to `file` as it was sent, with a progress bar on a terminal.
+    """Write the body at `url` to `file` without decoding it, with a progress bar on a terminal.
 
-    Follows redirects itself, since requests would read each one's body to its end and would allow HTTPS to HTTP.
+    Follows redirects itself, since requests would read the body of each to its end, and would follow one from HTTPS to
+    HTTP.
     """
     with requests.Session() as session:
         session.get_redirect_target = lambda response: None
@@ -58,23 +59,23 @@ def fetch_body(url: str, file: BinaryIO) -> None:
 
 
 def _redirected(url: str, location: str) -> str:
-    """Return the URL that `url` redirects to with `location`; user name and password stay with the same host."""
+    """Return the URL for `location`, to which `url` redirects. Only the same host gets the user name and password."""
     try:
         old, new = urlsplit(url), urlsplit(urljoin(url, location))
         same = (old.scheme, old.hostname, old.port) == (new.scheme, new.hostname, new.port)
     except ValueError:
-        raise SourceError(f"redirects to {shown(location)[:200]}, which is not an address") from None
+        raise SourceError(f"redirects to {shown(location)[:200]}, which is not a valid URL") from None
     if new.scheme not in ("https", old.scheme):
-        raise SourceError(f"redirects to {shown(new.geturl())[:200]}: refused, for that is not {old.scheme.upper()}")
+        raise SourceError(f"redirects to {shown(new.geturl())[:200]}: refused, since it is not {old.scheme.upper()}")
     return (new._replace(netloc=old.netloc) if same else new).geturl()
 
 
 def _request(session: requests.Session, url: str, file: BinaryIO) -> str | None:
-    """Write the body at `url` to `file`, or return the `Location` header if the answer is a redirect."""
+    """Write the body at `url` to `file` and return None, or return the `Location` header of a redirect."""
     try:
         started = time.monotonic()
         with _get(session, url) as response:
-            if response.is_redirect:  # such a status code, and a Location header
+            if response.is_redirect:  # a redirect's status code and a Location header
                 return response.headers["Location"]
             response.raise_for_status()
             form = "{desc}|{bar}| {n_fmt}/{total_fmt} {rate_fmt}"  # fits 60 columns
@@ -95,18 +96,18 @@ def _request(session: requests.Session, url: str, file: BinaryIO) -> str | None:
     except requests.ConnectTimeout:
         reason = f"no connection within {CONNECT_TIMEOUT} s"
     except (requests.ReadTimeout, urllib3.exceptions.ReadTimeoutError):
-        reason = f"stalled: nothing came for {READ_TIMEOUT} s"
+        reason = f"stalled: no data for {READ_TIMEOUT} s"
     except urllib3.exceptions.ProtocolError:
         reason = f"cut short after {file.tell():,} bytes"
     except (requests.exceptions.InvalidURL, urllib3.exceptions.LocationParseError, UnicodeError, TypeError):
-        reason = "not an address"  # probably the proxy's; the error itself might quote its password
+        reason = "not a valid URL"  # probably the proxy's; the error itself might quote its password
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         reason = _innermost(error)
     raise SourceError(one_line(shown(reason))[:200] + _through(url))
 
 
 def _get(session: requests.Session, url: str) -> requests.Response:
-    """Request `url`. A local file that this needs but cannot use (certificates, .netrc) raises a `SourceError`."""
+    """Request `url`. Raise a `SourceError` if a local file it needs, such as certificates or .netrc, is unusable."""
     variable = next((name for name in CERTIFICATES if os.environ.get(name)), None)
     if variable and url.startswith("https:"):
         _require_certificates(variable, os.environ[variable])
@@ -121,7 +122,7 @@ def _get(session: requests.Session, url: str) -> requests.Response:
         raise
     except UnicodeDecodeError:  # requests skips a .netrc it cannot open or parse, but not one with invalid bytes
         netrc = os.environ.get("NETRC") or "~/.netrc"
-        raise SourceError(f"{shown(netrc)}: not a text file; put that right, or move it away") from None
+        raise SourceError(f"{shown(netrc)}: not a text file; correct it or move it away") from None
     except OSError as error:  # for instance, requests' own list of certificates is missing
         raise SourceError(one_line(shown(_innermost(error)))[:200]) from None
 
@@ -129,7 +130,7 @@ def _get(session: requests.Session, url: str) -> requests.Response:
 def _require_certificates(variable: str, path: str) -> None:
     """Raise a `SourceError` if `path`, the value of `variable`, holds no certificates.
 
-    requests' own errors are vague about this, and for a missing file it raises none of its network errors.
+    Without this check, requests' message would be vague, and a missing file would raise a plain OSError.
     """
     reason = "no certificates in it"
     try:
@@ -143,11 +144,11 @@ def _require_certificates(variable: str, path: str) -> None:
         pass
     except OSError as error:
         reason = error.strerror
-    raise SourceError(one_line(f"{variable}={shown(path)}: {reason}; put that right, or unset the variable"))
+    raise SourceError(one_line(f"{variable}={shown(path)}: {reason}; correct or unset the variable"))
 
 
 def _through(url: str) -> str:
-    """Return the words that name the proxy used for `url`, if any, for the end of a message."""
+    """Return the end of a message, which names the proxy used for `url`; empty if there is none."""
     proxy = requests.utils.select_proxy(url, requests.utils.get_environ_proxies(url))
     if not proxy:
         return ""

@@ -24,24 +24,24 @@ from cvae.support.errors import UserError
 from cvae.support.files import write_whole
 
 LABEL_SAMPLES = 10  # samples of z per image and label, for the bounds that classify images
-GENERATED = 300  # images per label
+GENERATED = 300  # samples per label
 
 MEANINGS = {
     "loss": "negative ELBO: reconstruction + beta * kl",
     "reconstruction": "-ln p(image | z, label)",
-    "kl": "of the posterior of z from the prior",
-    "nll": "bound of -ln p(image | label)",
-    "bits_per_dim": "nll as a code: bits per pixel",
-    "likelihood_constant": "which loss and nll leave out",
-    "label_accuracy": "share whose label has the highest ELBO",
-    "label_accuracy_iw": "the same by the importance-weighted bound",
-    "label_gap": "rise of the loss if labels are shuffled",
+    "kl": "KL divergence of posterior from prior",
+    "nll": "upper bound on -ln p(image | label)",
+    "bits_per_dim": "bits per pixel of a code based on nll",
+    "likelihood_constant": "constant that loss and nll leave out",
+    "label_accuracy": "share of images whose label has the top ELBO",
+    "label_accuracy_iw": "label_accuracy by importance-weighted bound",
+    "label_gap": "rise in negative ELBO with shuffled labels",
     "sample_accuracy": "share of samples that look like their label",
-    "sample_accuracy_low": "its 95 % interval, from",
-    "sample_accuracy_high": "to",
-    "sample_diversity": "1: samples differ as much as real images",
-    "active_units": "latents in use",
-    "prior_distance": "of the latents, in the prior's deviations",
+    "sample_accuracy_low": "sample_accuracy: low end of 95 % interval",
+    "sample_accuracy_high": "sample_accuracy: high end of 95 % interval",
+    "sample_diversity": "1 if samples differ as much as real images",
+    "active_units": "number of latents in use",
+    "prior_distance": "mean distance of latents to prior, in its SD",
 }
 
 Row = dict[str, float]
@@ -86,17 +86,17 @@ def evaluate(
       ln p(x|y). `label_accuracy_iw`: the same with the importance-weighted bound. Both use 10 samples of z.
     - `label_gap`: by how many nats the negative ELBO rises when labels are shuffled among the images, averaged over
       all shuffles; 0 for a model that ignores the label.
-    - `sample_accuracy`: decode 300 samples of the prior for each label; this is the share whose five nearest training
-      images agree on that label (`nearest_labels`). `sample_accuracy_low` and `sample_accuracy_high`: its 95 % Wilson
-      interval, over samples of z from this one model. Real MNIST test images score 96.9 %, but decoded images are
-      smoother than those.
+    - `sample_accuracy`: decode 300 samples of the prior for each label; this is the share of images for which that
+      label is the most common one among the five nearest training images (`nearest_labels`). `sample_accuracy_low` and
+      `sample_accuracy_high`: its 95 % Wilson interval, over samples of z from this one model. Real MNIST test images
+      score 96.9 %, but decoded images are smoother than those.
     - `sample_diversity`: the mean distance between two of these images with the same label, divided by that between
       two test images with it, averaged over labels. Below 1, samples are more alike than real images.
     - `active_units`: the number of latents whose posterior mean has a variance above 0.01 (`latents.active`).
     - `prior_distance`: the distance between the aggregate posterior and the prior, in standard deviations of the
       prior, averaged over latents (`latents.prior_distance`).
 
-    The figures for one label use only its own test images and samples. Samples are always compared with grey images,
+    The figures of one label use only its own test images and samples. Samples are always compared with grey images,
     whatever `binarize` is, because the decoder's output is grey.
 
     Raises:
@@ -187,7 +187,7 @@ def bits_per_dim(model: CVAE, nll: float, binarize: str) -> Row:
 
 
 def _judge_samples(samples: Tensor, train: Split, test: Split) -> tuple[Tensor, Tensor]:
-    """Return whether each of `samples` (10, n, 784) looks like its label, (10, n) bool, and label diversity, (10,)."""
+    """Return whether each of `samples` (10, n, 784) looks like its label, (10, n) bool, and the diversities, (10,)."""
     predicted = nearest_labels(samples.flatten(0, 1), *to_device(train, samples.device)).view(LABELS, -1).cpu()
     originals, labels = to_device(test, samples.device)
     ratios = [mean_distance(own) / mean_distance(originals[labels == label]) for label, own in enumerate(samples)]

@@ -20,7 +20,9 @@ def posteriors(model: CVAE, images: Tensor, labels: Tensor) -> tuple[Tensor, Ten
 
 
 def active(mu: Tensor) -> Tensor:
-    """Return which latents have a posterior mean (a column of `mu`, (n, latent_dims)) of variance above 0.01, as bool.
+    """Return which latents are active, (latent_dims,) bool: their posterior mean has a variance above 0.01.
+
+    `mu`: posterior means, (n, latent_dims).
 
     Source: Burda, Grosse and Salakhutdinov 2016, section 2.4 (A_u > 10⁻²), for a prior of standard deviation 1. The
     threshold does not scale with the prior, so do not compare models with different `prior_std`.
@@ -39,8 +41,8 @@ def prior_distance(mu: Tensor, sigma: Tensor, prior_std: float) -> Tensor:
 
     This is the first Wasserstein distance, ∫ |F(t) - G(t)| dt between the distribution functions (Vallender 1974):
     (latent_dims,), and 1 for a shift by one standard deviation. The aggregate posterior is the mixture of N(μ, σ²) over
-    all rows of `mu` and `sigma`, (n, latent_dims). The decoder has learnt to decode z from it, but samples take z from
-    the prior (Makhzani et al. 2016, "Adversarial autoencoders", section 2).
+    all rows of `mu` and `sigma`, (n, latent_dims). The decoder learns to decode z from it, but samples take z from the
+    prior (Makhzani et al. 2016, "Adversarial autoencoders", section 2).
     """
     mu, sigma = mu / prior_std, sigma / prior_std
     distances = []

@@ -1,4 +1,4 @@
-"""Judge images sampled from the model: do they look like their label, and do they vary as much as real images?"""
+"""Judge images sampled from the model: do they look like their label, and vary as much as real images?"""
 
 import torch
 from torch import Tensor

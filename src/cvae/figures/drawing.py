@@ -1,7 +1,7 @@
 """Draw arrays as matplotlib figures.
 
 A picture of one label is 700×700 pixels, or 1400×240 for one-dimensional latents. An overview of all ten labels is
-1500×720. A table of images is as large as it needs to be.
+1500×720. A table of images is as large as its contents require.
 """
 
 from collections.abc import Callable, Sequence
@@ -86,7 +86,7 @@ def draw_overview(views: Sequence[LabelView], draw: Draw, title: str) -> Figure:
     for axes, view in zip((grid.T if is_line else grid).flat, views, strict=True):
         draw(axes, view)
         axes.set_title(view.name, fontsize=13)
-    own_axes = len({view.axis_names for view in views}) > 1  # true for more than two latents
+    own_axes = len({view.axis_names for view in views}) > 1  # with more than two latents
     names = ("principal axis 1 of z, each label's own", "principal axis 2 of z") if own_axes else views[0].axis_names
     figure.supxlabel(names[0], fontsize=13)
     if not is_line:

@@ -1,4 +1,4 @@
-"""What the pictures of one label show."""
+"""Collect what the pictures of one label show."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from cvae.model import CVAE
 
 @dataclass(frozen=True)
 class LabelView:
-    """Hold what the pictures of one label show, on its line (k = 1) or plane (k = 2) through latent space.
+    """What the pictures of one label show, on its line (k = 1) or plane (k = 2) through latent space.
 
     `points`: sampled latents, (n, k). `prior_mean`: (k,). `reach`: scatter axes span ± this. `manifold`: decoded
     images, tiled into one. `grid_range`: the centres of the outermost tiles are at ± this.

@@ -1,4 +1,4 @@
-"""Render all pictures of a trained model: choose what to decode, and save each figure under its name."""
+"""Render all pictures of a trained model: choose what to decode, draw it, and save it under its name."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -74,7 +74,7 @@ def render_reconstructions(model: CVAE, test: Split, dataset: str, path: str | P
 
 
 def render_styles(model: CVAE, dataset: str, seed: int, path: str | Path) -> None:
-    """Draw a few z, sampled from the prior, each decoded with all ten labels."""
+    """Draw images of a few z, sampled from the prior, each decoded with all ten labels."""
     z = sample_prior(model, STYLES, generator(seed, "styles")).numpy()
     images = decode(model, z.repeat(LABELS, axis=0), np.tile(np.arange(LABELS), STYLES))
     row_names = [", ".join(f"{value:z.1f}" for value in row) if model.latent_dims <= 2 else "" for row in z]
@@ -84,13 +84,13 @@ def render_styles(model: CVAE, dataset: str, seed: int, path: str | Path) -> Non
 
 
 def render_training(history_path: str | Path, dataset: str, likelihood: str, path: str | Path) -> None:
-    """Draw the training curves from plots/training.csv; `likelihood`, which nats depend on, goes into the title."""
+    """Draw the training curves from plots/training.csv. The title names the `likelihood`, on which nats depend."""
     title = f"{TITLES[dataset]}: training, {likelihood}"
     save(drawing.draw_training(read_history(history_path), title), path)
 
 
 def write_scatter(labels: np.ndarray, mu: np.ndarray, z: np.ndarray, path: str | Path) -> None:
-    """Write samples z of the first images on one line or plane, for the chart that .dvc/plots/latents.json draws.
+    """Write samples z of the first images, on one line or plane, for the chart defined in .dvc/plots/latents.json.
 
     `labels`: (n,). `mu`, `z`: posterior means and samples, (n, latent_dims). The CSV file has one row per image: its
     label, its coordinates axis_1 and axis_2, and their names. On a line, axis_2 is the label: one strip per label.

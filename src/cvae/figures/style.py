@@ -1,9 +1,9 @@
-"""What every picture has in common: settings, colours, and how it is saved.
+"""Give all pictures the same settings and colours, and save them.
 
-Pictures depend on this code alone. `STYLE` sets everything that a matplotlibrc could change, and pyplot is not used, so
-its backend and settings stay as the caller left them.
+No user's settings change a picture: `STYLE` sets everything that a matplotlibrc could change. Nor does drawing change
+the caller's settings: pyplot is not used, so its backend stays as it was.
 """
-# ruff: noqa: E402  MPLBACKEND is removed before matplotlib is imported
+# ruff: noqa: E402  MPLBACKEND must be removed before matplotlib is imported
 
 import io
 import locale
@@ -19,9 +19,7 @@ _backend = None if "matplotlib" in sys.modules else os.environ.pop("MPLBACKEND",
 try:
     import matplotlib
 except (UnicodeError, locale.Error) as error:
-    raise UserError(
-        f"your matplotlibrc, or your locale, keeps matplotlib from starting ({error}); correct it"
-    ) from None
+    raise UserError(f"your matplotlibrc or your locale keeps matplotlib from starting ({error}); correct it") from None
 if _backend is not None:
     os.environ["MPLBACKEND"] = _backend
     with suppress(ValueError):
@@ -36,7 +34,7 @@ from PIL import Image
 
 from cvae.support.files import write_whole
 
-# Dark strokes on white, in steps that look equal; matplotlib has made its own with the matplotlibrc's image.lut.
+# Black ink on white. Resampled, since a matplotlibrc's image.lut sets the number of grey levels of matplotlib's own.
 INK = matplotlib.colormaps["gray_r"].resampled(256)
 COLOURS = sns.color_palette("tab10")
 
@@ -45,7 +43,7 @@ with matplotlib.style.context("default"):
     sns.set_theme("notebook", "whitegrid", color_codes=False, rc={"figure.dpi": 100, "savefig.dpi": 100, **fonts})
     STYLE = {key: matplotlib.rcParams[key] for key in matplotlib.rcParams if "backend" not in key}
 
-in_style = matplotlib.rc_context(STYLE)  # a decorator, for drawing and saving: settings act at different times
+in_style = matplotlib.rc_context(STYLE)  # decorates drawing and saving: some settings act only in one
 
 
 def new_figure(**options: object) -> Figure:

@@ -1,7 +1,7 @@
 """Adam, in one call of torch's fused kernel.
 
 `torch.optim.Adam(fused=True)` gives the same result to the bit. But making one imports torch's compiler, which takes
-seconds, and its Python code at each step took a tenth of the training time.
+seconds, and its Python code took a tenth of the training time.
 """
 
 from collections.abc import Iterable
@@ -13,19 +13,19 @@ from torch import Tensor
 class Adam:
     """Adam (Kingma and Ba 2015) with torch's default settings: β 0.9 and 0.999, ε 1e-8.
 
-    Parameters without a gradient stay as they are. `learning_rate`: a scalar tensor, to be changed in place. All state
-    is on the parameters' device, so that a CUDA graph can hold a step.
+    Parameters without a gradient stay as they are. `learning_rate` becomes a scalar tensor; change it in place. On a
+    GPU it is there, like all other state, so that a CUDA graph can hold a step.
     """
 
     def __init__(self, parameters: Iterable[Tensor], learning_rate: float):
         self._parameters = list(parameters)
         first = self._parameters[0]
-        # A CUDA graph reads it on the device at each replay; elsewhere it is in full double precision.
+        # A CUDA graph reads it on the GPU at each replay. On other devices it stays on the CPU, in double precision.
         self.learning_rate = torch.tensor(learning_rate, dtype=torch.float64)
         if first.is_cuda:
             self.learning_rate = self.learning_rate.to(first.device, torch.float32)
         self._steps = first.new_zeros((), dtype=torch.float32, requires_grad=False)
-        self._means = [torch.zeros_like(parameter) for parameter in self._parameters]  # decaying, of the gradient
+        self._means = [torch.zeros_like(parameter) for parameter in self._parameters]  # running means of the gradient
         self._squares = [torch.zeros_like(parameter) for parameter in self._parameters]  # and of its square
 
     def zero_grad(self) -> None:
@@ -63,7 +63,7 @@ class Adam:
         return {"state": {n: {"step": self._steps, "exp_avg": m, "exp_avg_sq": s} for n, (m, s) in moments}}
 
     def load_state_dict(self, state: dict) -> None:
-        """Copy what `state_dict` returned."""
+        """Load a state that `state_dict` returned."""
         for number, own in self.state_dict()["state"].items():
             for name, tensor in own.items():
                 tensor.copy_(state["state"][number][name])

@@ -1,4 +1,4 @@
-"""What a model and its losses must satisfy, so that training can go on."""
+"""Check the model before training, and its losses after each epoch."""
 
 import torch
 from torch import Tensor, nn
@@ -8,10 +8,10 @@ from cvae.support.errors import UserError
 
 
 def require_weights(model: nn.Module) -> None:
-    """Refuse weights of another type than the images', and those that get their shape from the first batch."""
+    """Refuse weights that are not float32, as the images are, or that get their shape only from the first batch."""
     for name, parameter in model.named_parameters():
         if isinstance(parameter, nn.parameter.UninitializedParameter):
-            raise UserError(f"the model's {name} has no shape yet; give the layer its input's size")
+            raise UserError(f"the model's {name} has no shape yet; give the layer its input size")
         if parameter.dtype != torch.float32:
             raise UserError(f"the model's {name} is {parameter.dtype}, but training needs torch.float32")
 
@@ -25,13 +25,11 @@ def require_one_decoder(model: CVAE, z: Tensor, y: Tensor) -> None:
     if model.likelihood == "bernoulli":
         model.eval()
         if not torch.allclose(model.decode(z, y), torch.sigmoid(model.logits(z, y)), atol=1e-4):
-            raise UserError(
-                "the model's decode is not the sigmoid of its logits, as the bernoulli likelihood needs it to be"
-            )
+            raise UserError("the model's decode is not the sigmoid of its logits, as the bernoulli likelihood requires")
 
 
 def refuse_non_finite(row: dict[str, float], learning_rate: float) -> None:
-    """Stop a training whose losses have become infinite or NaN; `row` has the figures of an epoch."""
+    """Stop the training if a loss is infinite or NaN; `row` holds the figures of an epoch."""
     for part in ("train_reconstruction", "train_kl", "test_reconstruction", "test_kl"):
         if not abs(row[part]) < float("inf"):
             raise UserError(

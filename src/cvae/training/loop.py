@@ -1,9 +1,9 @@
-"""Training, from top to bottom: set up, run the epochs, step through the batches of each.
+"""Train a model: set up, run the epochs, and take a step on each batch.
 
 The data set stays on the device. Each epoch goes through one random permutation of it, a batch at a time: forward,
 backward by autograd, one step of Adam. Each epoch ends with a row of figures, and waits for the device only there.
 
-That is all of it. `fast` takes the same steps in less time: the default run's 46,900 need 80 s on two cores.
+This module is complete. `fast` takes the same steps in less time: the default run's 46,900 take 80 s on two cores.
 """
 
 import math
@@ -44,8 +44,8 @@ class Training:
     `precision`: the precision of matrix products.
 
     Raises:
-        UserError: the model cannot be trained; or, when iterated over, a loss is not finite. The message then has the
-            epoch and the part of the loss at fault.
+        UserError: the model cannot be trained; or, during iteration, a loss is not finite. The message then names the
+            epoch and the part of the loss.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Training:
         self._steps, self._train_count = _faster(steps, precision), len(train_split)
         self._grey = torch.tensor(train_split.images, device=device) if redraw else None
 
-        self._epoch = 0  # the last completed one
+        self._epoch = 0  # the last one completed
         self._shuffles, self._noises = generator(seed, "shuffles"), generator(seed, "noise")
         self._thresholds = threshold_generator(seed) if redraw else None
         self._remember_random_state()
@@ -139,7 +139,7 @@ class Training:
         return state | ({"thresholds": pack(self._thresholds)} if self._thresholds else {})
 
     def resume(self, state: dict[str, Tensor]) -> None:
-        """Continue from `state`, returned by `state` in a training like this one; an empty one changes nothing.
+        """Continue from what `state` returned in a training like this one; an empty `state` changes nothing.
 
         All processes must call this; the first one's `state` is used.
         """
@@ -162,7 +162,8 @@ class Training:
 class Steps:
     """Take an optimiser step on each batch of an epoch: this defines how the model is trained.
 
-    `images`: all training images, (N, 784), on the model's device, which may change between two epochs. `labels`: (N,).
+    `images`: all training images, (N, 784), on the model's device; they may change in place between two epochs.
+    `labels`: (N,).
     """
 
     def __init__(
@@ -205,7 +206,7 @@ class Steps:
 
 
 def _faster(steps: Steps, precision: str) -> Steps:
-    """Return steps that do the same in less time, if `fast` is there and knows how."""
+    """Return steps that do the same in less time, or `steps` itself if `fast` has been deleted or has none for them."""
     try:
         from cvae.training.fast.steps import faster
     except ImportError:

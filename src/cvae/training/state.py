@@ -1,4 +1,4 @@
-"""Copy the state of a model and its optimiser, and put it back, so that a training can be interrupted."""
+"""Copy the state of a model and its optimiser, and restore it, so that interrupted training can resume."""
 
 from collections import defaultdict
 
@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 
 def state_of(model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Return copies, on the CPU, of the model's parameters and buffers, and of the optimiser's state.
+    """Return copies, on the CPU, of the model's parameters and buffers and of the optimiser's state.
 
-    The state of torch's own random number generators, which layers such as dropout sample from, is in it too.
+    They include the state of torch's own random generators, from which layers such as dropout sample.
     """
     state = {f"model {name}": tensor for name, tensor in _tensors(model).items()}
     for number, parts in optimiser.state_dict()["state"].items():
@@ -22,7 +22,7 @@ def state_of(model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Te
 
 @torch.no_grad()
 def restore(model: nn.Module, optimiser: torch.optim.Optimizer, state: dict[str, Tensor]) -> None:
-    """Put back what `state_of` returned for a model and an optimiser of the same kind."""
+    """Restore, in place, what `state_of` returned for a model and an optimiser of the same kind."""
     for name, tensor in _tensors(model).items():
         tensor.copy_(state[f"model {name}"])
     moments: dict[int, dict[str, Tensor]] = defaultdict(dict)

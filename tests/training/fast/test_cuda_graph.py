@@ -1,4 +1,4 @@
-"""When a function is recorded, replayed or called; with stand-ins for CUDA's streams and graphs, which need a GPU."""
+"""When a function is recorded, replayed or called. Stand-ins replace CUDA's streams and graphs, which need a GPU."""
 
 from contextlib import contextmanager, nullcontext
 
@@ -15,7 +15,7 @@ class Stream:
 
 
 class FakeCuda:
-    """Records what is called between the start and the end of a recording, and calls it again at each replay."""
+    """Stand-ins for torch.cuda that log each recording, replay and call; with `error`, recording fails."""
 
     def __init__(self, monkeypatch, error: str | None = None):
         self.log = []
@@ -44,7 +44,7 @@ class FakeCuda:
         return torch.tensor(len(self.log))
 
 
-def test_elsewhere_a_function_stays_as_it_is():
+def test_on_a_cpu_the_function_is_returned_unchanged():
     def function() -> torch.Tensor:
         return torch.zeros(1)
 
@@ -57,10 +57,10 @@ def test_the_first_call_runs_the_second_records_and_all_later_ones_replay(monkey
     first, second, third = function(), function(), function()
     assert cuda.log == ["call", "record", "call", "replay", "replay"]
     assert (first, second) == (1, 3)
-    assert third is second, "a replay writes its result where the recording had it"
+    assert third is second, "a replay writes its result to the same memory"
 
 
-def test_without_a_graph_calls_go_on_and_one_line_says_why(monkeypatch, capsys):
+def test_if_recording_fails_calls_still_run_and_one_line_says_why(monkeypatch, capsys):
     cuda = FakeCuda(monkeypatch, error="operation not permitted when stream is capturing\nmore about it")
     function = replayed(cuda.function, CUDA)
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""The derived gradients, and the vector that they are written to, against autograd and torch's own optimiser."""
+"""The derived gradients, and the vector of weights, compared with autograd."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from cvae.objective import RECONSTRUCTION, SQUARED_ERROR, training_loss
 from cvae.training.fast.gradients import DerivedGradients
 from cvae.training.fast.weights import WeightVector
 
-BATCHES = (16, 16, 5, 0)  # the last but one is short; one of several processes may have none
+BATCHES = (16, 16, 5, 0)  # the third is short; the last is empty, as one process of several may get it
 
 
 def make_model(**settings) -> CVAE:
@@ -20,7 +20,7 @@ def make_model(**settings) -> CVAE:
 
 
 def make_data(latent_dims: int) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor], list[torch.Tensor]]:
-    """Images, labels, and the order and the noise of a pass, in batches."""
+    """Return images, labels, and the order and the noise of one pass, in batches."""
     numbers = torch.Generator().manual_seed(1)
     images = torch.rand(40, PIXELS, generator=numbers, dtype=torch.float64)
     labels = torch.randint(LABELS, (40,), generator=numbers)
@@ -68,14 +68,14 @@ def test_derived_gradients_equal_autograds(settings, beta):
 
 @MODELS
 def test_derived_gradients_are_those_of_the_negative_elbo(settings, beta):
-    """Against torch.distributions, by finite differences along a random direction."""
+    """Compare them with finite differences of torch.distributions' ELBO along a random direction."""
     images, labels, order, noise = make_data(settings["latent_dims"])
     model = make_model(**settings)
     weights = WeightVector(model)
     inputs = DerivedGradients.prepare(model, weights, images, labels)
     DerivedGradients(model, weights, beta, inputs, order, noise).step(0)
     direction = torch.randn(weights.values.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    direction[weights.values == 0] = 0  # rows that only fill up a matrix
+    direction[weights.values == 0] = 0  # rows that only pad a matrix
 
     def negative_elbo() -> float:
         x, y = images[order[0]], labels[order[0]]
@@ -110,19 +110,19 @@ def test_a_gaussians_reconstruction_is_its_squared_error():
     assert sums[RECONSTRUCTION] == sums[SQUARED_ERROR] > 0
 
 
-def test_a_model_stays_what_it_is_when_its_weights_become_a_vector():
+def test_a_model_works_as_before_once_its_weights_are_a_vector():
     model, before = make_model(latent_dims=3), make_model(latent_dims=3)
     weights = WeightVector(model)
     for (name, parameter), original in zip(model.named_parameters(), before.parameters(), strict=True):
         assert torch.equal(parameter, original), name
         assert parameter.shape == parameter.grad.shape == original.shape
-    x, y = torch.rand(4, PIXELS, dtype=torch.float64), torch.tensor([0, 3, 3, 9])
+    x, y = torch.rand(4, PIXELS, dtype=torch.float64), torch.tensor([0, 3, 3, LABELS - 1])
     torch.testing.assert_close(model.encode(x, y), before.encode(x, y), rtol=1e-12, atol=1e-12)
     weights.values.zero_()
     assert all((parameter == 0).all() for parameter in model.parameters()), "they are views of the vector"
 
 
-def test_a_model_whose_weights_are_a_vector_is_saved_as_any_other(tmp_path):
+def test_a_model_whose_weights_are_a_vector_is_saved_like_any_other(tmp_path):
     model = make_model()
     saved_model.save(model, tmp_path / "before")
     WeightVector(model)

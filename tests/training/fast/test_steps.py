@@ -1,4 +1,4 @@
-"""The fast steps train only what they know, and say so where autograd trains instead."""
+"""The fast steps train only networks they know; for all others, autograd trains and one line says so."""
 
 import pytest
 import torch
@@ -28,22 +28,22 @@ from cvae.model import CVAE
 from cvae.training import loop
 from cvae.training.fast import steps
 
-EDITS = {  # and why the derived gradients are refused
-    Activation: "are of other operations (aten.gelu.default, not aten.relu.default)",
+EDITS = {  # each edited model, with the reason why the derived gradients are not used
+    Activation: "are for other operations (aten.gelu.default, not aten.relu.default)",
     ExtraLayer: "do not cover extra.weight",
     Convolution: "do not cover convolution.weight",
     LayerNorm: "do not cover norm.weight",
-    UsedTwice: "are of another network",
+    UsedTwice: "are for another network",
     TwoNames: "do not cover first.weight",
     Buffers: "do not cover norm.weight",
-    Scale: "are of other operations (aten.mul.Tensor, not aten.exp.default)",
-    Clamp: "are of other operations (aten.clamp.default, not aten.exp.default)",
-    Decoder: "are of other operations (aten.mul.Tensor, not aten.sigmoid.default)",
+    Scale: "are for other operations (aten.mul.Tensor, not aten.exp.default)",
+    Clamp: "are for other operations (aten.clamp.default, not aten.exp.default)",
+    Decoder: "are for other operations (aten.mul.Tensor, not aten.sigmoid.default)",
     Hook: "would not call the hooks of decoder.weight",
-    Counter: "are of a network that does not change calls as it runs",
-    WeightNorm: "are of other layers",
-    Frozen: "are not autograd's at decoder.weight",
-    Another: "are of another network",
+    Counter: "are for a network that does not change calls as it runs",
+    WeightNorm: "are for other layers",
+    Frozen: "differ from autograd's at decoder.weight",
+    Another: "are for another network",
 }
 
 
@@ -80,15 +80,15 @@ STEP_EDITS = {
 
 
 @pytest.mark.parametrize("edit", STEP_EDITS)
-def test_an_edited_step_is_left_as_it_is_and_one_line_says_so(edit, digits, capsys, monkeypatch):
+def test_an_edited_step_is_used_unchanged_and_one_line_says_so(edit, digits, capsys, monkeypatch):
     STEP_EDITS[edit](monkeypatch)
     train(make(CVAE), digits, epochs=1, learning_rate=1e-6)
     (line,) = capsys.readouterr().err.splitlines()
-    assert "the faster derived gradients are of another training step (" in line
+    assert "the faster derived gradients are for another training step (" in line
 
 
-def test_the_articles_network_is_not_held_up_by_what_makes_it_fast(digits, capsys):
-    """Every setting of params.yaml has derived gradients."""
+def test_every_setting_of_the_articles_network_has_derived_gradients(digits, capsys):
+    """The settings are those of params.yaml."""
     for settings in (
         {"likelihood": "bernoulli", "activation": "tanh", "latent_dims": 3, "prior_std": 1.0},
         {"hidden_dims": [20, 30], "activation": "relu"},
@@ -100,7 +100,7 @@ def test_the_articles_network_is_not_held_up_by_what_makes_it_fast(digits, capsy
 
 
 def test_looking_for_faster_steps_changes_nothing(digits):
-    """Neither the model nor torch's random numbers, from which dropout samples."""
+    """Neither the model nor torch's random state, from which dropout samples, changes."""
     model, same = make(Buffers), make(Buffers)
     state = torch.get_rng_state()
     settings = {"epochs": 1, "batch_size": 128, "learning_rate": 1e-3, "beta": 1.0, "seed": 0}
@@ -111,10 +111,10 @@ def test_looking_for_faster_steps_changes_nothing(digits):
 
 
 def test_an_epoch_in_passes_of_a_few_steps_gives_the_same_model(digits, monkeypatch):
-    """As when an epoch has more steps than one CUDA graph should hold: here three passes of five steps."""
-    whole, parts = make(CVAE), make(CVAE)
-    rows = train(whole, digits)
+    """An epoch with more steps than one CUDA graph should hold is split: here into three passes of five."""
+    model, split = make(CVAE), make(CVAE)
+    rows = train(model, digits)
     monkeypatch.setattr(steps, "STEPS", 5)
-    others = train(parts, digits)
-    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), parts.parameters(), strict=True))
+    others = train(split, digits)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), split.parameters(), strict=True))
     assert [row["train_loss"] for row in rows] == pytest.approx([row["train_loss"] for row in others], rel=1e-6)

@@ -1,4 +1,4 @@
-"""Optional speed: find out whether the known step and the derived gradients train exactly this model."""
+"""Optional speed: check that the step and the gradients known here train exactly this model."""
 
 import copy
 import math
@@ -20,13 +20,13 @@ from cvae.training.loop import Steps
 AGREEMENT = 1e-4  # largest relative error of a parameter's gradient; float32 rounding is a hundredth of this
 ACTIVATION = {"relu": torch.relu, "sigmoid": torch.sigmoid, "tanh": torch.tanh}
 
-# These functions return why the derived gradients cannot train a model, to follow "the derived gradients", or None.
+# These functions return None, or why the derived gradients cannot train a model, to follow "the derived gradients".
 
 
 def other_step(steps: Steps) -> str | None:
-    """Compare the operations of `steps`, as they are now, with those of the step that this folder makes faster.
+    """Compare the operations of `steps`, which may have been edited, with those of the step that this folder replaces.
 
-    Both go through two batches, the second smaller than the first. `steps` and its model stay as they are.
+    Both run two batches, the second smaller than the first. `steps` and its model stay as they are.
     """
     count = min(len(steps.labels), steps.batch_size + steps.batch_size // 2)
     order, noise = _first_images(steps, count)
@@ -37,11 +37,11 @@ def other_step(steps: Steps) -> str | None:
         with undone(steps.model), operations:
             through(order, noise)
     difference = actual.difference(known)
-    return f"are of another training step ({difference})" if difference else None
+    return f"are for another training step ({difference})" if difference else None
 
 
 def other_loss(steps: Steps, weights: WeightVector, precision: str) -> str | None:
-    """Compare the operations of this model's loss with those that were differentiated.
+    """Compare the operations of this model's loss with those of the loss that was differentiated by hand.
 
     Comparing gradients alone is not enough: it would miss a clamp that the first batch does not reach.
     """
@@ -52,11 +52,11 @@ def other_loss(steps: Steps, weights: WeightVector, precision: str) -> str | Non
         layers = [layer for stack in stacks(model) for layer in stack]
         activations = ACTIVATIONS[model.activation]
     except (AttributeError, LookupError, TypeError):
-        return "are of another network"
+        return "are for another network"
     if unknown := set(activations) - set(IN_PLACE):
-        return f"have no activation {min(unknown)}"
+        return f"lack the activation {min(unknown)}"
     if not all(layer in weights.matrices for layer in layers):
-        return "are of other layers"
+        return "are for other layers"
     covered = {parameter for layer in layers for parameter in layer.parameters()}
     for name, parameter in model.named_parameters():
         if parameter not in covered:
@@ -75,18 +75,18 @@ def other_loss(steps: Steps, weights: WeightVector, precision: str) -> str | Non
             training_loss(model, *batch)
         changed = {name for (_, name), _ in before.items() ^ plain_attributes(model).items()}
     if changed:
-        return f"are of a network that does not change {min(changed)} as it runs"
+        return f"are for a network that does not change {min(changed)} as it runs"
     try:
         with derived:
             _derived_loss(model, *batch)
     except RuntimeError:
-        return "are of layers of other sizes"
+        return "are for layers of other sizes"
     difference = actual.difference(derived)
-    return f"are of other operations ({difference})" if difference else None
+    return f"are for other operations ({difference})" if difference else None
 
 
 def other_gradient(steps: Steps, weights: WeightVector) -> str | None:
-    """Compare the derived gradient of the first batch with autograd's, up to rounding."""
+    """Compare the derived gradient of the first batch with autograd's; they may differ by rounding."""
     model = steps.model
     order, noise = _first_images(steps, min(len(steps.labels), steps.batch_size))
     loss, _ = training_loss(model, steps.images[order], steps.labels[order], noise, steps.beta)
@@ -98,7 +98,7 @@ def other_gradient(steps: Steps, weights: WeightVector) -> str | None:
     for name, parameter in model.named_parameters():
         error = torch.linalg.vector_norm(parameter.grad - expected[name])
         if not error <= AGREEMENT * torch.linalg.vector_norm(expected[name]):
-            return f"are not autograd's at {name}"
+            return f"differ from autograd's at {name}"
     return None
 
 
@@ -109,7 +109,7 @@ def _first_images(steps: Steps, count: int) -> tuple[Tensor, Tensor]:
 
 
 def _hooked(model: nn.Module) -> str:
-    """Return the name of a module or parameter with a hook, which would not be called, or an empty string."""
+    """Return the name of a module or parameter with a hook, or an empty string: no hook would be called."""
     kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     kinds = (*kinds, "_post_accumulate_grad_hooks")
     for name, each in [*model.named_modules(), *model.named_parameters()]:
@@ -119,7 +119,7 @@ def _hooked(model: nn.Module) -> str:
 
 
 def _known_steps(steps: Steps) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return what `Steps` does for some batches, as it was when this folder was written."""
+    """Return a function that takes the steps of `Steps` as they were when this folder was written."""
     model, processes = steps.model, steps.processes
     optimiser = Adam(model.parameters(), 1e-3)
 
@@ -165,4 +165,5 @@ def _derived_loss(model: CVAE, x: Tensor, y: Tensor, noise: Tensor, beta: float)
     squares = (sigma.square() + mu.square()).sum()
     sums = torch.stack((reconstruction, squares, log_sigma.sum(), squared_error.detach()))
     constant = (math.log(model.prior_std) - 0.5) * model.latent_dims * len(x)
-    return sums[0] + beta * (sums[1] / (2 * model.prior_std**2) - sums[2] + constant)
+    reconstruction, squares, log_sigma = sums[0], sums[1], sums[2]  # all before the KL, as `training_loss` does
+    return reconstruction + beta * (squares / (2 * model.prior_std**2) - log_sigma + constant)

@@ -41,11 +41,11 @@ class _Replayed:
 
     def _record(self) -> None:
         self._graph, before = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
-        try:  # thread_local: CUDA calls in other threads, such as the logging one, do not break the recording
+        try:  # thread_local: CUDA calls in other threads, such as the one that logs, do not break the recording
             with torch.cuda.graph(self._graph, stream=self._stream, capture_error_mode="thread_local"):
                 self._result = self._function()
         except RuntimeError as error:
             torch.cuda.set_stream(before)  # a failed recording leaves its own stream as the current one
             self._has_failed = True  # the graph is kept, since torch's allocator may still refer to it
             reason = str(error.__context__ or error).strip().split("\n")[0]
-            print(f"train: no CUDA graph could be made ({reason}); training goes on, slower", file=sys.stderr)
+            print(f"train: no CUDA graph could be made ({reason}); training goes on, more slowly", file=sys.stderr)

@@ -1,6 +1,6 @@
 """Optional speed: the gradient of `cvae.model`'s loss, derived by hand.
 
-`agreement` decides whether it trains a model. An epoch of the default run then takes 1.0 s on two cores, not 1.4 s.
+`agreement` decides whether it may train a model. An epoch of the default run then takes 1.0 s on two cores, not 1.4 s.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ _sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
 _tanh_backward = torch.ops.aten.tanh_backward.grad_input
 _threshold_backward = torch.ops.aten.threshold_backward.grad_input
 
-IN_PLACE = {  # the activation, and its backward: turns d, the gradient at its output y, into that at its input
+IN_PLACE = {  # an activation, and its backward, which turns d, the gradient at its output y, into that at its input
     "relu": (torch.relu_, lambda d, y: _threshold_backward(d, y, 0, grad_input=d)),
     "sigmoid": (torch.sigmoid_, lambda d, y: _sigmoid_backward(d, y, grad_input=d)),
     "tanh": (torch.tanh_, lambda d, y: _tanh_backward(d, y, grad_input=d)),
@@ -47,7 +47,7 @@ class DerivedGradients:
 
     @staticmethod
     def prepare(model: CVAE, weights: WeightVector, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the inputs of the encoder's and the decoder's first layer, a row per image; z is still zero there."""
+        """Return the inputs of the encoder's and the decoder's first layer, a row per image; z is still zero."""
         (encoder, *_), (decoder, *_) = stacks(model)
         z = images.new_zeros(len(labels), model.latent_dims)
         return tuple(

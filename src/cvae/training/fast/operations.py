@@ -1,4 +1,4 @@
-"""Optional speed: run a model to record the operations that it takes, and undo what that changed."""
+"""Optional speed: record the operations of a model as it runs, and undo the changes that running makes."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_map
 
 @contextmanager
 def undone(model: nn.Module) -> Iterator[None]:
-    """Put the model's tensors, its plain attributes and torch's random numbers back afterwards."""
+    """Restore the model's tensors and plain attributes, and torch's random state, at the end."""
     tensors = [(tensor, tensor.detach().clone(), tensor.grad) for tensor in (*model.parameters(), *model.buffers())]
     attributes = plain_attributes(model)
     device = tensors[0][0].device
@@ -29,7 +29,7 @@ def undone(model: nn.Module) -> Iterator[None]:
 
 
 def plain_attributes(model: nn.Module) -> dict[tuple[str, str], object]:
-    """Return the attributes of all modules that are no tensors or objects: a network may count its steps in one."""
+    """Return all modules' attributes that are numbers, strings or None: a network may count its steps in one."""
     kinds = (bool, int, float, str, type(None))
     return {
         (path, name): value

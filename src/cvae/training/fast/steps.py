@@ -15,13 +15,13 @@ from cvae.training.fast.gradients import DerivedGradients
 from cvae.training.fast.weights import WeightVector
 from cvae.training.loop import Steps
 
-STEPS = 500  # most steps that one CUDA graph holds; an epoch of the default run has 469
+STEPS = 500  # at most this many in one CUDA graph; an epoch of the default run has 469
 
 
 def faster(steps: Steps, precision: str) -> Steps:
-    """Return steps with the results of `steps`, up to rounding, that take less time; or `steps` itself.
+    """Return steps that are faster than `steps`, with the same results up to rounding; or `steps` itself.
 
-    Products are in `precision`. If autograd keeps training the model, one line says why.
+    Products are in `precision`. If autograd still trains the model, one line says why.
     """
     reason, result = other_step(steps), steps
     if not reason:
@@ -34,7 +34,7 @@ def faster(steps: Steps, precision: str) -> Steps:
 
 
 class VectorSteps(Steps):
-    """`steps` with all parameters in the vector `weights`: one call updates them, or sums gradients over processes."""
+    """`steps` with all parameters in the vector `weights`, so that one call updates them or sums their gradients."""
 
     def __init__(self, steps: Steps, weights: WeightVector):
         vars(self).update(vars(steps))
@@ -52,7 +52,7 @@ class VectorSteps(Steps):
         return self._passes[len(order)](order, noise)
 
     def through(self, order: Tensor, noise: Tensor) -> Callable[[], Tensor]:
-        """Return a function that goes through the images in `order` with `noise`, as they are when it is called."""
+        """Return a function that trains on the images in `order` with `noise`, as these are when it is called."""
         return partial(super().__call__, order, noise)
 
     def sum_gradients(self) -> None:
@@ -60,7 +60,7 @@ class VectorSteps(Steps):
 
 
 class DerivedSteps(VectorSteps):
-    """The same, with derived gradients in place of autograd's."""
+    """`VectorSteps` with derived gradients instead of autograd."""
 
     def __init__(self, steps: Steps, weights: WeightVector):
         super().__init__(steps, weights)
@@ -83,7 +83,7 @@ class DerivedSteps(VectorSteps):
 
 
 class _Pass:
-    """Go through as many images as `order` has, always in the same memory, so that a CUDA graph can replay it."""
+    """Train on as many images as `order` has, always in the same memory, so that a CUDA graph can replay it."""
 
     def __init__(self, steps: VectorSteps, order: Tensor, noise: Tensor):
         self._order, self._noise = order.clone(), noise.clone()

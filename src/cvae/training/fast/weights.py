@@ -1,4 +1,4 @@
-"""Optional speed: all parameters of a model as one vector, which one call updates, or sums over processes.
+"""Optional speed: all parameters of a model as one vector, which one call can update or sum over processes.
 
 Within the vector, each linear layer is one matrix, on which the derived gradients build.
 """
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from cvae.model import ConditionalLinear
 
 ALIGNMENT = 8  # sizes are multiples of this, since GPUs load several numbers at once from aligned addresses
-GPU_PARTS = 36  # in one launch of Adam's kernel, each gives work to some of the GPU's processors
+GPU_PARTS = 36  # Adam's kernel spreads over more of a GPU's processors if its input comes in several parts
 
 
 class WeightVector:
@@ -22,7 +22,7 @@ class WeightVector:
 
     A linear layer becomes one matrix: a row for each input, a row for each label if it is conditional, a row for the
     bias, and rows of zeros up to a multiple of eight. `matrices` and `gradients` map each layer to its matrix. Any
-    other parameter becomes a vector, padded likewise. All follow one another in the order of the modules.
+    other parameter becomes a vector, padded likewise. All are in the order of the modules.
     """
 
     def __init__(self, model: nn.Module):

@@ -1,0 +1,51 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.neighbors import KNeighborsClassifier
+
+from cvae.compute.seeding import generator
+from cvae.data.idx import LABELS, PIXELS
+from cvae.evaluation import samples
+from cvae.evaluation.samples import confidence_interval, mean_distance, nearest_labels, sample_images
+from cvae.model import CVAE
+
+
+def test_sampled_images_repeat_and_are_decoded_with_their_label():
+    model = CVAE(hidden_dims=4).initialise(generator(0, "weights")).requires_grad_(False)
+    model.decoder.weight.zero_()  # so that an image depends on its label alone
+    images = sample_images(model, 3, seed=0)
+    assert images.shape == (LABELS, 3, PIXELS)
+    expected = model.decode(torch.zeros(LABELS, model.latent_dims), torch.arange(LABELS))
+    torch.testing.assert_close(images, expected[:, None].expand(-1, 3, -1))
+    assert torch.equal(images, sample_images(model, 3, seed=0))
+
+
+def test_neighbours_equal_those_of_scikit_learn(digits, monkeypatch):
+    monkeypatch.setattr(samples, "CHUNK", 100)
+    train_split, test = digits
+    known, asked = train_split.images / 255, test.images / 255
+    theirs = KNeighborsClassifier(5, algorithm="brute").fit(known, train_split.labels)
+    ours = nearest_labels(
+        torch.tensor(asked).float(), torch.tensor(known).float(), torch.tensor(train_split.labels).long()
+    )
+    votes = theirs.predict_proba(asked)
+    clear = np.sort(votes)[:, -1] > np.sort(votes)[:, -2]
+    assert clear.mean() > 0.95
+    assert np.array_equal(ours.numpy()[clear], theirs.predict(asked)[clear])
+
+
+def test_a_tie_goes_to_the_nearest_neighbour():
+    known = torch.tensor([[0.1], [0.2], [0.3], [0.4], [0.5], [9.0]])
+    votes = torch.tensor([4, 7, 7, 4, 1, 4])
+    assert nearest_labels(torch.tensor([[0.0]]), known, votes).tolist() == [4]
+    assert nearest_labels(torch.tensor([[0.21]]), known, votes).tolist() == [7]
+
+
+def test_confidence_interval_is_the_published_one():
+    """Newcombe 1998, "Two-sided confidence intervals for the single proportion", table I, method 3."""
+    for successes, trials, low, high in ((81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0, 0.1611)):
+        assert confidence_interval(successes, trials) == pytest.approx((low, high), abs=5e-5)
+
+
+def test_mean_distance_is_over_pairs_of_different_images():
+    assert mean_distance(torch.tensor([[0.0, 0.0], [3.0, 4.0], [0.0, 0.0]])) == pytest.approx(10 / 3)

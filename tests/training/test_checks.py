@@ -1,0 +1,40 @@
+import math
+
+import pytest
+from helpers.edited_models import Decoder, LayerNorm, make, train
+from torch import nn
+
+from cvae.compute.seeding import generator
+from cvae.model import CVAE
+from cvae.support.errors import UserError
+from cvae.training.checks import refuse_non_finite
+
+ROW = {"epoch": 7, "train_reconstruction": 1.0, "train_kl": 1.0, "test_reconstruction": 1.0, "test_kl": 1.0}
+
+
+def test_a_layer_without_a_shape_is_refused_in_one_line(digits):
+    model = make(CVAE)
+    model.lazy = nn.LazyLinear(3)
+    with pytest.raises(UserError, match=r"the model's lazy.weight has no shape yet; give the layer"):
+        train(model, digits)
+
+
+def test_a_bernoulli_model_with_two_decoders_is_refused(digits):
+    with pytest.raises(UserError, match="decode is not the sigmoid of its logits"):
+        train(Decoder(hidden_dims=8, likelihood="bernoulli").initialise(generator(0, "weights")), digits)
+
+
+def test_parameters_of_another_type_are_refused(digits):
+    model = make(LayerNorm)
+    model.norm.double()
+    with pytest.raises(UserError, match=r"norm\.weight is torch\.float64, but training needs torch\.float32"):
+        train(model, digits)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("part", [name for name in ROW if name != "epoch"])
+def test_any_part_of_the_loss_that_is_not_finite_is_named_with_its_epoch(part, value):
+    refuse_non_finite(ROW, 0.5)
+    message = rf"^training diverged in epoch 7: {part} is {value}; a lower learning_rate \(now 0\.5\) is"
+    with pytest.raises(UserError, match=message):
+        refuse_non_finite(ROW | {part: value}, 0.5)
