@@ -148,7 +148,7 @@ def test_evaluates_table_fits_80_columns_and_explains_each_figure():
 def test_evaluate_says_where_it_runs_and_explains_what_it_measured(repository, tmp_path):
     clone = repository.copy(tmp_path / "cvae")
     lines = clone.run(sys.executable, "-m", "stages.evaluate").stdout.splitlines()
-    assert re.fullmatch(r"Evaluating on .+: 297 images, \d+ samples of each for nll", lines[0])
+    assert re.fullmatch(r"Evaluating on .+: 297 images, \d+ samples of z per image", lines[0])
     shown = dict(line.split()[:2] for line in lines[2:])
     assert "label_accuracy" in shown
     assert set(shown) <= set(MEANINGS)

@@ -19,7 +19,7 @@ from helpers.queue import no_worker_outlives, wait_for_queue
 from helpers.repository import PROJECT, started, write_checkpoints_after_every_epoch
 
 from cvae.pipeline.repository import has_ended
-from cvae.tracking.current_run import present_run
+from cvae.tracking.current_run import current_run
 from cvae.tracking.run_keys import RECEIPT
 
 SEED = int(os.environ.get("KILLS_SEED", "0"))
@@ -169,7 +169,7 @@ def test_a_damaged_receipt_changes_nothing_of_the_present_result(compared, tmp_p
     clone = compared.copy(tmp_path / "cvae")
     monkeypatch.chdir(clone.root)
     (clone.root / RECEIPT).write_bytes(content)
-    assert present_run(compared.client, run.info.experiment_id).info.run_id == run.info.run_id
+    assert current_run(compared.client, run.info.experiment_id).info.run_id == run.info.run_id
 
 
 # Ctrl-C
