@@ -30,8 +30,8 @@ Examples:
   cvae sample --model models:/cvae@best  use a model in MLflow's registry
 
 Each command has its own options: see `cvae sample grid --help`, for example. All of them use the model in
-data/model, unless --model, --run or --exp names another. MLflow's models come from this repository's store, or from the one in
-MLFLOW_TRACKING_URI.
+data/model, unless --model, --run or --exp names another. MLflow's models come from this repository's store, or from
+the one in MLFLOW_TRACKING_URI.
 """
 
 
@@ -89,7 +89,9 @@ def prior(digit: int | None, count: int, seed: int, **source) -> None:
 @click.option(
     "--range", "half", type=click.FloatRange(0.001, 100), metavar="X", default=2.0, help="Span z from -X to X."
 )
-@click.option("--data", metavar="FOLDER", help=f"Folder of the training images, for more than two latents.  [default: {DATA}]")
+@click.option(
+    "--data", metavar="FOLDER", help=f"Folder of training images, for more than two latents.  [default: {DATA}]"
+)
 def grid(digit: int | None, size: int, half: float, data: str | None, **source) -> None:
     """Decode a grid of z, as each digit or as one.
 
