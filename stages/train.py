@@ -109,7 +109,7 @@ def lead(training: "Training", params: Parameters, device: str, images: int) -> 
 
 
 def follow(training: "Training") -> None:
-    """Train in step with the first process, which does all the writing, logging and reporting."""
+    """Train in step with the first process. Only that one writes, logs and reports."""
     try:
         training.resume({})
         for _ in training:

@@ -109,7 +109,7 @@ def test_results_are_sorted_by_what_varies_and_numbers_by_size():
 
 
 def test_widths_are_sorted_single_layers_first_then_by_number():
-    """In the form that `dvc.api.exp_show()` gives: a number is a float, and a list is text, even of a single width."""
+    """`dvc.api.exp_show()` returns a number as a float, and a list as text, even of a single width."""
     widths = ["[1000, 20]", "[200, 200]", 512.0, "[20, 30, 40]", "[64]"]
     results, _ = read_results([row(f"{width}", hidden_dims=width) for width in widths])
     assert results["hidden_dims"].tolist() == [64, 512, "[200, 200]", "[1000, 20]", "[20, 30, 40]"]

@@ -60,7 +60,7 @@ def cells_of_means(*results: dict) -> list[list[str]]:
 
 
 def test_seeds_have_their_mean_and_sample_standard_deviation():
-    """Of 1, 2, 3 and 6 they are 3 and √(14/3); with ddof 0 the latter would be √3.5."""
+    """For 1, 2, 3 and 6, these are 3 and √(14/3). With ddof 0, the deviation would be √3.5."""
     header, cells = cells_of_means(
         *(
             result("", n, 20 + n, seed=n, nll=22.5 + n, nll_samples=500, label_accuracy=n / 10, sample_accuracy=0.9)

@@ -11,7 +11,7 @@ from cvae.support.errors import UserError, shown
 from cvae.tracking.location import Location
 from cvae.tracking.quiet_mlflow import import_mlflow
 
-# MLflow's message about another schema, which it always calls out-of-date, and Alembic's about a newer one
+# MLflow calls every other schema out-of-date; Alembic has its own message for a newer one
 _OTHER_SCHEMA = re.compile("Detected out-of-date database schema|Can't locate revision")
 _AROUND_SQL = re.compile(
     r"^(\(raised as .*?\) )?\([\w.]+Error\) | \[SQL: .*| \(Background on .*"
