@@ -1,4 +1,4 @@
-"""Run MLflow's scoring server for one model, with CSV input. MLflow's server refuses CSV if a column may hold images.
+"""Run MLflow's scoring server for one model. Accept CSV too, which MLflow refuses if a column may hold images.
 
 Run this as a file. It imports nothing from this project, so that the model imports the `cvae` that it carries.
 """

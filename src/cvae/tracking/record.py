@@ -30,10 +30,10 @@ MEASURED = ("device", "torch.version", "train.seconds", "train.images_per_second
 def record(params: dict) -> str:
     """Log the results in the workspace, made with `params`, as one MLflow run. Return their pipeline key.
 
-    The run is the first of these that exists:
+    It is the first of these:
     1. A run that already records exactly these results. If its files are gone, they are logged again.
     2. A run that train or an earlier attempt started for these results. It is completed.
-    3. A new run, for example if training came from DVC's cache.
+    3. Otherwise a new run, for example if training came from DVC's cache.
 
     A run that another process may still write to is left alone. The pipeline key is written last, so a run without it
     is incomplete. Such a run ends FAILED or KILLED with the reason in its `error` tag, and the next attempt completes

@@ -137,9 +137,7 @@ def log(folder: str | Path, model=None) -> None:
     columns = [ColSpec(AnyType(), "digit"), *(ColSpec(AnyType(), name, required=False) for name in optional)]
     numbers = Array(DataType.double)
     with tempfile.TemporaryDirectory() as aside:
-        code = shutil.copy(
-            __file__, aside
-        )  # MLflow stores the path of this file, and it must not reveal where the project is
+        code = shutil.copy(__file__, aside)  # MLflow stores its path, which must not reveal where the project is
         files = shutil.copytree(folder, Path(aside) / "model")  # MLflow refuses links, and DVC may link to its cache
         content = {
             "python_model": code,

@@ -13,9 +13,8 @@ from cvae.tracking.quiet_mlflow import import_mlflow
 
 # MLflow calls every other schema out-of-date; Alembic has its own message for a newer one
 _OTHER_SCHEMA = re.compile("Detected out-of-date database schema|Can't locate revision")
-_AROUND_SQL = re.compile(
-    r"^(\(raised as .*?\) )?\([\w.]+Error\) | \[SQL: .*| \(Background on .*"
-)  # SQLAlchemy's additions
+# What SQLAlchemy adds to a message
+_AROUND_SQL = re.compile(r"^(\(raised as .*?\) )?\([\w.]+Error\) | \[SQL: .*| \(Background on .*")
 
 
 @contextmanager
