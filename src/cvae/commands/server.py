@@ -21,9 +21,8 @@ PATIENCE = 5  # seconds for a server to close its connections
 def address(port: int) -> str:
     """Return the address of a server on `port`; raise a `UserError` if another program uses the port."""
     with socket.socket() as probe:
-        probe.setsockopt(
-            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
-        )  # otherwise, old connections of the last server block it
+        # Otherwise, old connections of the last server block the port.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
         except OSError as error:

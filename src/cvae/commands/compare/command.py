@@ -52,4 +52,4 @@ def compare(names: tuple[str, ...], rev: tuple[str, ...], num: int) -> None:
 
     write_table(groups)
     write_picture(groups)
-    print(f"\n{PICTURE} is a picture of these results, and {TABLE} has the unrounded figures.")
+    print(f"\n{PICTURE} shows these results, and {TABLE} has the unrounded figures.")

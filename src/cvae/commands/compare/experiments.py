@@ -25,7 +25,7 @@ def is_current(files: Mapping[str, bytes]) -> bool:
 
 
 def find_results(names: Sequence[str], revs: Sequence[str], num: int) -> tuple[pd.DataFrame, list[str]]:
-    """Read the results of the experiments of `num` commits, counted back from each of `revs`, or from HEAD if empty.
+    """Read the results of the experiments of `num` commits, counted back from each of `revs` or from HEAD.
 
     Returns what `read_results` returns.
 

@@ -47,7 +47,7 @@ ADVICE = {
     "running": "`dvc queue status` shows progress",
     "failed": "`dvc queue logs NAME` says why a run failed",
 }
-EARLIER = "`make compare ARGS='--num -1'` includes those of earlier commits"
+EARLIER = "`make compare ARGS='--num -1'` includes the runs of earlier commits"
 
 Value = int | float | str | None
 

@@ -59,9 +59,8 @@ def format_means(results: pd.DataFrame) -> str:
         else:
             columns[figure] = results[figure]
     runs = results[COMPARED].assign(**columns)
-    seeds = runs.groupby(
-        COMPARED, sort=False, dropna=False, as_index=False
-    ).first()  # one row per seed, even if it was run twice
+    # One row per seed, even if it was run twice
+    seeds = runs.groupby(COMPARED, sort=False, dropna=False, as_index=False).first()
 
     keys = [key for key in varied(results) if key != "seed"]
     rows, has_fewer = [], False

@@ -110,7 +110,7 @@ def view_label(
         own = data.labels == label
         if not own.any():
             raise UserError(
-                f"no training image has label {label}, so there is no plane of its latents; name others with --data"
+                f"no training image has label {label}, so no plane fits its latents; use other images with --data"
             )
         mu = encode(model, Split(data.images[own], data.labels[own]))
     plane = fit_plane(mu)
