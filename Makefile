@@ -1,14 +1,15 @@
-# Shortcuts. Everything here can also be typed by hand in an environment with requirements.txt installed.
+# Shortcuts. In an environment with requirements.txt installed, you can type all of this by hand.
 
 VENV ?= .venv
 PYTHON ?= python3
 
-# Named after a checksum of the requirements, so that changing them installs them again.
+# This empty file marks a finished installation. Its name has a checksum of the requirements, so if they change, make
+# installs again.
 READY := $(VENV)/.ready-$(shell cat requirements.txt constraints.txt | cksum | cut -d" " -f1)
 # DVC runs stages with the first `python` on PATH, so put the environment first.
 ENV := export PATH="$$(cd "$(VENV)" && pwd)/bin:$$PATH"
 
-# `dvc repro` without its final hint to use `dvc push`, because there is no remote. Only stdout is filtered, so that
+# Run `dvc repro` without its final hint to use `dvc push`, because there is no remote. Only stdout is filtered, so that
 # progress bars still see a terminal. The filter ignores Ctrl-C, so that a stage's last messages are printed.
 HINT := Use `dvc push` to send your updates to remote storage.
 REPRO = exec 4>&1; status=$$({ { dvc repro 3>&-; echo $$? >&3; } | (trap "" INT; \
@@ -25,8 +26,8 @@ define NEXT
   echo "  plots/styles.png           one z in each row, decoded as every label"; \
   echo "  plots/training.png         the losses over the epochs"; \
   echo "Then, from this folder:"; \
-  echo "  make ui$(MORE)      opens MLflow, with these pictures and more"; \
-  echo "  make plots$(MORE)   writes a page, dvc_plots/index.html"; \
+  echo "  make ui$(MORE)      starts MLflow's UI, with these pictures and more"; \
+  echo "  make plots$(MORE)   writes them to a page, dvc_plots/index.html"; \
   echo "Before you type dvc, cvae or python commands, activate the environment once per terminal:"; \
   echo "  source $(VENV)/bin/activate"
 endef
@@ -35,18 +36,20 @@ endef
 
 help:  ## List these targets.
 	@echo "Usage: make TARGET [VENV=folder] [PORT=number] [ARGS=...]"
-	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do printf '  %-12s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | \
+	  while IFS='|' read -r name text; do printf '  %-12s %s\n' "$$name" "$$text"; done
 
 setup: $(READY)  ## Create the virtual environment and install the requirements.
 
 $(READY):
-	@$(PYTHON) -c 'import sys; sys.version_info < (3, 11) and sys.exit("Python 3.11 or newer is needed; choose one with PYTHON=...")'
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || \
+	  { echo "Python 3.11 or newer is needed; choose one with PYTHON=..." >&2; exit 1; }
 	@echo "Installing the requirements into $(VENV). This happens once; torch and CUDA take about 5 GB."
 	test -x "$(VENV)/bin/python" || $(PYTHON) -m venv "$(VENV)"
 	"$(VENV)/bin/python" -m pip install --disable-pip-version-check --progress-bar off -r requirements.txt
 	@touch "$@"
 
-run: $(READY)  ## Run the pipeline, on scikit-learn's digits if the data set is out of reach.
+run: $(READY)  ## Run the pipeline, on scikit-learn's digits if the data set cannot be downloaded.
 	@$(ENV); offline=; dataset=$$(sed -n 's/^dataset: *\([a-z-]*\).*/\1/p' params.yaml); \
 	dvc status -q download || python -m stages.download --check || case $$? in 3) offline=yes;; *) exit 1;; esac; \
 	if [ -z "$$offline" ] || dvc repro -q download 2>/dev/null; then \
@@ -80,19 +83,19 @@ audit: $(READY)  ## Check the dependencies for known vulnerabilities. This needs
 ui: $(READY)  ## Start the MLflow UI on 127.0.0.1, and print a link to the charts.
 	@$(ENV); PYTHONPATH=src exec python -m cvae ui --port $(or $(PORT),5000)
 
-serve: $(READY)  ## Serve the model on 127.0.0.1. Another run's: ARGS="--run NAME".
+serve: $(READY)  ## Serve the current model on 127.0.0.1, or another run's with ARGS="--run NAME".
 	@$(ENV); PYTHONPATH=src exec python -m cvae serve --port $(or $(PORT),5001) $(ARGS)
 
 plots: $(READY)  ## Write all plots to a page, dvc_plots/index.html.
 	@$(ENV); dvc plots show
 
-page: $(READY)  ## Build the template of that page again, after a change in .dvc/plots.
+page: $(READY)  ## Rebuild the template of that page after a change in .dvc/plots.
 	@$(ENV); python .dvc/plots/page.py
 
-compare: $(READY)  ## Compare DVC experiments, all or those in ARGS, in tables and a picture.
+compare: $(READY)  ## Compare DVC experiments, all or those named in ARGS, in tables and a picture.
 	@$(ENV); PYTHONPATH=src python -m cvae compare $(ARGS)
 
-constraints:  ## Update constraints.txt, after a change of requirements.txt.
+constraints:  ## Update constraints.txt after a change in requirements.txt.
 	@$(PYTHON) -m venv .venv-uv; trap 'rm -rf .venv-uv' EXIT; .venv-uv/bin/pip install -q uv; \
 	  grep -v '^-[ce]' requirements.txt | .venv-uv/bin/uv pip compile - \
 	  --universal --python-version 3.11 --strip-extras --no-header --no-annotate --no-emit-index-url -q -o constraints.txt

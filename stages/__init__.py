@@ -9,7 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
-if sys.argv[0] == "-m":  # a stage is about to run; other programs that import this package keep their own Ctrl-C
+if sys.argv[0] == "-m":  # a stage is about to run; other importers handle Ctrl-C themselves
     from cvae.commands.runner import end_quietly_when_interrupted
 
     end_quietly_when_interrupted()

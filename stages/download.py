@@ -1,6 +1,6 @@
 """Download the four IDX files of the data set into data/raw.
 
-With `--check`, only check that a source answers: exit status 0 if one does, 3 if none does.
+With `--check`, download nothing. The exit status is 0 if the data set can be downloaded, 3 if not.
 """
 
 import os
@@ -17,7 +17,7 @@ def main() -> None:
     from cvae.pipeline.repository import main_repository
 
     mirror = os.environ.get("MNIST_MIRROR")
-    if mirror and "://" not in mirror:  # a relative folder counts from the main repository, where it was typed
+    if mirror and "://" not in mirror:  # a relative path starts from the main repository, not from an experiment's copy
         mirror = str(main_repository() / mirror)
     if "--check" in sys.argv[1:]:
         sys.exit(0 if reachable(params.dataset, mirror) else 3)

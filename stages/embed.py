@@ -1,4 +1,4 @@
-"""Embed every training and test image: data/latents.parquet."""
+"""Embed every training and test image, and write the latents to data/latents.parquet."""
 
 from cvae.commands.runner import run_stage
 from cvae.pipeline.parameters import read_parameters

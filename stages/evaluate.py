@@ -1,11 +1,14 @@
-"""Measure the model on the test images: metrics/test.json, per_digit.csv, per_latent.csv and plots/confusion.csv."""
+"""Measure the model on the test images.
+
+Writes metrics/test.json, metrics/per_digit.csv, metrics/per_latent.csv and plots/confusion.csv.
+"""
 
 from cvae.commands.runner import run_stage
 from cvae.compute.threads import share_cores
 from cvae.pipeline.parameters import read_parameters
 from cvae.pipeline.repository import experiments_at_once
 
-SECONDS_A_SAMPLE = 24e-6  # for one image on two slow cores; fast cores take an eighth of it
+SECONDS_PER_SAMPLE = 24e-6  # on two slow cores, for one sample of z of one image; fast cores take an eighth of it
 
 
 def main() -> None:
@@ -21,8 +24,8 @@ def main() -> None:
     device = open_device(params.device, params.threads)
     model = saved_model.load("data/model", device)
     train, test = idx.load("data/raw")
-    print(f"Evaluating on {describe(device)}: {len(test):,} images, {params.nll_samples:,} samples of each for nll")
-    seconds = len(test) * params.nll_samples * SECONDS_A_SAMPLE
+    print(f"Evaluating on {describe(device)}: {len(test):,} images, {params.nll_samples:,} samples of z per image")
+    seconds = len(test) * params.nll_samples * SECONDS_PER_SAMPLE
     if device.type == "cpu" and seconds > 30:
         print(f"With the default network, this takes up to {duration(seconds)} on two slow cores")
     print(end="", flush=True)

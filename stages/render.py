@@ -1,4 +1,4 @@
-"""Draw the pictures: plots/latents, plots/manifolds, the overviews beside them, and plots/latents.csv for a chart."""
+"""Draw the pictures in plots/, and write plots/latents.csv for a chart on DVC's page."""
 
 from cvae.commands.runner import run_stage
 from cvae.pipeline.parameters import read_parameters

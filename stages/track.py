@@ -1,4 +1,4 @@
-"""Record all results as one MLflow run, and write a receipt, data/tracked.json."""
+"""Record all results as one MLflow run, and write the run's key to data/tracked.json."""
 
 from cvae.commands.runner import run_stage
 from cvae.pipeline.parameters import read_parameters

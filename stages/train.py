@@ -1,4 +1,7 @@
-"""Train the model: data/model, plots/training.csv and metrics/train.json. Log to MLflow while it trains."""
+"""Train the model, and log its losses to MLflow after each epoch.
+
+Writes data/model, plots/training.csv and metrics/train.json.
+"""
 
 import sys
 import time
@@ -15,7 +18,7 @@ if TYPE_CHECKING:
     from cvae.training.loop import Training
 
 MODEL, HISTORY, SUMMARY = "data/model", "plots/training.csv", "metrics/train.json"
-PATIENCE = 30  # seconds in which the first process can report an error, before torchrun ends all processes
+PATIENCE = 30  # seconds that the first process has to report an error, before torchrun ends all processes
 
 
 def main() -> None:
@@ -35,10 +38,9 @@ def main() -> None:
     device = open_device(params.device, params.threads, params.precision)
     train_split, test_split = load("data/raw", params.binarize)
     if params.binarize == "dynamic":
-        train_split, _ = idx.load("data/raw")  # grey: `Training` samples binary images from them in each epoch
-    torch.manual_seed(
-        generator(params.seed, "torch").initial_seed()
-    )  # layers of torch's own, and dropout, draw from it
+        train_split, _ = idx.load("data/raw")  # grey, because `Training` samples binary pixels again in each epoch
+    # Dropout, and layers that initialise themselves, use torch's global generator.
+    torch.manual_seed(generator(params.seed, "torch").initial_seed())
     model = CVAE(params.latent_dims, params.hidden_dims, params.likelihood, params.prior_std, params.activation)
     model.initialise(generator(params.seed, "weights")).to(device)
     with connected(device) as processes:
@@ -94,7 +96,7 @@ def lead(training: "Training", params: Parameters, device: str, images: int) -> 
                 live.log(row)
                 if checkpoint.is_due():
                     checkpoint.write(Progress(training.state(), history, time.perf_counter() - started))
-                # After `dvc queue stop --kill`, the stage would train on in a deleted folder.
+                # After `dvc queue stop --kill`, the stage would keep training in a deleted folder.
                 if dvc and has_ended(dvc):
                     raise KeyboardInterrupt("DVC was killed, so nothing would collect the results")
         seconds = time.perf_counter() - started
@@ -107,7 +109,7 @@ def lead(training: "Training", params: Parameters, device: str, images: int) -> 
 
 
 def follow(training: "Training") -> None:
-    """Train along with the first of several processes, which does all writing, logging and reporting."""
+    """Train in step with the first process. Only that one writes, logs and reports."""
     try:
         training.resume({})
         for _ in training:

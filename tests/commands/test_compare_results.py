@@ -97,7 +97,7 @@ def test_names_and_patterns_choose_results():
 
 
 def test_an_unknown_name_is_reported_in_one_line():
-    with pytest.raises(UserError, match=r"no run is called c; there are a, b, main") as caught:
+    with pytest.raises(UserError, match=r"no run is called c; choose from a, b, main") as caught:
         read_results([row("main"), row("a", kl=1.0), row("b", kl=2.0)], ["a", "c"])
     assert "\n" not in str(caught.value)
 
@@ -109,13 +109,13 @@ def test_results_are_sorted_by_what_varies_and_numbers_by_size():
 
 
 def test_widths_are_sorted_single_layers_first_then_by_number():
-    """In the form that `dvc.api.exp_show()` gives: a number is a float, and a list is text, even of a single width."""
+    """`dvc.api.exp_show()` returns a number as a float, and a list as text, even of a single width."""
     widths = ["[1000, 20]", "[200, 200]", 512.0, "[20, 30, 40]", "[64]"]
     results, _ = read_results([row(f"{width}", hidden_dims=width) for width in widths])
     assert results["hidden_dims"].tolist() == [64, 512, "[200, 200]", "[1000, 20]", "[20, 30, 40]"]
 
 
-def test_data_sets_likelihoods_and_kinds_of_pixels_are_tasks_of_their_own():
+def test_data_sets_likelihoods_and_kinds_of_pixels_are_separate_tasks():
     results = [result("a", latent_dims=3), result("b", dataset="kmnist", epochs=5), result("c", likelihood="bernoulli")]
     binary = [result(name, likelihood="bernoulli", binarize=name) for name in ("static", "dynamic")]
     groups = {task_name(group): group for group in by_task(table(*results, result("d"), *binary))}

@@ -30,7 +30,7 @@ def test_a_sweep_has_its_accuracies_and_nats_beside_its_curve():
     for axes, figures in expected.items():
         for line, figure in zip(lines_of(axes), figures, strict=True):
             np.testing.assert_allclose(line, np.stack(([1, 2, 3, 4], figure), axis=1))
-    assert entries_of(shares) == [["label_accuracy (test images)", "sample_accuracy (images drawn)"]]
+    assert entries_of(shares) == [["label_accuracy (test images)", "sample_accuracy (sampled images)"]]
     assert entries_of(nats) == [["nll (bound of 500 samples)", "negative_elbo"]]
     assert (shares.get_ylabel(), nats.get_ylabel()) == ("percent", "nats per test image")
     assert nats.get_xlabel() == "latent_dims"
@@ -98,7 +98,7 @@ def test_only_figures_that_were_measured_are_drawn():
     assert entries_of(shares) + entries_of(nats) == [["label_accuracy (test images)"], ["negative_elbo"]]
 
 
-def test_runs_that_are_no_sweep_have_no_second_picture():
+def test_runs_that_are_not_a_sweep_have_no_second_picture():
     assert axes_of_sweep(measured(hidden_dims="[200, 200]"), measured(hidden_dims=256)) == []
 
 

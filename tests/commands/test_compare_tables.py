@@ -40,11 +40,11 @@ def test_a_list_of_widths_is_shown_as_in_params_yaml():
 
 def test_the_heading_gives_the_samples_behind_nll_unless_they_differ():
     same = [result("a", **MEASURED), result("b", latent_dims=4, **MEASURED)]
-    assert heading(table(*same)).endswith("; nll of 500 samples")
+    assert heading(table(*same)).endswith("; nll from 500 samples")
     assert "nll_samples" not in format_table(table(*same))
     other = result("c", latent_dims=8, **MEASURED | {"nll_samples": 5000})
     results = table(*same, other, result("old", latent_dims=9))
-    assert heading(results).endswith("; nll only compares at the same nll_samples")
+    assert heading(results).endswith("; compare nll only at equal nll_samples")
     lines = [line.split() for line in format_table(results).splitlines()]
     assert [line[lines[0].index("nll_samples")] for line in lines[1:]] == ["500", "500", "5000", "–"]
     assert "nll" not in heading(table(result("a"), result("b", latent_dims=4)))
@@ -60,7 +60,7 @@ def cells_of_means(*results: dict) -> list[list[str]]:
 
 
 def test_seeds_have_their_mean_and_sample_standard_deviation():
-    """Of 1, 2, 3 and 6 they are 3 and √(14/3); with ddof 0 the latter would be √3.5."""
+    """For 1, 2, 3 and 6, these are 3 and √(14/3). With ddof 0, the deviation would be √3.5."""
     header, cells = cells_of_means(
         *(
             result("", n, 20 + n, seed=n, nll=22.5 + n, nll_samples=500, label_accuracy=n / 10, sample_accuracy=0.9)

@@ -43,7 +43,7 @@ MISTAKES = {
     "--digit x": "Invalid value for '--digit': 'x' is not a valid integer range.",
     "--count 0": "Invalid value for '--count': 0 is not in the range 1<=x<=1000.",
     "--digit 3 --count 1000000": "Invalid value for '--count': 1000000 is not in the range 1<=x<=1000.",
-    "--count 51": "--count 51: without --digit, it is from 1 to 50",
+    "--count 51": "--count 51: without --digit, use at most 50",
     "interpolate 3 8 --count 1": "Invalid value for '--count': 1 is not in the range 2<=x<=50.",
     "interpolate 3": "Missing argument 'B'.",
     "styles grid": "Got unexpected extra argument (grid)",
@@ -57,9 +57,9 @@ MISTAKES = {
     "--diigt 3": "No such option '--diigt'. Did you mean '--digit'?",
     "gird": "no such command 'gird'; did you mean grid?",
     "--out data": "--out data: is a folder; name a file in it",
-    "--out x.jpg": "--out x.jpg: pictures are PNG files; its name must end in .png",
+    "--out x.jpg": "--out x.jpg: pictures are PNG files; choose a name that ends in .png",
     "--out file/x.png": "file/x.png: Not a directory; move what is in its place away, then run it again",
-    "--model nowhere": "--model nowhere: no such folder, nor a models:/... or runs:/... of MLflow",
+    "--model nowhere": "--model nowhere: no such folder; use a folder, models:/... or runs:/...",
 }
 
 

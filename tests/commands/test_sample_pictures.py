@@ -171,7 +171,7 @@ def test_a_grid_of_a_model_of_binary_pixels_lies_through_binary_images(draw, fol
     np.testing.assert_allclose(views[0].manifold[SECOND, SECOND], decode(model, centre, 7)[0], atol=1e-4)
 
 
-def test_a_grid_is_the_pipelines_own_picture_to_the_byte(draw, repository, tmp_path):
+def test_a_grid_is_byte_identical_to_the_pipelines_picture(draw, repository, tmp_path):
     for arguments, picture in ((["--digit", "7"], "manifolds/7.png"), ([], "manifolds.png")):
         draw("grid", *arguments, dims=None, here=repository.root)
         assert (tmp_path / "picture.png").read_bytes() == (repository.root / "plots" / picture).read_bytes()
@@ -180,7 +180,7 @@ def test_a_grid_is_the_pipelines_own_picture_to_the_byte(draw, repository, tmp_p
 @pytest.mark.parametrize("count", [1, 2, 7, 50])
 def test_all_text_is_within_the_picture_and_none_overlaps(count):
     images = np.zeros((2, count, SIDE, SIDE))
-    title = drawing.entitle("fashion-mnist", "between the posterior means of two test images", 9)
+    title = drawing.make_title("fashion-mnist", "between the posterior means of two test images", 9)
     figure = figures.draw_table(images, title, ["as 9 ankle boot", "0"], ["image 59999", *[""] * (count - 1)])
     width, height = figure.bbox.size
     boxes = [text.get_window_extent() for text in figure.texts if text.get_text()]
@@ -199,10 +199,10 @@ def test_samples_form_a_table_with_few_gaps(count, columns):
 
 
 def test_a_title_names_data_set_and_label_as_far_as_they_are_known():
-    assert drawing.entitle("fashion-mnist", "samples", 9) == "Fashion-MNIST 9 ankle boot: samples"
-    assert drawing.entitle("mnist", "samples") == "MNIST: samples"
-    assert drawing.entitle(None, "samples", 3) == "Label 3: samples"
-    assert drawing.entitle(None, "samples") == "Samples"
+    assert drawing.make_title("fashion-mnist", "samples", 9) == "Fashion-MNIST 9 ankle boot: samples"
+    assert drawing.make_title("mnist", "samples") == "MNIST: samples"
+    assert drawing.make_title(None, "samples", 3) == "Label 3: samples"
+    assert drawing.make_title(None, "samples") == "Samples"
 
 
 def test_a_title_names_the_data_set_that_the_model_was_trained_on(draw, folder, tmp_path, monkeypatch):

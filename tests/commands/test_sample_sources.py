@@ -37,7 +37,7 @@ def test_a_damaged_model_of_the_pipeline_is_reported_with_how_to_make_it_again(f
 def test_images_of_another_data_set_are_refused(tmp_path, monkeypatch):
     write_lock(tmp_path, "mnist")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=r"data/raw is mnist by dvc.lock, but the model was trained on kmnist; use"):
+    with pytest.raises(UserError, match=r"data/raw is mnist, says dvc.lock, but the model was trained on kmnist; use"):
         open_data(None, Origin("kmnist"))
 
 
@@ -115,9 +115,9 @@ def test_the_origin_of_a_model_is_read_from_its_run(store, repository):
     [
         ("deep", "deep"),
         ("dims-1*", "dims-1"),
-        ("dims-*", "2 runs match dims-*: dims-1, dims-2; name one of them"),
-        ("dimms-1", "no run of MLflow has the name or id 'dimms-1'; did you mean dims-1?"),
-        ("[", "no run of MLflow has the name or id '['; `make ui` shows what there is"),
+        ("dims-*", "2 runs match dims-*: dims-1, dims-2; choose one of them"),
+        ("dimms-1", "no MLflow run has the name or id 'dimms-1'; did you mean dims-1?"),
+        ("[", "no MLflow run has the name or id '['; `make ui` lists all runs"),
     ],
 )
 def test_a_run_is_found_by_name_pattern_or_id(empty_database, tmp_path, name, found):
@@ -160,7 +160,7 @@ def test_a_missing_model_of_mlflow_is_reported_in_one_line(store, tmp_path):
         with pytest.raises(UserError, match=r"^MLflow at mlflow\.db: ") as caught:
             fetch.fetch_model(uri, tmp_path)
         assert "\n" not in str(caught.value)
-    with pytest.raises(UserError, match="no run of MLflow has the name or id '0123'; `make ui` shows what there is"):
+    with pytest.raises(UserError, match="no MLflow run has the name or id '0123'; `make ui` lists all runs"):
         fetch.fetch_run("0123", tmp_path)
 
 

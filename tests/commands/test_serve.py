@@ -46,6 +46,13 @@ def serve_with(compared, monkeypatch):
     return call
 
 
+def test_the_printed_line_names_the_run_that_is_served(compared, run, serve_with, capsys):
+    (model,) = run.outputs.model_outputs
+    for arguments in ((), ("--run", run.info.run_name)):
+        serve_with(*arguments, "--port", str(closed_port()))
+        assert f"Serving the model of run {run.info.run_name} (models:/{model.model_id}) at " in capsys.readouterr().out
+
+
 def test_another_run_or_model_can_be_named(compared, run, serve_with):
     port = closed_port()
     (wide,) = [other for other in compared.runs() if other.info.run_id != run.info.run_id]
@@ -60,11 +67,11 @@ def test_another_run_or_model_can_be_named(compared, run, serve_with):
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (("--run", "0" * 32), "no run of MLflow has the name or id '0000"),
-        (("--run", ""), "no run of MLflow has the name or id ''; "),
-        (("--model", ""), "--model : no such folder, nor"),
+        (("--run", "0" * 32), "no MLflow run has the name or id '0000"),
+        (("--run", ""), "no MLflow run has the name or id ''; "),
+        (("--model", ""), "--model : no such folder; "),
         (("--model", "models:/cvae@best"), "MLflow at mlflow.db: ."),
-        (("--model", "nowhere"), "--model nowhere: no such folder, nor a models:/... or runs:/... of MLflow$"),
+        (("--model", "nowhere"), "--model nowhere: no such folder; use a folder, models:/... or runs:/...$"),
         (("--model", "http://127.0.0.1:1/model"), "--model http://127.0.0.1:1/model: no such folder"),
         (("--model", "s3://bucket/model"), "--model s3://bucket/model: no such folder"),
     ],
@@ -104,7 +111,7 @@ def test_a_model_without_its_files_is_reported_with_the_command_that_restores_th
         for statement in (experiment, models):
             database.execute(statement)
     for arguments in ((), ("--run", run.info.run_id)):
-        with pytest.raises(UserError, match=r"the model's files are not there; `dvc repro -sf track` logs those"):
+        with pytest.raises(UserError, match=r"the model's files are missing; `dvc repro -sf track` logs those"):
             serve_with(*arguments, "--port", str(closed_port()))
 
     shutil.copytree(compared.root / "mlartifacts", copy / "mlartifacts")

@@ -150,7 +150,7 @@ def test_the_table_of_evaluate_fits_80_columns_and_explains_each_figure():
 def test_evaluate_prints_its_device_and_explains_its_figures(repository, tmp_path):
     clone = repository.copy(tmp_path / "cvae")
     lines = clone.run(sys.executable, "-m", "stages.evaluate").stdout.splitlines()
-    assert re.fullmatch(r"Evaluating on .+: [\d,]+ images, \d+ samples of each for nll", lines[0])
+    assert re.fullmatch(r"Evaluating on .+: [\d,]+ images, \d+ samples of z per image", lines[0])
     shown = dict(line.split()[:2] for line in lines[2:])
     assert "label_accuracy" in shown
     assert set(shown) <= set(MEANINGS)

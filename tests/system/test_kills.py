@@ -31,7 +31,7 @@ from helpers.queue import no_worker_outlives, wait_for_queue
 from helpers.repository import PROJECT, started
 
 from cvae.pipeline.repository import has_ended
-from cvae.tracking.current_run import present_run
+from cvae.tracking.current_run import current_run
 from cvae.tracking.run_keys import RECEIPT
 
 SEED = int(os.environ.get("KILLS_SEED", "0"))
@@ -183,7 +183,7 @@ def test_a_damaged_receipt_does_not_hide_the_present_run(compared, tmp_path, mon
     clone = compared.copy(tmp_path / "cvae")
     monkeypatch.chdir(clone.root)
     (clone.root / RECEIPT).write_bytes(content)
-    assert present_run(compared.client, run.info.experiment_id).info.run_id == run.info.run_id
+    assert current_run(compared.client, run.info.experiment_id).info.run_id == run.info.run_id
 
 
 # Ctrl-C

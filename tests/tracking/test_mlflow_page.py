@@ -139,7 +139,7 @@ def width(image) -> int:
 
 
 def test_the_page_of_a_run_describes_it_and_how_to_restore_it(ui, page, compared):
-    show(page, link(ui, "The present result"), "Description")
+    show(page, link(ui, "The current result"), "Description")
     page.get_by_text("Show more").first.click()
     (run,) = [run for run in compared.runs() if run.data.tags["pipeline.key"] == compared.receipt()["pipeline.key"]]
     assert page.get_by_role("heading", name=run.info.run_name).is_visible()

@@ -123,16 +123,16 @@ def test_best_is_never_a_version_whose_run_was_deleted(workspace, capsys, for_go
     assert best(workspace) == "3", "MLflow itself leaves it there"
     capsys.readouterr()
 
-    assert registry.chosen(client, "models:/cvae@best") == "models:/cvae/2"
+    assert registry.resolve(client, "models:/cvae@best") == "models:/cvae/2"
     expected = "the run of version 3, which is models:/cvae@best, was deleted; version 2 is the best that remains"
     assert expected in capsys.readouterr().out
-    assert registry.chosen(client, "models:/cvae/3") == "models:/cvae/3"
+    assert registry.resolve(client, "models:/cvae/3") == "models:/cvae/3"
     registry.move_aliases(client)
     assert best(workspace) == "2"
     for number in ("1", "2"):
         client.delete_run(client.get_model_version("cvae", number).run_id)
     with pytest.raises(UserError, match=r"run of version 2, which is models:/cvae@best, was deleted, and no other"):
-        registry.chosen(client, "models:/cvae@best")
+        registry.resolve(client, "models:/cvae@best")
     assert (enter(workspace, 200.0, dataset="kmnist"), best(workspace)) == ("5", "5")
 
 

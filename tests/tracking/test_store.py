@@ -86,7 +86,7 @@ def test_a_repository_path_that_mlflow_misreads_is_reported(workspace, params, t
     odd = workspace.root.rename(tmp_path / name)
     monkeypatch.chdir(odd)
     before = set(tmp_path.rglob("*"))
-    with pytest.raises(UserError, match=r"^MLflow at mlflow.db: .* use no \? and no %20 in a path$") as refused:
+    with pytest.raises(UserError, match=r"^MLflow at mlflow.db: .* a path must not contain \? or %20$") as refused:
         record(params)
     train(params)
     assert capfd.readouterr().err == f"train: {refused.value}; training goes on, and track will log it\n"

@@ -221,7 +221,7 @@ def test_a_database_of_another_mlflow_is_reported_and_left_unchanged(workspace, 
         record(params)
     (line,) = capfd.readouterr().err.splitlines()
     for printed in (line.removeprefix("train: "), str(refused.value)):
-        assert printed.startswith("MLflow at mlflow.db: made by another MLflow than 3.")
+        assert printed.startswith("MLflow at mlflow.db: made by a version of MLflow other than 3.")
         assert "mlflow db upgrade" in printed
         assert "\n" not in printed
     assert Path("mlflow.db").read_bytes() == before
@@ -237,7 +237,9 @@ def test_another_programs_database_is_reported_and_left_unchanged(workspace, par
             )
     before = Path("site.db").read_bytes()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///site.db")
-    with pytest.raises(UserError, match=r"site.db: another program's database \(.*auth_user.*\); name another file"):
+    with pytest.raises(
+        UserError, match=r"site.db: the database of another program \(tables .*auth_user.*\); choose another file"
+    ):
         record(params)
     assert Path("site.db").read_bytes() == before
 

@@ -8,17 +8,17 @@ import click
 from cvae.commands.runner import run
 from cvae.support.errors import one_line, suggest
 
-COMMANDS = {  # module and help line of each; a module is imported only to run its command, because imports are slow
+COMMANDS = {  # module and help line of each; a module is imported only if its command runs, because imports are slow
     "sample": ("cvae.commands.sample.command", "Draw pictures with a trained model."),
     "compare": ("cvae.commands.compare.command", "Compare DVC experiments, as tables and a picture."),
     "ui": ("cvae.commands.ui", "Start the MLflow UI on this repository's runs."),
-    "serve": ("cvae.commands.serve", "Serve a model over HTTP, to this machine only."),
+    "serve": ("cvae.commands.serve", "Serve a model over HTTP on this machine."),
 }
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 120, "show_default": True}
 
 
 class Program(click.Group):
-    """Finds sub-commands in `COMMANDS`, and suggests one for a misspelt name."""
+    """Find sub-commands in `COMMANDS`, and suggest one if a name is misspelt."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -38,13 +38,16 @@ class Program(click.Group):
 def require_known(name: str, known) -> None:
     """Raise a usage error if no sub-command is called `name`; suggest one of `known`."""
     if name not in known and not name.startswith("-"):
-        advice = suggest(name, known, f"there are {', '.join(known)}")
+        advice = suggest(name, known, f"choose from {', '.join(known)}")
         raise click.UsageError(f"no such command {name!r:.40}; {advice}")
 
 
 @click.command(cls=Program, context_settings=SETTINGS)
 def program() -> None:
-    """Work with this pipeline's models and runs, from the root of the repository."""
+    """Draw pictures with trained models, compare experiments, and start servers.
+
+    Run it from the root of the repository.
+    """
 
 
 def main() -> None:

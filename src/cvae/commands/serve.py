@@ -1,4 +1,4 @@
-"""`cvae serve`: serve a model over HTTP with MLflow's server, to this machine only.
+"""`cvae serve`: serve a model over HTTP with MLflow's server, on this machine only.
 
 `cvae.tracking.served_model` describes requests and answers.
 """
@@ -10,11 +10,11 @@ from tempfile import TemporaryDirectory
 import click
 
 from cvae.commands import server
-from cvae.commands.sample.sources import is_of_mlflow, load_model
+from cvae.commands.sample.sources import is_mlflow_uri, load_model
 from cvae.pipeline.repository import require_root
 from cvae.support.errors import UserError
 from cvae.tracking import registry
-from cvae.tracking.current_run import present_run, require_store
+from cvae.tracking.current_run import current_run, require_store
 from cvae.tracking.fetch import LOGGED_AGAIN, fetch_model
 from cvae.tracking.location import locate
 from cvae.tracking.named_run import named_run
@@ -29,19 +29,19 @@ curl -s {address}/invocations -H 'Content-Type: application/json' -d '{{"datafra
 
 
 @click.command()
-@click.option("--run", metavar="RUN", help="Serve the model of this MLflow run: its name or id.")
-@click.option("--model", metavar="URI", help="Serve this model of MLflow, for instance models:/NAME@best.")
+@click.option("--run", metavar="RUN", help="Serve the model of the MLflow run with this name or id.")
+@click.option("--model", metavar="URI", help="Serve the model at this MLflow URI, such as models:/NAME@best.")
 @click.option("--port", type=click.IntRange(1, 65535), metavar="N", default=5001, help="Listen on this port.")
 def serve(run: str | None, model: str | None, port: int) -> None:
-    """Serve a model over HTTP, to this machine only.
+    """Serve a model over HTTP, reachable from this machine only.
 
-    It is the model of the present result, unless --run or --model names another.
+    Without --run or --model, serve the model of the current result.
     """
     if run is not None and model is not None:
         raise click.UsageError("--run and --model each name a model; use only one of them")
     require_root()
     if model is not None:
-        is_of_mlflow(model)
+        is_mlflow_uri(model)
     address = server.address(port)
     location = locate()
     require_store(location)
@@ -49,14 +49,16 @@ def serve(run: str | None, model: str | None, port: int) -> None:
     with reported_in_one_line(location), locked():
         client, experiment = open_store(location)
         if model is None:
-            chosen = present_run(client, experiment) if run is None else named_run(client, run)
+            chosen = current_run(client, experiment) if run is None else named_run(client, run)
             model = newest_model(client, chosen).model_uri
+            served = f"the model of run {chosen.info.run_name} ({model})"
             _check(model)
         else:
-            model = registry.chosen(client, model)
-            mlflow.models.get_model_info(model)  # raises an error if there is none
-    print(f"Serving {model} at {address}/invocations")
-    print("Once the server is running, this asks for the pixels of one image:")
+            model = registry.resolve(client, model)
+            served = model
+            mlflow.models.get_model_info(model)  # raises an error if there is no such model
+    print(f"Serving {served} at {address}/invocations")
+    print("Once the server is running, this command returns the pixels of one image:")
     print(REQUEST.format(address=address), end="")
     os.environ["MLFLOW_TRACKING_URI"] = location.uri
     # -P: do not import from the script's own folder

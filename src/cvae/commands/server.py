@@ -21,7 +21,8 @@ PATIENCE = 5  # seconds for a server to close its connections
 def address(port: int) -> str:
     """Return the address of a server on `port`; raise a `UserError` if another program uses the port."""
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # else old connections of the last server block it
+        # Otherwise, old connections of the last server block the port.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
         except OSError as error:
@@ -30,10 +31,10 @@ def address(port: int) -> str:
 
 
 def serve(*arguments: str, port: int) -> NoReturn:
-    """Run Python with `arguments`, which start a server of MLflow's, on `port`; exit when it ends.
+    """Run Python with `arguments`, which start one of MLflow's servers, on `port`. Exit when it ends.
 
-    Ctrl-C, SIGTERM and closing the terminal end it quietly at any moment. They do not reach MLflow's processes, which
-    would print tracebacks while they start; this process ends them instead.
+    Ctrl-C, SIGTERM and closing the terminal end it quietly at any moment. The signals do not reach MLflow's
+    processes, which would print tracebacks while they start; this process ends them instead.
     """
     programs = str(Path(sys.executable).parent)  # mlflow looks for uvicorn there
     os.environ["PATH"] = os.pathsep.join([programs, os.environ.get("PATH", os.defpath)])
@@ -44,7 +45,7 @@ def serve(*arguments: str, port: int) -> NoReturn:
 
     def interrupt(number: int, _: FrameType | None) -> None:
         asked.append(number)
-        if process is not None:  # else it may be starting, and would be left running
+        if process is not None:  # otherwise, it may be starting, and would be left running
             raise KeyboardInterrupt
 
     for each in ENDINGS:

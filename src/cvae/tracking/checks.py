@@ -1,6 +1,6 @@
 """Check a store before MLflow opens it.
 
-MLflow would retry for minutes, end in a traceback, write to another place, or change another program's database.
+Otherwise MLflow might retry for minutes, end in a traceback, write elsewhere, or change another program's database.
 """
 
 import sqlite3
@@ -13,7 +13,7 @@ from cvae.tracking.location import DATABASES, Location
 
 ADDRESSES = (
     "use a server (https://…) or a database (sqlite:///mlflow.db); "
-    "write / # ? @ in a password as %2F %23 %3F %40, and use no ? and no %20 in a path"
+    "write / # ? @ in a password as %2F %23 %3F %40, and a path must not contain ? or %20"
 )
 
 
@@ -21,7 +21,7 @@ def require_usable(location: Location) -> None:
     """Check the address, and the SQLite database if it exists.
 
     Raises:
-        UserError: MLflow cannot use the address, or the database cannot be read or is another program's.
+        UserError: MLflow cannot use the address, or the database cannot be read or belongs to another program.
     """
     if not _is_address(location):
         raise UserError(f"MLflow at {location.shown}: MLflow cannot use this address; {ADDRESSES}")
@@ -57,4 +57,6 @@ def _require_readable(location: Location) -> None:
         raise UserError(f"MLflow at {location.shown}: {error}; move it away, or restore a copy") from None
     if tables and not tables & {"experiments", "runs"}:
         some = ", ".join(sorted(tables)[:3])
-        raise UserError(f"MLflow at {location.shown}: another program's database ({some}); name another file")
+        raise UserError(
+            f"MLflow at {location.shown}: the database of another program (tables {some}); choose another file"
+        )

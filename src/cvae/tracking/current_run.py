@@ -1,6 +1,6 @@
 """Find the run that records the result in the workspace, or name the command that makes one.
 
-The receipt that track writes does not help: it says what was recorded last, and stays when older files come back. So
+data/tracked.json does not help: it names the result that was recorded last, even after DVC has restored another one. So
 the result's key is computed from the files and from the parameters in dvc.lock.
 """
 
@@ -15,7 +15,7 @@ from cvae.tracking.location import Location
 from cvae.tracking.runs import PIPELINE_KEY, find
 
 
-def present_run(client, experiment: str):
+def current_run(client, experiment: str):
     """Return the newest run that records the result in the workspace.
 
     Raises:
@@ -25,19 +25,19 @@ def present_run(client, experiment: str):
         raise UserError(f"{missing} is missing; {how_to_record()} makes it and records the result")
     runs = find(client, experiment, PIPELINE_KEY, run_keys.pipeline_key(made_with()))
     if not runs:
-        raise UserError(f"no run records what the workspace holds; {how_to_record()} makes one")
+        raise UserError(f"no run records the current result; {how_to_record()} makes one")
     return runs[0]
 
 
 def made_with() -> dict:
-    """Return the parameters that the results were made with, from dvc.lock, or from params.yaml if it lacks some.
+    """Return the parameters that the results were made with, from dvc.lock, completed from params.yaml.
 
     Raises:
         UserError: one of these files is damaged or has a value that is not allowed.
     """
     lock = {name: made for name, made in read_lock().items() if name in stages()}
     track = lock.pop("track", None)
-    # Those of the other stages win: if track failed after they ran, its own are older.
+    # The other stages' parameters take precedence: if track failed after they ran, its own are older.
     values = (track.parameters if track else {}) | measured_with(lock)
     values = {name: value for name, value in values.items() if name in Parameters.model_fields}
     if Parameters.model_fields.keys() - values.keys():

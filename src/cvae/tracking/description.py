@@ -1,4 +1,4 @@
-"""Describe runs, the experiment and models in Markdown, for the top of their pages in MLflow's UI."""
+"""Describe runs, the experiment and models in Markdown. MLflow's UI shows it at the top of their pages."""
 
 from cvae.pipeline.parameters import Parameters
 
@@ -18,11 +18,14 @@ A conditional variational autoencoder. It generates images of a digit, and encod
 The input is a table with one row per image:
 
 - `digit`: a whole number from 0 to 9; required
-- `z_0`, `z_1`, …: latents; where null or missing, sampled from the prior with the parameter `seed`
-- `image`: 28 by 28 or 784 pixels in [0, 1] to encode; a row with an image has no latents
+- `z_0`, `z_1`, …: latents; if null or missing, they are sampled from the prior with the parameter `seed`
+- `image`: an image to encode, as 28 by 28 or 784 pixels in [0, 1]; its row must have no latents
 
-The output has one row for each, in the same order: `image`, the decoder's mean image as 28 by 28 pixels in [0, 1], and
-`z`, the latents that were decoded: as given, as sampled, or the mean of q(z|x,y) for an image.
+The output has one row for each input row, in the same order:
+
+- `image`: the decoder's mean image, as 28 by 28 pixels in [0, 1]
+- `z`: the latents that were decoded: as given, as sampled, or the mean of q(z|x,y) for an image
+
 `make serve` serves the model.
 """
 
@@ -30,7 +33,7 @@ The output has one row for each, in the same order: `image`, the decoder's mean 
 def of_run(params: dict, tags: dict[str, str]) -> str:
     """Return a table of the parameters, changed ones first and bold, and how to get the same result from DVC.
 
-    `tags` are the run's. Those for the commit, experiments and hashes are used.
+    `tags` are the run's; they name the commit, the experiments and DVC's hashes.
     """
     defaults = Parameters().model_dump()
     changed = [name for name in params if params[name] != defaults[name]]

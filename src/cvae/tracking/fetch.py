@@ -19,7 +19,7 @@ from cvae.tracking.runs import newest_model
 from cvae.tracking.store import connect
 from cvae.tracking.store_errors import reported_in_one_line
 
-LOGGED_AGAIN = "`dvc repro -sf track` logs those of the present result again"
+LOGGED_AGAIN = "`dvc repro -sf track` logs those of the current result again"
 
 
 def fetch_run(run: str, folder: str | Path) -> tuple[Path, dict[str, str]]:
@@ -45,14 +45,14 @@ def fetch_model(uri: str, folder: str | Path) -> tuple[Path, dict[str, str]]:
     with _opened() as (client, location):
         import mlflow
 
-        uri = registry.chosen(client, uri)
+        uri = registry.resolve(client, uri)
         root = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder), tracking_uri=location.uri))
         try:
             described = yaml.safe_load((root / "MLmodel").read_text())
             weights = root / described["flavors"]["python_function"]["artifacts"]["model"]["path"]
             weights.resolve().relative_to(root.resolve())  # raises ValueError if the path leads outside the download
         except FileNotFoundError:
-            raise UserError(f"{uri} in {location.shown}: the model's files are not there; {LOGGED_AGAIN}") from None
+            raise UserError(f"{uri} in {location.shown}: the model's files are missing; {LOGGED_AGAIN}") from None
         except (KeyError, TypeError, ValueError, yaml.YAMLError):
             raise UserError(f"{uri} in {location.shown} is not a model that this project logged") from None
         run = registry.find_run(client, described.get("run_id"))
@@ -61,9 +61,9 @@ def fetch_model(uri: str, folder: str | Path) -> tuple[Path, dict[str, str]]:
 
 @contextmanager
 def _opened() -> Iterator[tuple]:
-    """Return a client of an existing store, and the store's location."""
+    """Open an existing store: yield an MLflow client and the store's location."""
     location = locate()
     require_store(location)
     require_usable(location)
-    with reported_in_one_line(location, if_unknown="; `make ui` shows what there is"):
+    with reported_in_one_line(location, if_unknown="; `make ui` shows all runs and models"):
         yield connect(location), location

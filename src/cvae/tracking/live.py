@@ -25,8 +25,8 @@ from cvae.tracking.runs import (
 from cvae.tracking.store import locked, open_store
 from cvae.tracking.store_errors import explain
 
-PATIENCE = 60.0  # seconds to wait at the end for a local store, which other stages may have locked
-SERVER_PATIENCE = 5.0  # seconds to wait at the end for a server, which may be down
+PATIENCE = 60.0  # seconds to wait at the end for a local store, because other stages may have locked it
+SERVER_PATIENCE = 5.0  # seconds to wait at the end for a server, because it may be down
 SAMPLING = 10.0  # seconds between two system metrics
 
 
@@ -34,7 +34,7 @@ class LiveRun:
     """An open MLflow run: `with LiveRun(params, tags) as live`, then `live.log(row)` after each epoch.
 
     A separate thread opens the store and writes to it, so training waits for neither. If the store cannot be used,
-    one line says so and nothing more is logged: track logs it all later, from plots/training.csv. The run ends
+    one line says so and live logging stops; track logs everything later, from plots/training.csv. The run ends
     FINISHED, FAILED after an error, or KILLED after Ctrl-C.
 
     `tags` are set on the run. An interrupted run with the same `CHECKPOINT` tag is resumed, unless another process may
@@ -49,11 +49,11 @@ class LiveRun:
         self._warned = False
         self._last_tags: dict[str, str] = {}
         self._started = int(time.time() * 1000)
-        self._location = locate()  # now: by the end, DVC may have deleted the folder of a killed experiment
+        self._location = locate()  # now, because DVC may delete the folder of a killed experiment before the end
         self._thread = threading.Thread(target=self._write, name="mlflow", daemon=True)
 
     def __enter__(self) -> "LiveRun":
-        import_mlflow()  # now: an import in the thread would slow the first epochs
+        import_mlflow()  # now, because an import in the thread would slow the first epochs
         self._thread.start()
         return self
 
@@ -62,7 +62,7 @@ class LiveRun:
         self._rows.put(row | {"time": time.time()})
 
     def complete(self, tags: dict[str, str]) -> None:
-        """Mark the training as done and its results as written, so that track finds this run. Add `tags` to it."""
+        """Mark the training and its outputs as complete, so that track finds this run. Add `tags` to the run."""
         self._last_tags = {**tags, TRAINING_KEY: run_keys.training_key(self._params)}
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
@@ -100,7 +100,7 @@ class LiveRun:
     def _write_to(self, client, run_id: str, logged: set[int]) -> None:
         from mlflow.entities import Param, RunTag
 
-        own = ["dataset", *run_keys.training_parameters()]  # the others may change before track runs
+        own = ["dataset", *run_keys.training_parameters()]  # other parameters may change before track runs
         client.log_batch(run_id, params=[Param(name, str(self._params[name])) for name in own])
         rows: list[dict] = []
         while True:

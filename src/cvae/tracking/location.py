@@ -12,8 +12,8 @@ from pathlib import Path
 from cvae.pipeline.repository import main_repository
 from cvae.support.errors import shown
 
-DATABASES = ("sqlite", "postgresql", "mysql", "mssql")  # MLflow's
-DATABRICKS = ("databricks", "databricks-uc", "uc")  # MLflow's schemes; each may be the complete address
+DATABASES = ("sqlite", "postgresql", "mysql", "mssql")  # that MLflow supports
+DATABRICKS = ("databricks", "databricks-uc", "uc")  # MLflow's schemes; each is also an address by itself
 
 
 @dataclass(frozen=True)

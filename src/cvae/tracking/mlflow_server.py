@@ -1,4 +1,4 @@
-"""Run MLflow's scoring server for one model, with CSV input: MLflow's own refuses CSV if a column may hold images.
+"""Run MLflow's scoring server for one model. Accept CSV too, which MLflow refuses if a column may hold images.
 
 Run this as a file. It imports nothing from this project, so that the model imports the `cvae` that it carries.
 """
@@ -29,7 +29,9 @@ class CSVAsJSON:
         try:
             table = pd.read_csv(io.BytesIO(content), encoding="utf-8-sig", skipinitialspace=True, index_col=False)
         except ValueError as error:  # includes pandas' errors and UnicodeDecodeError
-            reason = f"not a table in CSV ({error}); the first line names the columns: digit, and perhaps z_0, z_1, …"
+            reason = (
+                f"not a table in CSV ({error}); the first line must name the columns: digit, and perhaps z_0, z_1, …"
+            )
             return await refuse(send, reason)
         split = table.to_json(orient="split", index=False, double_precision=15)
         content = f'{{"dataframe_split": {split}}}'.encode()

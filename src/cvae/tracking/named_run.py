@@ -26,8 +26,8 @@ def named_run(client, name: str):
     matching = [name] if name in names else sorted(fnmatch.filter(names, name))
     if len(matching) > 1:
         shown = ", ".join(matching[:5]) + ", …" * (len(matching) > 5)
-        raise UserError(f"{len(matching)} runs match {name}: {shown}; name one of them")
+        raise UserError(f"{len(matching)} runs match {name}: {shown}; choose one of them")
     if not matching:
-        advice = suggest(name, names, "`make ui` shows what there is")
-        raise UserError(f"no run of MLflow has the name or id {name!r:.60}; {advice}")
+        advice = suggest(name, names, "`make ui` lists all runs")
+        raise UserError(f"no MLflow run has the name or id {name!r:.60}; {advice}")
     return next(run for run in runs if run.info.run_name == matching[0])

@@ -24,20 +24,20 @@ from cvae.tracking.store import locked, open_store
 from cvae.tracking.store_errors import explain, reported_in_one_line
 from cvae.tracking.writers import remove_tags
 
-MEASURED = ("device", "torch.version", "train.seconds", "train.images_per_second")  # tags that only train can set
+MEASURED = ("device", "torch.version", "train.seconds", "train.images_per_second")  # tags whose values only train knows
 
 
 def record(params: dict) -> str:
     """Log the results in the workspace, made with `params`, as one MLflow run. Return their pipeline key.
 
-    Which run:
-    1. One that already records exactly these results. It is completed again if its files are gone.
-    2. One that an earlier attempt, or train, left for these results. It is completed.
-    3. A new one, if training came from DVC's cache.
+    It is the first of these:
+    1. A run that already records exactly these results. If its files are gone, they are logged again.
+    2. A run that train or an earlier attempt started for these results. It is completed.
+    3. Otherwise a new run, for example if training came from DVC's cache.
 
     A run that another process may still write to is left alone. The pipeline key is written last, so a run without it
-    is incomplete. Such a run ends FAILED or KILLED with the reason in its `error` tag, and the next attempt takes it
-    up. If `params["registered_model"]` is not empty, the run's model is registered under that name.
+    is incomplete. Such a run ends FAILED or KILLED with the reason in its `error` tag, and the next attempt completes
+    it. If `params["registered_model"]` is not empty, the run's model is registered under that name.
 
     Raises:
         UserError: the store cannot be used. DVC will run track again.
@@ -76,12 +76,12 @@ def record(params: dict) -> str:
                 client.set_terminated(run_id, "FINISHED")
                 client.set_tag(run_id, PIPELINE_KEY, key)
             except BaseException as error:
-                with suppress(Exception):  # the store itself may have failed; then the next attempt closes the run
+                with suppress(Exception):  # if the store itself has failed, the next attempt closes the run
                     _close(client, run_id, location, error)
                     own.release(client, run_id)
                 raise
             own.release(client, run_id)
-        for run in unfinished:  # of a repeated training, for example
+        for run in unfinished:  # left by a repeated training, for example
             if run.info.run_id != run_id and not _is_left_to_another(run, key):
                 own.delete(client, run.info.run_id)
         delete_superseded(client, experiment)
@@ -107,8 +107,8 @@ def _close(client, run_id: str, location: Location, error: BaseException) -> Non
 def _completable(unfinished: list, key: str) -> list:
     """Return the runs that can become the record of these results: earlier attempts first, then those of train.
 
-    Within each group, runs of this DVC experiment come first. A run that was started for other results is left out,
-    because its parameters cannot be changed.
+    Within each group, runs of this DVC experiment come first. Runs that were started for other results are left out,
+    because their parameters cannot be changed.
     """
     fitting = [run for run in unfinished if run.data.tags.get(TRACKING, key) == key]
     return sorted(fitting, key=lambda run: (TRACKING not in run.data.tags, _belongs_to_another(run)))
@@ -149,5 +149,5 @@ def _tag(client, run_id: str, params: dict, measured: dict[str, str], keep_descr
 
 
 def write_receipt(key: str) -> None:
-    """Write the file that tells DVC that these results are recorded."""
+    """Write the file by which DVC knows that these results are recorded."""
     write_whole({run_keys.RECEIPT: (json.dumps({PIPELINE_KEY: key}) + "\n").encode()})

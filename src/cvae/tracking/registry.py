@@ -12,15 +12,15 @@ from cvae.tracking.store_errors import explain
 from cvae.tracking.writers import DELETED
 
 ALIAS = "best"
-NLL = "final_test/nll"  # the metric, in nats per image
+NLL = "final_test/nll"  # a metric of runs, in nats per image
 TASK = ("dataset", "likelihood", "pixels", "nll_samples")  # a version's tags; NLLs are comparable if all are equal
 
 
 def enter(client, location: Location, run_id: str, name: str) -> str:
-    """Register the model of a complete run under `name` and update the alias. Return a line that says so.
+    """Register the model of a complete run under `name` and update the alias. Return a line that reports both.
 
-    The caller must hold the lock. Steps that an earlier call did are skipped, so the next call finishes one that was
-    killed.
+    The caller must hold the lock. Steps that are already done are skipped, so a second call completes an interrupted
+    one.
 
     Raises:
         UserError: the store has no registry, or the registry refuses.
@@ -53,13 +53,13 @@ def _version_of(client, run, name: str):
     for version in _versions(client, name):
         if version.run_id == run.info.run_id and version.source.endswith(model.model_id):
             for key in TASK:
-                if version.tags.get(key) != task[key]:  # a person may have registered it
+                if version.tags.get(key) != task[key]:  # a person may have registered it without tags
                     client.set_model_version_tag(name, version.version, key, task[key])
             return client.get_model_version(name, version.version)
     return client.create_model_version(name, model.model_uri, run.info.run_id, tags=task, model_id=model.model_id)
 
 
-def chosen(client, uri: str) -> str:
+def resolve(client, uri: str) -> str:
     """Return `uri`. If it is an alias `best` whose run was deleted, return the best remaining version.
 
     The alias itself moves the next time that track or `make ui` runs.
@@ -76,7 +76,7 @@ def chosen(client, uri: str) -> str:
     gone = f"the run of version {version.version}, which is {uri}, was deleted"
     ranked = _ranked(client, version.name, _task(version))
     if not ranked:
-        again = "`dvc repro -sf track` registers the present result's model, if registered_model in params.yaml is set"
+        again = "`dvc repro -sf track` registers the current result's model, if registered_model in params.yaml is set"
         raise UserError(f"{gone}, and no other version is comparable; {again}")
     print(f"{gone}; version {ranked[0][1]} is the best that remains", flush=True)
     return f"models:/{version.name}/{ranked[0][1]}"

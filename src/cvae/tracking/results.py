@@ -20,7 +20,7 @@ from cvae.tracking.runs import INPUTS, newest_model, run_name, source_tags
 
 @dataclass(frozen=True)
 class Results:
-    """What one run records, besides files.
+    """The contents of one run, except its files.
 
     Attributes:
         params: the parameters that the results were made with
@@ -45,7 +45,7 @@ def read_results(params: dict) -> Results:
 
 
 def _test_figures() -> dict[str, float]:
-    """Return the numbers in metrics/test.json. Its `likelihood` and `pixels` are words, which are left out."""
+    """Return the numbers in metrics/test.json. Leave out its words, `likelihood` and `pixels`."""
     path, again = Path(run_keys.TEST_FIGURES), "`dvc repro -sf evaluate` makes it again"
     try:
         figures = json.loads(path.read_text(encoding="utf-8"))
@@ -94,12 +94,12 @@ def log_results(client, run_id: str, results: Results) -> None:
         _log_data(results.params["dataset"], tags.get("dvc.data.raw", ""))
         if not (run.outputs and run.outputs.model_outputs):
             served_model.log(run_keys.MODEL)
-        elif not _has_the_model(model := newest_model(client, run)):  # an earlier attempt failed, or files were lost
+        elif not _has_the_model(model := newest_model(client, run)):  # an earlier attempt failed, or files are gone
             served_model.log(run_keys.MODEL, model)
 
 
 def _log_files(client, run_id: str) -> None:
-    """Log every file. Log pictures as images too: the charts page shows those, the compare page only files."""
+    """Log every file. Log pictures as images too: the charts page shows only images, the compare page only files."""
     from PIL import Image
 
     client.log_artifact(run_id, "params.yaml")
@@ -147,7 +147,7 @@ def _has_the_model(model) -> bool:
 
 
 def _artifact_paths() -> dict[str, Path]:
-    """Map each artifact's path in a run to the file in the workspace. The run's path lacks the first folder.
+    """Map each artifact's path in a run to the file in the workspace. The path in the run lacks the first folder.
 
     The model is not among them: MLflow has its own format for it.
     """

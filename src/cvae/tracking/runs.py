@@ -13,10 +13,10 @@ from cvae.tracking.writers import Writer, is_abandoned, remove_tags, remove_writ
 
 # Tags. run_keys computes the values of all but the first.
 CHECKPOINT = "checkpoint.key"  # identifies the training, finished or not
-INPUTS = "training.inputs"  # the same without the device: DVC's cache may supply the result of another device
-TRAINING_KEY = "training.key"  # identifies what training made; set when training is done
+INPUTS = "training.inputs"  # the same without the device, because DVC's cache may supply a result from another device
+TRAINING_KEY = "training.key"  # identifies the outputs of training; set when training is done
 TRACKING = "pipeline.tracking"  # the pipeline key of what track writes to the run; set when track starts
-PIPELINE_KEY = "pipeline.key"  # identifies everything that track logs; set when all of it is there
+PIPELINE_KEY = "pipeline.key"  # identifies everything that track logs; set when everything is logged
 
 COLOUR = "mlflow.runColor"  # MLflow's tag
 # matplotlib's tab10, copied because importing matplotlib takes longer than recording a run
@@ -42,8 +42,8 @@ def create_run(
 ):
     """Create a run with a name, a description, the origin of its code, and a colour that recent runs do not have.
 
-    The caller must hold the lock. `start_time` is in milliseconds; None means now. MLflow would pick colours at
-    random, so that they repeat.
+    The caller must hold the lock. `start_time` is in milliseconds; None means now. MLflow picks colours at
+    random, so they would repeat.
     """
     latest = client.search_runs([experiment], order_by=["attributes.start_time DESC"], max_results=len(COLOURS) - 1)
     taken = {run.data.tags.get(COLOUR) for run in latest}
@@ -71,7 +71,7 @@ def reopen_run(client, experiment: str, params: dict, tags: dict[str, str], writ
             continue
         tags = source_tags() | tags
         client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
-        remove_tags(client, run_id, {"error"} & run.data.tags.keys())  # why it was interrupted
+        remove_tags(client, run_id, {"error"} & run.data.tags.keys())  # the reason for the interruption
         client.update_run(run_id, status="RUNNING", name=run_name(params))
         return run_id
     return None
@@ -103,7 +103,7 @@ def close_killed_runs(client, experiment: str) -> None:
 
 
 def delete_superseded(client, experiment: str) -> None:
-    """Delete interrupted runs of trainings whose results another run has: one result, one run."""
+    """Delete interrupted runs of trainings whose results another run records, so that each result has one run."""
     for run in interrupted_runs(client, experiment):
         same = find(client, experiment, INPUTS, run.data.tags.get(INPUTS, ""))
         if any(TRAINING_KEY in each.data.tags for each in same):
@@ -143,8 +143,8 @@ def source_tags() -> dict[str, str]:
 
 
 def experiment_name() -> str | None:
-    """Return the name of the DVC experiment that runs this stage, or None if it is no experiment."""
-    # Both variables are inherited if a stage of another repository runs this one; ignore that one's name.
+    """Return the name of the DVC experiment that runs this stage, or None if this is not an experiment."""
+    # If a stage of another repository runs this one, both variables are that repository's; ignore its name.
     named = os.environ.get("DVC_ROOT")
     if named and Path(named).resolve() != main_repository().resolve():
         return None

@@ -3,9 +3,9 @@
 MLflow stores this file as the model's code and safetensors as its weights, so nothing is pickled. The parameter `seed`
 sets the random latents: the same seed, row and number of rows give the same ones.
 
-All input columns have type Any in MLflow's signature, and this module checks them. MLflow's `long` cuts a digit of 3.5
-to 3 when it reads JSON, its `double` refuses whole numbers as latents in a DataFrame, and its `Array` refuses a mix of
-rows with and without an image. None of them names the row in its error.
+All input columns have type Any in MLflow's signature, and this module checks them. MLflow's other types do not fit:
+`long` truncates a digit of 3.5 to 3 when it reads JSON, `double` refuses whole numbers as latents in a DataFrame, and
+`Array` refuses a mix of rows with and without an image. None of them names the row in its error.
 """
 
 import importlib.metadata
@@ -27,7 +27,7 @@ from cvae.data.idx import LABELS, PIXELS, SIDE
 from cvae.model import sample_prior
 
 REQUIREMENTS = ("mlflow", "numpy", "pandas", "safetensors", "torch")
-FARTHEST = 1e6  # largest latent, a thousand standard deviations of the widest prior; beyond it, products overflow
+FARTHEST = 1e6  # largest latent: a thousand standard deviations of the widest prior; beyond it, products may overflow
 
 
 class Generator(mlflow.pyfunc.PythonModel):
@@ -124,7 +124,7 @@ def _refusal(row: int, column: str, reason: str) -> MlflowException:
 def log(folder: str | Path, model=None) -> None:
     """Log the model in `folder` to MLflow's active run, with its signature, code and requirements.
 
-    `model`: a model that the run already has, whose incomplete or lost files are written again; None for a new one.
+    `model`: a model of the run with missing files, which are written again; None creates a new model.
     MLflow runs the input example, each digit once, on the logged model, and warns if that fails.
     """
     from mlflow.models import Model, ModelSignature

@@ -75,7 +75,7 @@ def open_store(location: Location):
         except mlflow.exceptions.MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-            experiment = client.get_experiment_by_name(name)  # another clone, which shares no lock, was faster
+            experiment = client.get_experiment_by_name(name)  # another clone, with its own lock, was faster
     _require_own_experiment(location, experiment, name)
     if experiment.tags.get(charts.TAG) != charts.layout():
         client.set_experiment_tag(experiment.experiment_id, charts.TAG, charts.layout())
@@ -93,7 +93,7 @@ def _require_own_experiment(location: Location, experiment, name: str) -> None:
         )
     kept = experiment.artifact_location.removeprefix("file://")
     is_local = location.artifacts and "://" not in kept
-    if is_local and not Path(kept).resolve().is_relative_to(location.artifacts.resolve()):  # either may be a link
+    if is_local and not Path(kept).resolve().is_relative_to(location.artifacts.resolve()):  # both may contain links
         raise UserError(
             f"{location.shown} keeps its files in {kept}, but the repository is now in {main_repository()}: "
             f"move it back, or delete mlflow.db and start a new record with `dvc repro -sf track`"

@@ -11,9 +11,10 @@ from cvae.support.errors import UserError, shown
 from cvae.tracking.location import Location
 from cvae.tracking.quiet_mlflow import import_mlflow
 
-# MLflow's words for another schema, which it always takes for an older one, and Alembic's for a newer one
+# MLflow calls every other schema out-of-date; Alembic has its own message for a newer one
 _OTHER_SCHEMA = re.compile("Detected out-of-date database schema|Can't locate revision")
-_AROUND_SQL = re.compile(r"^(\(raised as .*?\) )?\([\w.]+Error\) | \[SQL: .*| \(Background on .*")  # SQLAlchemy's words
+# What SQLAlchemy adds to a message
+_AROUND_SQL = re.compile(r"^(\(raised as .*?\) )?\([\w.]+Error\) | \[SQL: .*| \(Background on .*")
 
 
 @contextmanager
@@ -51,11 +52,11 @@ def explain(location: Location, error: Exception) -> str:
         place = error.filename2 or error.filename or location.artifacts  # an error in a picture names no file
         text = f"{place}: {error.strerror}" if place else error.strerror
         if place and location.is_server:
-            text += "; clients must write there themselves, unless the server has --artifacts-destination"
+            text += "; clients must write there themselves, unless the server runs with --artifacts-destination"
     if _OTHER_SCHEMA.search(text):
         text = (
-            f"made by another MLflow than {import_mlflow().__version__}, which is installed; if by a newer one, "
-            "install that; if by an older one, copy the database, then run `mlflow db upgrade` on it"
+            f"made by a version of MLflow other than {import_mlflow().__version__}; if it was newer, install that "
+            "version; if it was older, copy the database, then run `mlflow db upgrade` on it"
         )
     text = _AROUND_SQL.sub("", text)
     text = text.replace(f"{main_repository()}{os.sep}", "")

@@ -2,7 +2,7 @@
 
 A writer holds a lock on its own file and names that file in a tag of the run. The system releases the lock when the
 writer dies, for whatever reason: a signal, the end of its container, a crash of the machine. So a free lock proves that
-the writer is dead, as long as the same kernel or the same machine looks at it. Host names and process ids prove
+the writer is dead, if the lock was taken under this kernel or on this machine. Host names and process ids prove
 nothing: two containers may share them. A run is left alone if its writer's file is not here (it works in another clone)
 or belongs to another machine (a network file system may not pass on its locks).
 """
@@ -22,7 +22,7 @@ DELETED = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")  # MLflow's err
 class Writer:
     """This process as a writer of runs. Use as a context manager.
 
-    `folder` holds the lock files. If it is not writable, nobody will notice when this writer dies.
+    `folder` holds the lock files. If it is not writable, other processes cannot find out whether this writer is dead.
     """
 
     def __init__(self, folder: Path):
@@ -151,7 +151,7 @@ def _identity(file: Path) -> list[str]:
 
 
 def _lock(file: Path) -> FileLock:
-    """Return a lock that the system holds. Where there are none, taking it raises an OSError.
+    """Return a lock that the system holds. If the file system has no locks, taking it raises an OSError.
 
     filelock would otherwise fall back to a file's existence, which outlives the process.
     """

@@ -1,7 +1,7 @@
 """`cvae compare`: compare DVC's experiments by rate and distortion, as tables and a picture.
 
-.gitignore names the picture and its CSV, because they show experiments of this clone, which git does not carry, and
-take seconds to make. `git add --force` keeps them.
+Git ignores the picture and its CSV, because they show experiments that only this clone has, and take seconds to make.
+To commit them anyway, use `git add --force`.
 """
 
 import click
@@ -13,15 +13,25 @@ from cvae.commands.compare.tables import PICTURE, TABLE, format_means, format_ta
 from cvae.pipeline.repository import require_root
 from cvae.support.errors import UserError
 
-SWEEP = "`dvc exp run --queue -n dims -S threads=1 -S 'latent_dims=range(1,9)' && dvc queue start -j 2` runs eight"
+SWEEP = (
+    "to run eight experiments, type "
+    "`dvc exp run --queue -n dims -S threads=1 -S 'latent_dims=range(1,9)' && dvc queue start -j 2`"
+)
 
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[NAME]...")
-@click.option("--rev", metavar="COMMIT", multiple=True, help="Start at this commit, not at HEAD; may be repeated.")
-@click.option("-n", "--num", metavar="N", type=click.IntRange(-1), default=1, help="Go through N commits; -1: all.")
+@click.option("--rev", metavar="COMMIT", multiple=True, help="Start at this commit instead of HEAD. Can be repeated.")
+@click.option(
+    "-n",
+    "--num",
+    metavar="N",
+    type=click.IntRange(-1),
+    default=1,
+    help="Include experiments of the last N commits; -1 means all.",
+)
 def compare(names: tuple[str, ...], rev: tuple[str, ...], num: int) -> None:
-    """Compare DVC's experiments by rate and distortion.
+    """Compare DVC experiments by rate and distortion.
 
     Prints tables, and writes plots/rate_distortion.png and .csv. NAME is an experiment, branch or commit as shown by
     `dvc exp show`, or a pattern such as 'latents-*'. Without NAME, all are compared.
@@ -42,4 +52,4 @@ def compare(names: tuple[str, ...], rev: tuple[str, ...], num: int) -> None:
 
     write_table(groups)
     write_picture(groups)
-    print(f"\n{PICTURE} shows this as a picture, {TABLE} has every digit.")
+    print(f"\n{PICTURE} shows these results, and {TABLE} has the unrounded figures.")

@@ -25,10 +25,12 @@ def is_current(files: Mapping[str, bytes]) -> bool:
 
 
 def find_results(names: Sequence[str], revs: Sequence[str], num: int) -> tuple[pd.DataFrame, list[str]]:
-    """Call `read_results` on the experiments of `num` commits, back from each of `revs` or from HEAD.
+    """Read the results of the experiments of `num` commits, counted back from each of `revs` or from HEAD.
+
+    Returns what `read_results` returns.
 
     Raises:
-        UserError: git or DVC refuses this repository, or a revision or a name does not exist.
+        UserError: git or DVC cannot read this repository, or a revision or a name does not exist.
     """
     from dvc.api import exp_show
     from dvc.exceptions import DvcException
@@ -45,7 +47,7 @@ def find_results(names: Sequence[str], revs: Sequence[str], num: int) -> tuple[p
 def current_revisions(revs: Iterable[str]) -> set[str]:
     """Return those of `revs`, commits or the workspace, whose figures were measured with their parameters.
 
-    DVC reports both as they stand in a commit, where somebody may have edited one without the other.
+    DVC reports what a commit contains, and somebody may have edited the figures or the parameters before committing.
     """
     files = (MEASURED, "params.yaml", LOCK)
     revs = set(revs)

@@ -66,14 +66,14 @@ def find_curves(results: pd.DataFrame) -> tuple[list[pd.DataFrame], str]:
 def find_sweep(results: pd.DataFrame) -> "Sweep | None":
     """Return accuracies, nll and negative ELBO along the curves of `find_curves`.
 
-    Return None if there are no curves, too many to tell apart, or no figures apart from the ELBO.
+    Return None if there are no curves, too many curves to tell apart, or no figures except the ELBO.
     """
     from cvae.commands.compare.sweep import MOST_CURVES, Sweep
 
     curves, along = find_curves(results)
     shares = {
         "label_accuracy (test images)": 100 * results["label_accuracy"],
-        "sample_accuracy (images drawn)": 100 * results["sample_accuracy"],
+        "sample_accuracy (sampled images)": 100 * results["sample_accuracy"],
     }
     shares = {name: figure for name, figure in shares.items() if figure.notna().any()}
     nats = {

@@ -1,6 +1,6 @@
 """Draw the rate–distortion picture: a labelled point for each run, and lines of equal rate + distortion.
 
-If the runs form a sweep, its other figures are drawn beside it, over the swept quantity.
+If the runs form a sweep, a second picture beside it shows their other figures over the swept quantity.
 """
 
 import math
@@ -20,7 +20,7 @@ from cvae.commands.compare.sweep import Sweep, draw_sweep
 from cvae.figures.style import COLOURS, in_style, new_figure
 
 POINT = ["kl", "reconstruction"]  # to the right and upwards
-# In pixels: the space that a label leaves around each point; how far from its point a label gets a line to it.
+# In pixels: the free space around each point; the distance from which a line connects a label with its point.
 RADIUS, NEAR = 5, 16
 # Candidate places for a label: nearest first, starting at the upper right, which the curves of a sweep avoid.
 REACHES, TURNS = np.array(list(product(9 * 1.15 ** np.arange(30), np.deg2rad(np.arange(30, 390, 15))))).T[..., None]
@@ -31,7 +31,7 @@ WAYS = np.hstack((np.cos(TURNS), np.sin(TURNS)))
 class Panel:
     """The runs of one task, and how to draw them.
 
-    `results`: `kl` and `reconstruction`, in nats per image. `label_name`: what `labels` give. `curves`: the rows of
+    `results`: `kl` and `reconstruction`, in nats per image. `label_name`: what `labels` show. `curves`: the rows of
     `results` on each curve; rows with the same `curve_name` share a point. `sweep`: drawn beside them.
     """
 
@@ -139,7 +139,7 @@ def _label_points(axes: Axes, panel: Panel, sums: Sequence[np.ndarray]) -> None:
             text.remove()
             continue
         gaps = np.linalg.norm(np.maximum(low - points, points - high).clip(min=0), axis=2)
-        nearer = (gaps < gaps[:, [index]]).sum(1)  # points that it could be mistaken to label
+        nearer = (gaps < gaps[:, [index]]).sum(1)  # points that the label would be closer to than to its own
         place = np.where(free, REACHES[:, 0] * (1 + nearer), np.inf).argmin()
         text.set_position(point + shifts[place])
         taken = np.concatenate((taken, boxes[[place]]))

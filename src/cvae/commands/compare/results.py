@@ -9,7 +9,7 @@ cannot be compared across values of `beta`.
 only at equal `nll_samples`.
 
 Nats cannot be compared across data sets, likelihoods or kinds of pixels (grey or binary). Each combination is a task,
-with a table and axes to itself. Runs that differ only in their seed have the same configuration and are summarised by
+with its own table and axes. Runs that differ only in their seed have the same configuration and are summarised by
 mean and sample standard deviation.
 """
 
@@ -47,7 +47,7 @@ ADVICE = {
     "running": "`dvc queue status` shows progress",
     "failed": "`dvc queue logs NAME` says why a run failed",
 }
-EARLIER = "`make compare ARGS='--num -1'` looks at all earlier commits too"
+EARLIER = "`make compare ARGS='--num -1'` includes the runs of earlier commits"
 
 Value = int | float | str | None
 
@@ -55,7 +55,7 @@ Value = int | float | str | None
 def read_row(row: dict) -> dict[str, Value] | None:
     """Return the result in a row of `dvc.api.exp_show()`, or None if the row lacks `kl` or `reconstruction`.
 
-    A parameter that the run's version did not have is None; a figure that it did not have is left out.
+    A parameter that did not exist when the run was made is None. Figures that the run lacks are left out.
     """
 
     def cell(file: str, key: str) -> Value:
@@ -76,7 +76,7 @@ def read_row(row: dict) -> dict[str, Value] | None:
 
 
 def negative_elbo(kl: float, reconstruction: float) -> float:
-    """Return the sum with the eight digits of its parts, so that it equals `loss` where beta is 1."""
+    """Return the sum, rounded to eight digits like its parts, so that it equals `loss` if beta is 1."""
     return float(f"{kl + reconstruction:.8g}")
 
 
@@ -85,7 +85,7 @@ def name_of(row: dict) -> str:
 
 
 def _plain(value: Value) -> Value:
-    """Turn the floats and the lists of one number that DVC returns back into integers; keep longer lists as text."""
+    """Return the integers that DVC turned into floats, or into lists of one number as text; keep other values."""
     if isinstance(value, float) and value.is_integer():
         return int(value)
     single = re.fullmatch(r"\[(\d+)\]", value) if isinstance(value, str) else None
@@ -97,8 +97,7 @@ def read_results(
 ) -> tuple[pd.DataFrame, list[str]]:
     """Return the distinct results in `rows` of `dvc.api.exp_show()`, and a note on each kind of row left out.
 
-    Equal results appear once, under an experiment's name if possible, else a branch's: experiments can be applied, and
-    the workspace changes.
+    Equal results appear once: under an experiment's name if there is one, else a branch's, else as the workspace.
 
     Args:
         names: experiments, branches or commits to keep, or patterns of them; all if empty.
@@ -110,13 +109,13 @@ def read_results(
     known = {alias for row in rows for alias in (row["Experiment"], row["rev"]) if alias}
     for name in names:
         if not fnmatch.filter(known, name):
-            advice = suggest(name, known, f"there are {', '.join(sorted(map(name_of, rows)))}")
+            advice = suggest(name, known, f"choose from {', '.join(sorted(map(name_of, rows)))}")
             raise UserError(f"no run is called {name}; {advice}; {EARLIER}")
 
-    def is_asked_for(row: dict) -> bool:
+    def is_requested(row: dict) -> bool:
         return any(fnmatch.filter(filter(None, (row["Experiment"], row["rev"])), name) for name in names)
 
-    kept = [row for row in rows if not names or is_asked_for(row)]
+    kept = [row for row in rows if not names or is_requested(row)]
 
     states, incomplete, edited, equal = Counter(), [], [], {}
     kept.sort(key=lambda row: (not row["Experiment"], row["rev"] == "workspace", row["Experiment"] or ""))

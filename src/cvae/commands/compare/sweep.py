@@ -102,7 +102,7 @@ def _add_legends(axes: Axes, legends: Sequence[Sequence[Line2D]]) -> int:
         style = {"ncols": columns, "frameon": False, "fontsize": 10, "columnspacing": 1.5}
         place = {"loc": "lower center", "bbox_to_anchor": (0.5, 1), "borderaxespad": 0.5 + 1.9 * rows}
         legend = axes.add_artist(Legend(axes, entries, [entry.get_label() for entry in entries], **style, **place))
-        legend.set_clip_on(False)  # else the layout reserves no room for it
+        legend.set_clip_on(False)  # otherwise, the layout reserves no room for it
         rows += math.ceil(len(entries) / columns)
     return rows
 
@@ -123,8 +123,8 @@ def _scale(axes: Axes, sweep: Sweep) -> bool:
     elif is_log:
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if values[-1] < 1000 * values[0] else (1,)))
     else:
-        is_whole = np.issubdtype(values.dtype, np.integer)
-        axes.xaxis.set_major_locator(MaxNLocator(8, integer=is_whole, steps=[1, 2, 5, 10]))
+        are_integers = np.issubdtype(values.dtype, np.integer)
+        axes.xaxis.set_major_locator(MaxNLocator(8, integer=are_integers, steps=[1, 2, 5, 10]))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.6g}"))
     return is_log

@@ -24,12 +24,12 @@ AVERAGED = [figure for figure, digits in FIGURES.items() if digits != "d"]
 
 
 def heading(results: pd.DataFrame) -> str:
-    """Describe the table of the results of one task: the task and its units."""
+    """Return the heading of a task's table: the task and the units."""
     parts = [f"{task_name(results)}: test set, nats per image", "kl is the rate, reconstruction the distortion"]
     if len(counts := sample_counts(results)) == 1:
-        parts.append(f"nll of {counts[0]} samples")
+        parts.append(f"nll from {counts[0]} samples")
     elif counts:
-        parts.append("nll only compares at the same nll_samples")
+        parts.append("compare nll only at equal nll_samples")
     return "; ".join(parts)
 
 
@@ -37,7 +37,7 @@ def format_table(results: pd.DataFrame) -> str:
     """Format the results of one task for a terminal."""
     figures = figures_of(results)
     if len(sample_counts(results)) == 1:
-        figures.remove("nll_samples")  # which the heading gives
+        figures.remove("nll_samples")  # the heading gives it
     columns = {"experiment": results["experiment"]}
     columns |= {key: map(shown, results[key]) for key in varied(results)}
     columns |= {figure: [shown_figure(figure, value) for value in results[figure]] for figure in figures}
@@ -47,9 +47,9 @@ def format_table(results: pd.DataFrame) -> str:
 
 
 def format_means(results: pd.DataFrame) -> str:
-    """Format the means of the results of one task over their seeds, a row for each configuration of several seeds.
+    """Format the means over seeds: a row for each configuration of one task that was run with several seeds.
 
-    Return an empty string if there is no such configuration. A dash stands for a figure that fewer than two seeds have.
+    Return an empty string if there is no such configuration. A dash means that fewer than two seeds have the figure.
     """
     columns, counts = {}, sample_counts(results)
     for figure in AVERAGED:
@@ -59,7 +59,8 @@ def format_means(results: pd.DataFrame) -> str:
         else:
             columns[figure] = results[figure]
     runs = results[COMPARED].assign(**columns)
-    seeds = runs.groupby(COMPARED, sort=False, dropna=False, as_index=False).first()  # one row a seed, if run twice
+    # One row per seed, even if it was run twice
+    seeds = runs.groupby(COMPARED, sort=False, dropna=False, as_index=False).first()
 
     keys = [key for key in varied(results) if key != "seed"]
     rows, has_fewer = [], False

@@ -21,17 +21,17 @@ DIGIT = click.IntRange(0, LABELS - 1)
 SEED = click.IntRange(0, 2**32 - 1)
 EXAMPLES = """\b
 Examples:
-  cvae sample                           16 samples of each digit
-  cvae sample --digit 7 --seed 1        16 sevens, with another seed
-  cvae sample grid --digit 7            a grid of z, decoded as 7
-  cvae sample styles --count 5          five z, each as all ten digits
-  cvae sample interpolate 3 8           from test image 3 to test image 8
-  cvae sample --exp dims-4 --digit 7    the model of a DVC experiment
-  cvae sample --model models:/cvae@best a model in MLflow's registry
+  cvae sample                            16 samples of each digit
+  cvae sample --digit 7 --seed 1         16 sevens, with another seed
+  cvae sample grid --digit 7             a grid of z, decoded as 7
+  cvae sample styles --count 5           5 samples of z, each as all ten digits
+  cvae sample interpolate 3 8            from test image 3 to test image 8
+  cvae sample --exp dims-4 --digit 7     use the model of a DVC experiment
+  cvae sample --model models:/cvae@best  use a model in MLflow's registry
 
-Options belong to the kind of picture: see `cvae sample prior --help`. The model is that of the last `dvc repro`,
-unless --model, --run or --exp names another. MLflow's models come from this repository's store, or from the one in
-MLFLOW_TRACKING_URI.
+Each command has its own options: see `cvae sample grid --help`, for example. All of them use the model in
+data/model, unless --model, --run or --exp names another. MLflow's models come from this repository's store, or from
+the one in MLFLOW_TRACKING_URI.
 """
 
 
@@ -47,7 +47,7 @@ class Kinds(click.Group):
 
 @click.group(cls=Kinds, epilog=EXAMPLES)
 def sample() -> None:
-    """Draw pictures with a trained model."""
+    """Draw pictures with a trained model. Without COMMAND, draw samples from the prior."""
 
 
 def kind_of_picture(out: str) -> Callable:
@@ -57,12 +57,8 @@ def kind_of_picture(out: str) -> Callable:
         for option in (
             click.option("--out", type=Path, metavar="FILE.png", default=out, help="Write the picture to this file."),
             click.option("--exp", metavar="NAME", help="Use the model of this DVC experiment, branch or commit."),
-            click.option("--run", metavar="RUN", help="Use the model of this MLflow run: its name or id."),
-            click.option(
-                "--model",
-                metavar="MODEL",
-                help="Use the model in this folder, or at MLflow's models:/...",
-            ),
+            click.option("--run", metavar="RUN", help="Use the model of the MLflow run with this name or id."),
+            click.option("--model", metavar="MODEL", help="Use the model at this folder or MLflow URI (models:/...)."),
         ):
             draw = option(draw)
         return sample.command()(draw)
@@ -71,47 +67,58 @@ def kind_of_picture(out: str) -> Callable:
 
 
 @kind_of_picture("samples.png")
-@click.option("--digit", type=DIGIT, metavar="N", help="Draw this digit only.")
-@click.option("--count", type=click.IntRange(1, 1000), metavar="N", default=16, help="Number of samples of each digit.")
-@click.option("--seed", type=SEED, metavar="N", default=0, help="Seed of z.")
+@click.option("--digit", type=DIGIT, metavar="N", help="Draw only this digit, not all ten.")
+@click.option(
+    "--count",
+    type=click.IntRange(1, 1000),
+    metavar="N",
+    default=16,
+    help="Samples of each digit, at most 50 without --digit.",
+)
+@click.option("--seed", type=SEED, metavar="N", default=0, help="Seed for sampling z.")
 def prior(digit: int | None, count: int, seed: int, **source) -> None:
     """Decode samples from the prior (the default)."""
     if digit is None and count > 50:
-        raise click.UsageError(f"--count {count}: without --digit, it is from 1 to 50")
+        raise click.UsageError(f"--count {count}: without --digit, use at most 50")
     make(draw_samples, (digit, count, seed), **source)
 
 
 @kind_of_picture("grid.png")
-@click.option("--digit", type=DIGIT, metavar="N", help="Draw this digit only.")
-@click.option("--size", type=click.IntRange(2, 100), metavar="N", default=20, help="Number of images along each side.")
+@click.option("--digit", type=DIGIT, metavar="N", help="Draw only this digit, not all ten.")
+@click.option("--size", type=click.IntRange(2, 100), metavar="N", default=20, help="Images along each side.")
 @click.option(
     "--range", "half", type=click.FloatRange(0.001, 100), metavar="X", default=2.0, help="Span z from -X to X."
 )
-@click.option("--data", metavar="FOLDER", help=f"Training images for a model of more than two latents ({DATA}).")
+@click.option(
+    "--data", metavar="FOLDER", help=f"Folder of training images, for more than two latents.  [default: {DATA}]"
+)
 def grid(digit: int | None, size: int, half: float, data: str | None, **source) -> None:
-    """Decode a grid of z, for each digit or for one."""
-    if math.isnan(half):  # click accepts it as being in the range
+    """Decode a grid of z, as each digit or as one.
+
+    With more than two latents, the grid lies in the plane that best fits the latents of a digit's training images.
+    """
+    if math.isnan(half):  # click's range accepts it
         raise click.UsageError("--range nan: use a number from 0.001 to 100")
     make(draw_grid, (digit, size, half, data), **source)
 
 
 @kind_of_picture("styles.png")
-@click.option("--count", type=click.IntRange(1, 50), metavar="N", default=10, help="Number of rows, each with one z.")
-@click.option("--seed", type=SEED, metavar="N", default=0, help="Seed of z.")
+@click.option("--count", type=click.IntRange(1, 50), metavar="N", default=10, help="Rows, each with one sample of z.")
+@click.option("--seed", type=SEED, metavar="N", default=0, help="Seed for sampling z.")
 def styles(count: int, seed: int, **source) -> None:
-    """Decode samples from the prior as all ten digits."""
+    """Decode each sample from the prior as all ten digits."""
     make(draw_styles, (count, seed), **source)
 
 
 @kind_of_picture("interpolation.png")
 @click.argument("a", type=click.IntRange(0))
 @click.argument("b", type=click.IntRange(0))
-@click.option("--count", type=click.IntRange(2, 50), metavar="N", default=10, help="Number of steps.")
-@click.option("--data", metavar="FOLDER", help=f"Folder of the images ({DATA}).")
+@click.option("--count", type=click.IntRange(2, 50), metavar="N", default=10, help="Points on the line.")
+@click.option("--data", metavar="FOLDER", help=f"Folder of the test images.  [default: {DATA}]")
 def interpolate(a: int, b: int, count: int, data: str | None, **source) -> None:
-    """Decode a straight line between two test images.
+    """Decode points on a line between two test images.
 
-    The line connects their posterior means. A and B number the test images from 0.
+    The line connects the posterior means of images number A and B, counted from 0.
     """
     make(draw_interpolation, (a, b, count, data), **source)
 
@@ -135,5 +142,5 @@ def check_out(path: Path) -> None:
     if os.path.isdir(path):
         raise UserError(f"--out {path}: is a folder; name a file in it")
     if path.suffix.lower() != ".png":
-        raise UserError(f"--out {path}: pictures are PNG files; its name must end in .png")
+        raise UserError(f"--out {path}: pictures are PNG files; choose a name that ends in .png")
     ensure_writable(path)

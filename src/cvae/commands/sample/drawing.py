@@ -1,6 +1,6 @@
 """Draw each kind of picture: samples, a grid across the latents, styles, an interpolation.
 
-Each `draw_…` function returns the figure, and a few words on what it shows.
+Each `draw_…` function returns the figure and a short description.
 """
 
 import math
@@ -24,7 +24,7 @@ def label_names(dataset: str | None) -> tuple[str, ...]:
     return LABEL_NAMES.get(dataset, tuple(map(str, range(LABELS))))
 
 
-def entitle(dataset: str | None, caption: str, label: int | None = None) -> str:
+def make_title(dataset: str | None, caption: str, label: int | None = None) -> str:
     """Return a picture's title, for one label or for all."""
     subject = [TITLES.get(dataset, "Label" if label is not None else "")]
     if label is not None:
@@ -35,7 +35,7 @@ def entitle(dataset: str | None, caption: str, label: int | None = None) -> str:
 def draw_samples(model: "CVAE", origin: Origin, digit: int | None, count: int, seed: int) -> "tuple[Figure, str]":
     """Draw samples from the prior: a square for one label, or a row for each of the ten.
 
-    MLflow's served model returns the same images for the same seed and the same digits, row by row.
+    MLflow's served model returns the same images for the same seed and the same rows of digits.
     """
     from cvae.compute.seeding import generator
     from cvae.figures import drawing
@@ -50,7 +50,7 @@ def draw_samples(model: "CVAE", origin: Origin, digit: int | None, count: int, s
     else:
         columns = choose_columns(count)
         table, row_names = fill_table(images, columns), ()
-    title = entitle(origin.dataset, "samples from the prior", digit)
+    title = make_title(origin.dataset, "samples from the prior", digit)
     what = f"{count} sample{'s' if count > 1 else ''} of {'each label' if digit is None else names[digit]}"
     return drawing.draw_table(table, title, row_names), f"{what}, seed {seed}"
 
@@ -75,7 +75,7 @@ def draw_grid(
     """Draw the decoder's output over a grid of z, for one label or for each, like plots/manifolds.png.
 
     Raises:
-        UserError: the model has more than two latents, and there are no images of the label to lay a plane through.
+        UserError: the model has more than two latents, and there are no images of the label to fit a plane to.
     """
     from cvae.figures import drawing
 
@@ -89,16 +89,16 @@ def draw_grid(
     views = [view_label(model, origin.dataset, label, data, size, half) for label in labels]
     what = f"{views[0].manifold.size // SIDE**2} images across z from -{half:g} to {half:g}"
     if digit is None:
-        title = entitle(origin.dataset, caption)
+        title = make_title(origin.dataset, caption)
         return drawing.draw_overview(views, drawing.draw_manifold, title), f"{what}, of each label"
-    title = entitle(origin.dataset, caption, digit)
+    title = make_title(origin.dataset, caption, digit)
     return drawing.draw_one(views[0], drawing.draw_manifold, title), f"{what}, of {views[0].name}"
 
 
 def view_label(
     model: "CVAE", dataset: str | None, label: int, data: "Split | None", size: int, half: float
 ) -> "LabelView":
-    """One label's manifold, on the plane that its images among `data` span; None will do for up to two latents."""
+    """Return one label's manifold, on the plane that fits its images in `data`. Up to two latents need no `data`."""
     import numpy as np
 
     from cvae.data.idx import Split
@@ -109,7 +109,9 @@ def view_label(
     if data is not None:
         own = data.labels == label
         if not own.any():
-            raise UserError(f"there is no training image of label {label} to lay a plane of latents through")
+            raise UserError(
+                f"no training image has label {label}, so no plane fits its latents; use other images with --data"
+            )
         mu = encode(model, Split(data.images[own], data.labels[own]))
     plane = fit_plane(mu)
     name, no_points = label_names(dataset)[label], np.zeros((0, len(plane.names)))
@@ -139,9 +141,9 @@ def draw_styles(model: "CVAE", origin: Origin, count: int, seed: int) -> "tuple[
     images = decode(model, z.repeat(LABELS, axis=0), np.tile(np.arange(LABELS), count))
     row_names = ["z = " + ", ".join(f"{value:z.1f}" for value in row) for row in z] if model.latent_dims <= 2 else ()
     column_names = [name.replace(" ", "\n", 1) for name in label_names(origin.dataset)]
-    title = entitle(origin.dataset, "one z from the prior a row, through all labels")
+    title = make_title(origin.dataset, "one z from the prior per row, decoded as every label")
     figure = drawing.draw_table(images.reshape(count, LABELS, SIDE, SIDE), title, row_names, column_names)
-    return figure, f"{count} z through all labels, seed {seed}"
+    return figure, f"{count} samples of z, each decoded as every label, seed {seed}"
 
 
 def draw_interpolation(
@@ -150,7 +152,7 @@ def draw_interpolation(
     """Draw two test images, and between them the decoder's output along a straight line in z.
 
     The line connects the posterior means of the images, each under its own label. If the labels differ, there is a row
-    for each: the line decoded as this label, beside the image that has it.
+    for each: the line decoded as this label, beside the image that has this label.
 
     Raises:
         UserError: the images cannot be read, or there is no image of this number.
@@ -175,7 +177,7 @@ def draw_interpolation(
         start, end = np.where((ends.labels == label)[:, None, None], originals, blank)
         rows.append([start, blank, *decode(model, path, label), blank, end])
     names, between = label_names(origin.dataset), [""] * (count + 2)
-    title = entitle(origin.dataset, "between the posterior means of two test images")
+    title = make_title(origin.dataset, "between the posterior means of two test images")
     column_names = [f"image {a}", *between, f"image {b}"]
     figure = drawing.draw_table(np.array(rows), title, [f"as {names[label]}" for label in labels], column_names)
-    return figure, f"{count} steps from test image {a} to {b}"
+    return figure, f"{count} points from test image {a} to {b}"

@@ -45,14 +45,14 @@ class Origin:
 
 
 def open_model(source: Source) -> "tuple[CVAE, Origin]":
-    """Load the model of `source` on the CPU, and find its origin as far as it is known.
+    """Load the model of `source` on the CPU, and read its origin from dvc.lock or its run.
 
     Raises:
         UserError: the model is missing, damaged or out of reach.
     """
     if source.exp is not None:
         return open_experiment(source)
-    if source.run is not None or (source.model != MODEL and is_of_mlflow(source.model)):
+    if source.run is not None or (source.model != MODEL and is_mlflow_uri(source.model)):
         from cvae.tracking.fetch import fetch_model, fetch_run
 
         with TemporaryDirectory() as folder:
@@ -91,12 +91,12 @@ def open_experiment(source: Source) -> "tuple[CVAE, Origin]":
         return load_model(Path(folder, "model"), source.name), Origin.of(parameters_behind(lock, MODEL))
 
 
-def is_of_mlflow(model: str) -> bool:
-    """Whether `--model` is a URI of MLflow's rather than a folder; raise a `UserError` if it is neither."""
+def is_mlflow_uri(model: str) -> bool:
+    """Whether `--model` is an MLflow URI rather than a folder; raise a `UserError` if it is neither."""
     if model.startswith(("models:", "runs:")):
         return True
     if not model or not Path(model).is_dir():
-        raise UserError(f"--model {model}: no such folder, nor a models:/... or runs:/... of MLflow")
+        raise UserError(f"--model {model}: no such folder; use a folder, models:/... or runs:/...")
     return False
 
 
@@ -104,12 +104,12 @@ def locked_origin() -> Origin:
     """Read the origin of the pipeline's model from dvc.lock; unknown if the model is not the one in dvc.lock."""
     from cvae.pipeline.dvc_lock import parameters_behind
 
-    lock = present_lock()
+    lock = lock_if_readable()
     return Origin.of(parameters_behind(lock, MODEL)) if is_as_locked(MODEL, lock) else Origin()
 
 
-def present_lock() -> "dict[str, StageRecord]":
-    """Return the stages in dvc.lock, or none if it is damaged: pictures can be drawn without it."""
+def lock_if_readable() -> "dict[str, StageRecord]":
+    """Return the stages in dvc.lock, or an empty dict if it is damaged: drawing works without it."""
     from cvae.pipeline.dvc_lock import read_lock
 
     try:
@@ -126,7 +126,7 @@ def is_as_locked(path: str, lock: "dict[str, StageRecord]") -> bool:
 
 
 def load_model(folder: Path, name: str | None = None) -> "CVAE":
-    """Load the model in `folder`. `name`: what errors call it; None for the pipeline's, which can be made again."""
+    """Load the model in `folder`. Errors call it `name`; None means the pipeline's own model."""
     from cvae.artifacts import saved_model
     from cvae.compute.devices import open_device
 
@@ -139,7 +139,7 @@ def load_model(folder: Path, name: str | None = None) -> "CVAE":
 
 
 def without_advice(error: UserError) -> str:
-    """Return the message without its advice to run the pipeline, which did not make the thing in question."""
+    """Return the message without the advice to run the pipeline, which did not make these files."""
     return str(error).partition("; `dvc repro")[0]
 
 
@@ -147,7 +147,7 @@ def open_data(folder: str | None, origin: Origin) -> "tuple[Split, Split]":
     """Load training and test images for a model of this origin, from `folder`, or from data/raw if None.
 
     Raises:
-        UserError: images are missing, or dvc.lock shows that they are not those of the model's data set.
+        UserError: images are missing, or dvc.lock shows that they are of another data set.
     """
     from cvae.data.binarisation import load
 
@@ -165,11 +165,11 @@ def require_data_of(dataset: str) -> None:
     """Raise a `UserError` if dvc.lock shows that data/raw is not `dataset`."""
     from cvae.pipeline.dvc_lock import parameters_behind
 
-    lock = present_lock()
+    lock = lock_if_readable()
     parameters = parameters_behind(lock, DATA)
     if parameters is None:
         return
-    if (present := parameters.get("dataset")) != dataset:
-        raise UserError(f"{DATA} is {present} by dvc.lock, but the model was trained on {dataset}; use --data")
+    if (found := parameters.get("dataset")) != dataset:
+        raise UserError(f"{DATA} is {found}, says dvc.lock, but the model was trained on {dataset}; use --data")
     if Path(DATA).exists() and not is_as_locked(DATA, lock):
-        raise UserError(f"{DATA} is not the {dataset} of dvc.lock; `dvc checkout {DATA}` brings it back")
+        raise UserError(f"{DATA} has changed since dvc.lock recorded {dataset}; `dvc checkout {DATA}` restores it")
