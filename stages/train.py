@@ -54,7 +54,7 @@ def main() -> None:
             schedule=params.learning_rate_schedule,
             beta=params.beta,
             seed=params.seed,
-            redraw=params.binarize == "dynamic",
+            resample_pixels=params.binarize == "dynamic",
             precision=params.precision,
             processes=processes,
         )

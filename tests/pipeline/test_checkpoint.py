@@ -24,7 +24,7 @@ from cvae.training.loop import Training
 SETTINGS = {"epochs": 5, "batch_size": 100, "learning_rate": 1e-3, "beta": 1.0, "seed": 3}
 KINDS = {  # each kind of training has its own kind of state
     "default": (CVAE, {}, {}),
-    "dynamic": (CVAE, {"likelihood": "bernoulli"}, {"redraw": True, "schedule": "cosine"}),
+    "dynamic": (CVAE, {"likelihood": "bernoulli"}, {"resample_pixels": True, "schedule": "cosine"}),
     "deep": (CVAE, {"hidden_dims": (40, 30), "activation": "tanh", "latent_dims": 5}, {"beta": 2.0}),
     "edited": (Buffers, {}, {}),
 }

@@ -9,7 +9,6 @@ from cvae.compute.devices import open_device
 from cvae.compute.seeding import generator
 from cvae.model import CVAE
 from cvae.support.faults import memory_shortage
-from cvae.training.fast.cuda_graph import replayed
 from cvae.training.loop import Training
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
@@ -43,41 +42,11 @@ def test_cuda_repeats_to_the_bit(digits):
     assert rows == others
 
 
-def test_training_is_recorded_as_a_graph(digits, capsys):
-    fit(digits, "cuda")
-    assert "no CUDA graph" not in capsys.readouterr().err
-
-
 @pytest.mark.parametrize("precision", ["tf32", "bfloat16"])
 def test_reduced_precision_trains_nearly_as_well(digits, precision):
     _, rows = fit(digits, "cuda", precision=precision)
     _, others = fit(digits, "cuda")
     assert rows[-1]["train_loss"] == pytest.approx(others[-1]["train_loss"], rel=0.02)
-
-
-def test_a_graph_computes_what_the_function_does():
-    x = torch.zeros(1000, device="cuda")
-
-    def function() -> torch.Tensor:
-        x.add_(1)
-        return x.sum()
-
-    graph = replayed(function, torch.device("cuda"))
-    assert [int(graph()) for _ in range(4)] == [1000, 2000, 3000, 4000]
-
-
-def test_if_recording_fails_the_function_still_runs_and_the_callers_stream_is_current(capsys):
-    x = torch.zeros(1000, device="cuda")
-
-    def function() -> torch.Tensor:
-        x.add_(1)
-        x.sum().item()  # waits for the device, which a graph cannot do
-        return x.sum()
-
-    graph = replayed(function, torch.device("cuda"))
-    assert [int(graph()) for _ in range(3)] == [1000, 2000, 3000]
-    assert capsys.readouterr().err.count("no CUDA graph could be made") == 1
-    assert torch.cuda.current_stream() == torch.cuda.default_stream()
 
 
 @pytest.mark.parametrize("batch_size", [2, 64])

@@ -52,7 +52,7 @@ def test_binary_images_are_sampled_again_in_each_epoch(digits):
     grey, numbers = digits[0].images, threshold_generator(0)
     binary = [torch.tensor(grey > sample_thresholds(numbers, grey.shape)).float() for _ in range(3)]
     assert not torch.equal(binary[0], binary[1])
-    compare_with_plain_loop(digits, lambda _, epoch: binary[epoch], redraw=True)
+    compare_with_plain_loop(digits, lambda _, epoch: binary[epoch], resample_pixels=True)
 
 
 def test_the_learning_rate_falls_along_half_a_cosine_wave(digits):

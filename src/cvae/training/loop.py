@@ -40,7 +40,7 @@ class Training:
     `batch_size`: images per optimiser step, over all `processes`. Every process yields the same rows.
     `schedule`: "constant" keeps `learning_rate`; "cosine" starts there and falls towards 0 along half a cosine wave
     (Loshchilov and Hutter 2017, "SGDR", equation 5, without restarts).
-    `redraw`: train on binary images, sampled again in each epoch from the grey images of `train_split`.
+    `resample_pixels`: train on binary images, sampled again in each epoch from the grey images of `train_split`.
     `precision`: the precision of matrix products.
 
     Raises:
@@ -60,7 +60,7 @@ class Training:
         schedule: str = "constant",
         beta: float,
         seed: int,
-        redraw: bool = False,
+        resample_pixels: bool = False,
         precision: str = "float32",
         processes: Processes = ONE_PROCESS,
     ):
@@ -76,11 +76,11 @@ class Training:
         images, labels = to_device(train_split, device)
         steps = Steps(model, images, labels, batch_size, learning_rate, beta, processes)
         self._steps, self._train_count = _faster(steps, precision), len(train_split)
-        self._grey = torch.tensor(train_split.images, device=device) if redraw else None
+        self._grey = torch.tensor(train_split.images, device=device) if resample_pixels else None
 
         self._epoch = 0  # the last one completed
         self._shuffles, self._noises = generator(seed, "shuffles"), generator(seed, "noise")
-        self._thresholds = threshold_generator(seed) if redraw else None
+        self._thresholds = threshold_generator(seed) if resample_pixels else None
         self._remember_random_state()
 
     def __iter__(self) -> Iterator[dict[str, float]]:
@@ -90,7 +90,7 @@ class Training:
             epoch = self._epoch + 1
             self._set_learning_rate(epoch)
             if self._thresholds:
-                self._redraw_pixels()
+                self._resample_pixels()
             with products_in(self._precision, self._device):
                 train_sums = self._steps(order.to(self._device), noise.to(self._device))
             sums = torch.stack((train_sums, self._test_sums()))
@@ -114,7 +114,7 @@ class Training:
             wave = 1 + math.cos(math.pi * (epoch - 1) / self._epochs)
             self._steps.optimiser.learning_rate.fill_(self._learning_rate * wave / 2)
 
-    def _redraw_pixels(self) -> None:
+    def _resample_pixels(self) -> None:
         """Sample binary training images from the grey ones, in place."""
         thresholds = torch.from_numpy(sample_thresholds(self._thresholds, tuple(self._grey.shape)))
         self._steps.images.copy_(self._grey > thresholds.to(self._device))

@@ -2,11 +2,16 @@
 
 from contextlib import contextmanager, nullcontext
 
+import pytest
 import torch
+from helpers.edited_models import make
 
+from cvae.model import CVAE
 from cvae.training.fast.cuda_graph import replayed
+from cvae.training.loop import Training
 
 CUDA = torch.device("cuda", 0)
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 
 
 class Stream:
@@ -69,3 +74,37 @@ def test_if_recording_fails_calls_still_run_and_one_line_says_why(monkeypatch, c
     message = capsys.readouterr().err
     assert message.count("\n") == 1
     assert "no CUDA graph could be made (operation not permitted when stream is capturing)" in message
+
+
+@needs_gpu
+def test_training_is_recorded_as_a_graph(digits, capsys):
+    settings = {"epochs": 3, "batch_size": 128, "learning_rate": 1e-3, "beta": 1.0, "seed": 0}
+    list(Training(make(CVAE).to(CUDA), *digits, **settings))
+    assert "no CUDA graph" not in capsys.readouterr().err
+
+
+@needs_gpu
+def test_a_graph_computes_what_the_function_does():
+    x = torch.zeros(1000, device="cuda")
+
+    def function() -> torch.Tensor:
+        x.add_(1)
+        return x.sum()
+
+    graph = replayed(function, torch.device("cuda"))
+    assert [int(graph()) for _ in range(4)] == [1000, 2000, 3000, 4000]
+
+
+@needs_gpu
+def test_if_recording_fails_the_function_still_runs_and_the_callers_stream_is_current(capsys):
+    x = torch.zeros(1000, device="cuda")
+
+    def function() -> torch.Tensor:
+        x.add_(1)
+        x.sum().item()  # waits for the device, which a graph cannot do
+        return x.sum()
+
+    graph = replayed(function, torch.device("cuda"))
+    assert [int(graph()) for _ in range(3)] == [1000, 2000, 3000]
+    assert capsys.readouterr().err.count("no CUDA graph could be made") == 1
+    assert torch.cuda.current_stream() == torch.cuda.default_stream()
