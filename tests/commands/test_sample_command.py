@@ -58,7 +58,7 @@ MISTAKES = {
     "gird": "no such command 'gird'; did you mean grid?",
     "--out data": "--out data: is a folder; name a file in it",
     "--out x.jpg": "--out x.jpg: pictures are PNG files; choose a name that ends in .png",
-    "--out file/x.png": "file/x.png: Not a directory; move what is in its place away, then run it again",
+    "--out file/x.png": "file/x.png: Not a directory; move away what is in its place, then run it again",
     "--model nowhere": "--model nowhere: no such folder; use a folder, models:/... or runs:/...",
 }
 

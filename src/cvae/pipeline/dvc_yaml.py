@@ -10,9 +10,11 @@ from cvae.support.errors import UserError
 
 
 def stages() -> dict[str, dict]:
-    """Return each stage's description in dvc.yaml; raise a `UserError` if it is damaged."""
+    """Return each stage's description in dvc.yaml; raise a `UserError` if it is missing or damaged."""
     try:
         return load_yaml(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    except FileNotFoundError:
+        raise UserError("dvc.yaml: missing; `git checkout HEAD dvc.yaml` brings it back") from None
     except (ValueError, TypeError, LookupError) as error:
         raise UserError(f"dvc.yaml: damaged ({error}); `git checkout HEAD dvc.yaml` brings it back") from None
 

@@ -16,6 +16,7 @@ ADVICE = {  # what to do about errors of files and folders; network errors, for 
     errno.EMFILE: "raise `ulimit -n`",
     errno.EIO: "check its disk",
     errno.ESTALE: "check its disk",
+    errno.ENAMETOOLONG: "shorten its name",
     errno.EEXIST: "move it away",
     errno.EISDIR: "move it away",
     errno.ENOTDIR: "move away what is in its place",
