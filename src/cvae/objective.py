@@ -19,11 +19,11 @@ RECONSTRUCTION, SQUARES, LOG_SIGMA, SQUARED_ERROR = range(4)
 def objective_sums(model: CVAE, x: Tensor, y: Tensor, noise: Tensor) -> Tensor:
     """Return the four sums over a batch that every loss is computed from, (4,) on the batch's device.
 
-    0. Reconstruction: Σ -log p(x|z,y) in nats. For the Gaussian (variance ½, without its constant of 784 · ½ ln π
+    0. `RECONSTRUCTION`: Σ -log p(x|z,y) in nats. For the Gaussian (variance ½, without its constant of 784 · ½ ln π
        per image) this is the article's Σ (x - x̂)²; for the Bernoulli it is the cross-entropy.
-    1. Σ (σ² + μ²)
-    2. Σ ln σ
-    3. Σ (x - x̂)² for either likelihood, without a gradient
+    1. `SQUARES`: Σ (σ² + μ²)
+    2. `LOG_SIGMA`: Σ ln σ
+    3. `SQUARED_ERROR`: Σ (x - x̂)² for either likelihood, without a gradient
 
     `noise`: (n, latent_dims) from N(0, I); z = μ + σ · noise (Kingma and Welling 2014, section 2.4).
     """

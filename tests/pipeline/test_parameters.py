@@ -57,7 +57,7 @@ def test_values_in_range_are_read_as_written(file):
         ("registered_model", "a/b", "'a/b'", "a name of letters, digits, spaces and _ . -, or '' for none"),
         ("registered_model", "null", "null", "a name of letters, digits, spaces and _ . -, or '' for none"),
         ("binarize", "true", "true", "one of none, dynamic, static"),
-        ("activation", "gelu", "'gelu'", "one of article, relu, tanh, sigmoid"),
+        ("activation", "swish7", "'swish7'", "one of article, relu, tanh, sigmoid"),
         ("latent_dims", "true", "true", "a whole number from 1 to 1024"),
         ("latent_dims", "4.0", "4.0", "a whole number from 1 to 1024"),
         ("latent_dims", "1e3", "1000.0", "a whole number from 1 to 1024"),
@@ -188,7 +188,7 @@ def test_a_number_with_a_leading_zero_is_decimal(file):
 
 def test_a_byte_order_mark_and_windows_line_endings_are_accepted(file):
     file.write_bytes(params_yaml().replace("\n", "\r\n").encode("utf-8-sig"))
-    assert read_parameters(file) == Parameters()
+    assert read_parameters(file) == Parameters(), "of the params.yaml that git has: `git add` a change first"
 
 
 def test_parameters_are_immutable():
@@ -202,7 +202,7 @@ def test_params_yaml_in_git_has_the_defaults(file):
     if shown.returncode != 0:
         pytest.skip("not in a git repository")
     file.write_text(shown.stdout)
-    assert read_parameters(file) == Parameters()
+    assert read_parameters(file) == Parameters(), "of the params.yaml that git has: `git add` a change first"
 
 
 def test_every_key_of_params_yaml_has_a_comment():

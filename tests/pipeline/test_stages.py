@@ -13,6 +13,7 @@ from helpers.pages import PICTURES
 from helpers.processes import environment
 from helpers.repository import PROJECT, Repository, stages_run
 
+from cvae.pipeline.parameters import Parameters
 from cvae.tracking.run_keys import recorded
 
 STAGES = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]
@@ -106,6 +107,12 @@ def test_a_stage_lists_the_parameters_that_it_reads(stage):
     else:
         # train passes model_dump() to its live run, which logs the parameters of the list
         assert set(STAGES[stage]["params"]) == read - {"model_dump"}
+
+
+def test_every_parameter_decides_what_a_stage_does():
+    listed = {name for stage in STAGES.values() for name in stage["params"] if isinstance(name, str)}
+    in_command_or_track = {"launcher", "registered_model"}
+    assert listed | in_command_or_track == Parameters.model_fields.keys()
 
 
 def test_a_stage_depends_only_on_data_that_another_stage_makes():

@@ -139,6 +139,14 @@ def test_another_optimiser_is_used_and_resumes(digits, monkeypatch):
     assert [first, *resumed] == rows
 
 
+def test_another_optimiser_follows_the_schedule(digits, monkeypatch):
+    monkeypatch.setattr(loop, "Adam", torch.optim.SGD)
+    constant = train(make(CVAE), digits, learning_rate=1e-5)
+    cosine = train(make(CVAE), digits, learning_rate=1e-5, schedule="cosine")
+    assert cosine[0]["train_loss"] == constant[0]["train_loss"]
+    assert cosine[-1]["train_loss"] > constant[-1]["train_loss"], "its last steps are smaller"
+
+
 @pytest.mark.parametrize("kind", [Convolution, TwoNames, Buffers], ids=lambda kind: kind.__name__)
 def test_an_edited_model_is_saved_and_loaded(kind, digits, tmp_path, monkeypatch):
     model = make(kind)

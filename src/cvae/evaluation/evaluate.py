@@ -110,9 +110,9 @@ def evaluate(
     latents = _measure_latents(model, mu, sigma)
 
     nll = importance_weighted_nll(model, images, labels, nll_samples, seed)
-    elbos, iw_bounds = bounds_of_labels(model, images, LABEL_SAMPLES, seed)
+    elbos, iw_bounds = bounds_of_labels(model, images, LABEL_SAMPLES, seed)  # (n, 10) each, a column for each label
     shares = torch.bincount(true_labels, minlength=LABELS).double() / len(test)
-    gaps = elbos.gather(1, true_labels[:, None])[:, 0] - elbos @ shares
+    gaps = elbos.gather(1, true_labels[:, None])[:, 0] - elbos @ shares  # own label, minus a shuffled one on average
     predicted = elbos.argmax(1)
     is_right, is_right_iw = predicted == true_labels, iw_bounds.argmax(1) == true_labels
 

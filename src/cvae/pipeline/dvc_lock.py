@@ -55,7 +55,7 @@ def _record(entry: dict) -> StageRecord:
     return StageRecord(entry.get("cmd", ""), dict(entry.get("params", {}).get("params.yaml", {})), deps, outs)
 
 
-def measured_with(lock: dict[str, StageRecord]) -> dict[str, Value]:
+def parameters_of(lock: dict[str, StageRecord]) -> dict[str, Value]:
     """Return the parameters that the stages in `lock` ran with."""
     return {key: value for made in lock.values() for key, value in made.parameters.items()}
 

@@ -6,7 +6,7 @@ the result's key is computed from the files and from the parameters in dvc.lock.
 
 from pathlib import Path
 
-from cvae.pipeline.dvc_lock import measured_with, read_lock, require_current
+from cvae.pipeline.dvc_lock import parameters_of, read_lock, require_current
 from cvae.pipeline.dvc_yaml import stages
 from cvae.pipeline.parameters import Parameters, check_parameters, read_parameters
 from cvae.support.errors import UserError
@@ -38,7 +38,7 @@ def made_with() -> dict:
     lock = {name: made for name, made in read_lock().items() if name in stages()}
     track = lock.pop("track", None)
     # The other stages' parameters take precedence: if track failed after they ran, its own are older.
-    values = (track.parameters if track else {}) | measured_with(lock)
+    values = (track.parameters if track else {}) | parameters_of(lock)
     values = {name: value for name, value in values.items() if name in Parameters.model_fields}
     if Parameters.model_fields.keys() - values.keys():
         values = read_parameters().model_dump() | values

@@ -30,7 +30,7 @@ MEASURED = ("device", "torch.version", "train.seconds", "train.images_per_second
 def record(params: dict) -> str:
     """Log the results in the workspace, made with `params`, as one MLflow run. Return their pipeline key.
 
-    It is the first of these:
+    The run is the first of these that exists:
     1. A run that already records exactly these results. If its files are gone, they are logged again.
     2. A run that train or an earlier attempt started for these results. It is completed.
     3. Otherwise a new run, for example if training came from DVC's cache.
@@ -64,7 +64,9 @@ def record(params: dict) -> str:
         else:
             candidates = [*known, *_completable(unfinished, key)]
             left = next((run for each in candidates if (run := own.claim(client, each.info.run_id))), None)
-            verb = "are now" if left is None else "are again" if PIPELINE_KEY in left.data.tags else "complete"
+            verb = "are now"
+            if left:
+                verb = "are again" if PIPELINE_KEY in left.data.tags else "complete"
             tags = {"dvc.stage": "track", TRAINING_KEY: training, TRACKING: key}
             run_id = (left or create_run(client, experiment, params, tags, own)).info.run_id
             try:

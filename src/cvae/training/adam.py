@@ -24,6 +24,7 @@ class Adam:
         self.learning_rate = torch.tensor(learning_rate, dtype=torch.float64)
         if first.is_cuda:
             self.learning_rate = self.learning_rate.to(first.device, torch.float32)
+        self.param_groups = [{"lr": self.learning_rate}]  # where torch's optimisers have it
         self._steps = first.new_zeros((), dtype=torch.float32, requires_grad=False)
         self._means = [torch.zeros_like(parameter) for parameter in self._parameters]  # running means of the gradient
         self._squares = [torch.zeros_like(parameter) for parameter in self._parameters]  # and of its square

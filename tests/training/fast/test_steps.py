@@ -24,6 +24,7 @@ from helpers.edited_models import (
 from torch import nn
 
 from cvae.compute.seeding import generator
+from cvae.data.tensors import to_device
 from cvae.model import CVAE
 from cvae.training import loop
 from cvae.training.fast import steps
@@ -118,3 +119,36 @@ def test_an_epoch_in_passes_of_a_few_steps_gives_the_same_model(digits, monkeypa
     others = train(split, digits)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), split.parameters(), strict=True))
     assert [row["train_loss"] for row in rows] == pytest.approx([row["train_loss"] for row in others], rel=1e-6)
+
+
+BETWEEN_EPOCHS = {
+    "beta": lambda own: setattr(own, "beta", 3.0),
+    "batch_size": lambda own: setattr(own, "batch_size", 50),
+    "prior_std": lambda own: setattr(own.model, "prior_std", 2.0),
+    "images in place": lambda own: own.images.mul_(0.5),
+    "other images": lambda own: setattr(own, "images", 1 - own.images),
+    "labels in place": lambda own: own.labels.copy_(own.labels.flip(0)),
+    "a frozen layer": lambda own: own.model.decoder.requires_grad_(False),
+    "SGD": lambda own: setattr(own, "optimiser", torch.optim.SGD(own.model.parameters(), 1e-4)),
+}
+
+
+@pytest.mark.parametrize("change", BETWEEN_EPOCHS)
+def test_what_changes_between_epochs_is_what_trains(change, digits, monkeypatch):
+    """As an edited `Training` may do, for instance to raise beta from 0."""
+    settings = {"batch_size": 100, "learning_rate": 1e-3, "beta": 1.0}
+    numbers = torch.Generator().manual_seed(0)
+    order = torch.stack([torch.randperm(len(digits[0]), generator=numbers) for _ in range(2)])
+    noise = torch.randn(*order.shape, 2, generator=numbers)
+    results = []
+    for fast in (False, True):
+        model = make(CVAE)
+        own = loop.Steps(model, *to_device(digits[0], torch.device("cpu")), **settings)
+        if fast:
+            own = steps.faster(own, "float32")
+            assert type(own) is steps.DerivedSteps
+        first = own(order[0], noise[0])
+        BETWEEN_EPOCHS[change](own)
+        results.append((first, own(order[1], noise[1]), *(each.detach() for each in model.parameters())))
+    for plain, faster in zip(*results, strict=True):
+        torch.testing.assert_close(faster, plain, rtol=1e-4, atol=2e-4)

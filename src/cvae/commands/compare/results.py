@@ -30,7 +30,10 @@ MEASURED = "metrics/test.json"
 IMMATERIAL = ("device", "threads", "launcher", "grid_size", "grid_range", "registered_model")
 COMPARED = [key for key in Parameters.model_fields if key not in (*IMMATERIAL, "nll_samples")]
 CONFIGURATION = [key for key in COMPARED if key != "seed"]
-BEFORE = {"activation": "article", "binarize": "none"}  # the values of runs made before these parameters existed
+DEFAULTS_OF_OLD_RUNS = {
+    "activation": "article",
+    "binarize": "none",
+}  # older than these parameters
 FIGURES = {  # the columns, and how the table formats them
     "kl": ".3f",
     "reconstruction": ".3f",
@@ -71,7 +74,7 @@ def read_row(row: dict) -> dict[str, Value] | None:
     if "nll" in figures:
         figures["nll_samples"] = _plain(cell("params.yaml", "nll_samples"))
     parameters = {key: _plain(cell("params.yaml", key)) for key in COMPARED}
-    parameters |= {key: value for key, value in BEFORE.items() if parameters[key] is None}
+    parameters |= {key: value for key, value in DEFAULTS_OF_OLD_RUNS.items() if parameters[key] is None}
     return {"experiment": name_of(row)} | parameters | figures
 
 

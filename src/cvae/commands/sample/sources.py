@@ -33,7 +33,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Origin:
-    """The parameters that a model was trained with and that its pictures depend on; None if unknown."""
+    """The data set and the kind of pixels that a model was trained on; None if unknown."""
 
     dataset: str | None = None
     binarize: str | None = None
@@ -56,8 +56,10 @@ def open_model(source: Source) -> "tuple[CVAE, Origin]":
         from cvae.tracking.fetch import fetch_model, fetch_run
 
         with TemporaryDirectory() as folder:
-            fetch, name = (fetch_model, source.model) if source.run is None else (fetch_run, source.run)
-            weights, parameters = fetch(name, folder)
+            if source.run is not None:
+                weights, parameters = fetch_run(source.run, folder)
+            else:
+                weights, parameters = fetch_model(source.model, folder)
             return load_model(weights, source.name), Origin.of(parameters)
     folder = Path(source.model)
     if folder.resolve() != Path(MODEL).resolve():

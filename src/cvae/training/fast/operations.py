@@ -51,7 +51,8 @@ class Operations(TorchDispatchMode):
         self._recorded: list[tuple] = []
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        self._recorded.append((str(function), repr(tree_map(_comparable, (args, kwargs)))))
+        if function.namespace != "profiler":  # torch's optimisers mark their steps for its profiler
+            self._recorded.append((str(function), repr(tree_map(_comparable, (args, kwargs)))))
         return function(*args, **(kwargs or {}))
 
     def difference(self, other: "Operations") -> str:

@@ -39,10 +39,14 @@ class VectorSteps(Steps):
     def __init__(self, steps: Steps, weights: WeightVector):
         vars(self).update(vars(steps))
         self.gradient = weights.gradient
-        self.optimiser = Adam(weights.parts(), float(steps.optimiser.learning_rate))
+        self.optimiser = Adam(weights.parts(), float(steps.optimiser.param_groups[0]["lr"]))
         self._passes: dict[int, _Pass] = {}  # by their number of images
+        self._made_for: tuple = ()
 
     def __call__(self, order: Tensor, noise: Tensor) -> Tensor:
+        if self._made_for != self._settings():
+            self.prepare()
+            self._passes, self._made_for = {}, self._settings()
         size = STEPS * self.batch_size
         return torch.stack([self._run(*part) for part in zip(order.split(size), noise.split(size), strict=True)]).sum(0)
 
@@ -51,9 +55,18 @@ class VectorSteps(Steps):
             self._passes[len(order)] = _Pass(self, order, noise)
         return self._passes[len(order)](order, noise)
 
+    def _settings(self) -> tuple:
+        """Return all that a pass is made for; an edited `Training` may change it between two epochs."""
+        data = self.images.data_ptr(), self.labels.data_ptr(), self.labels._version
+        trained = tuple(parameter.requires_grad for parameter in self.model.parameters())
+        return self.batch_size, self.beta, self.model.prior_std, id(self.optimiser), trained, *data
+
+    def prepare(self) -> None:
+        """Get ready for new settings."""
+
     def through(self, order: Tensor, noise: Tensor) -> Callable[[], Tensor]:
         """Return a function that trains on the images in `order` with `noise`, as these are when it is called."""
-        return partial(super().__call__, order, noise)
+        return partial(Steps.__call__, self, order, noise)
 
     def sum_gradients(self) -> None:
         self.processes.sum(self.gradient)
@@ -64,13 +77,17 @@ class DerivedSteps(VectorSteps):
 
     def __init__(self, steps: Steps, weights: WeightVector):
         super().__init__(steps, weights)
-        inputs = DerivedGradients.prepare(self.model, weights, self.images, self.labels)
-        self.images = inputs[0][:, :PIXELS]
-        self._make_gradients = partial(DerivedGradients, self.model, weights, self.beta, inputs)
+        self._weights = weights
+
+    def prepare(self) -> None:
+        self._inputs = DerivedGradients.prepare(self.model, self._weights, self.images, self.labels)
+        self.images = self._inputs[0][:, :PIXELS]
 
     def through(self, order: Tensor, noise: Tensor) -> Callable[[], Tensor]:
+        if not all(parameter.requires_grad for parameter in self.model.parameters()):
+            return super().through(order, noise)
         batches = [[self.processes.share(b) for b in tensor.split(self.batch_size)] for tensor in (order, noise)]
-        gradients = self._make_gradients(*batches)
+        gradients = DerivedGradients(self.model, self._weights, self.beta, self._inputs, *batches)
 
         def run() -> Tensor:
             for batch in range(len(batches[0])):
