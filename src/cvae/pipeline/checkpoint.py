@@ -137,7 +137,10 @@ class Checkpoint:
 def _interval() -> float:
     chosen = os.environ.get("CHECKPOINT_SECONDS") or INTERVAL
     try:
-        return float(chosen)
+        seconds = float(chosen)
+        if not seconds >= 0:
+            raise ValueError
+        return seconds
     except ValueError:
         raise UserError(f"CHECKPOINT_SECONDS={chosen} is not a number; correct or unset it") from None
 

@@ -12,7 +12,10 @@ from cvae.support.errors import UserError
 def stages() -> dict[str, dict]:
     """Return each stage's description in dvc.yaml; raise a `UserError` if it is missing or damaged."""
     try:
-        return load_yaml(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"]
+        described = load_yaml(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"]
+        if not isinstance(described, dict) or not all(isinstance(each, dict) for each in described.values()):
+            raise ValueError("its stages are not mappings")
+        return described
     except FileNotFoundError:
         raise UserError("dvc.yaml: missing; `git checkout HEAD dvc.yaml` brings it back") from None
     except (ValueError, TypeError, LookupError) as error:
@@ -20,6 +23,9 @@ def stages() -> dict[str, dict]:
 
 
 def stage(name: str) -> dict:
+    """Return a stage's description; raise a `UserError` if dvc.yaml lacks it."""
+    if name not in stages():
+        raise UserError(f"dvc.yaml: has no stage `{name}`; `git checkout HEAD dvc.yaml` brings it back")
     return stages()[name]
 
 

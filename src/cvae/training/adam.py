@@ -68,3 +68,11 @@ class Adam:
         for number, own in self.state_dict()["state"].items():
             for name, tensor in own.items():
                 tensor.copy_(state["state"][number][name])
+
+
+def set_learning_rate(group: dict, rate: float) -> None:
+    """Set the learning rate of a group of parameters, in place if it is a tensor."""
+    if isinstance(group["lr"], Tensor):
+        group["lr"].fill_(rate)
+    else:
+        group["lr"] = rate

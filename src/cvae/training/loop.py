@@ -21,7 +21,7 @@ from cvae.data.idx import Split
 from cvae.data.tensors import to_device
 from cvae.model import CVAE
 from cvae.objective import article_loss, held_out_noise, held_out_sums, means, training_loss
-from cvae.training.adam import Adam
+from cvae.training.adam import Adam, set_learning_rate
 from cvae.training.checks import refuse_non_finite, require_one_decoder, require_weights
 from cvae.training.state import restore, state_of
 
@@ -114,10 +114,7 @@ class Training:
         if self._schedule == "cosine":
             wave = 1 + math.cos(math.pi * (epoch - 1) / self._epochs)
             for group in self._steps.optimiser.param_groups:
-                if isinstance(group["lr"], Tensor):
-                    group["lr"].fill_(self._learning_rate * wave / 2)
-                else:
-                    group["lr"] = self._learning_rate * wave / 2
+                set_learning_rate(group, self._learning_rate * wave / 2)
 
     def _resample_pixels(self) -> None:
         """Sample binary training images from the grey ones, in place."""
@@ -139,7 +136,7 @@ class Training:
     def state(self) -> dict[str, Tensor]:
         """Return, on the CPU, everything that later epochs depend on, as of the last epoch yielded."""
         shuffles, noise = self._random_state
-        state = state_of(self.model, self._steps.optimiser)
+        state = state_of(self._steps)
         state |= {"epoch": torch.tensor(self._epoch), "shuffles": shuffles, "noise": noise}
         return state | ({"thresholds": pack(self._thresholds)} if self._thresholds else {})
 
@@ -151,7 +148,7 @@ class Training:
         state = self._processes.from_first(state)
         if not state:
             return
-        restore(self.model, self._steps.optimiser, state)
+        restore(self._steps, state)
         self._epoch = int(state["epoch"])
         self._shuffles.set_state(state["shuffles"])
         self._noises.set_state(state["noise"])
@@ -168,7 +165,7 @@ class Steps:
     """Take an optimiser step on each batch of an epoch: this defines how the model is trained.
 
     `images`: all training images, (N, 784), on the model's device. `labels`: (N,). These, `batch_size` and `beta` may
-    change between two epochs. `optimiser` may be any of `torch.optim`.
+    change between two epochs. `optimiser` may be any of `torch.optim`. Checkpoints hold what `state_of` finds here.
     """
 
     def __init__(

@@ -80,6 +80,30 @@ STEP_EDITS = {
 }
 
 
+def count_steps(self: loop.Steps) -> None:
+    self.count = getattr(self, "count", 0) + 1
+
+
+@pytest.mark.parametrize("edit", [count_steps, lambda own: own.seen.add_(1)], ids=["a number", "a tensor"])
+def test_a_step_that_remembers_is_left_to_autograd_and_starts_afresh(edit, digits, capsys, monkeypatch):
+    """What it does may change with what it remembers, after the steps that are compared."""
+    known = loop.Steps.__init__
+
+    def initialise(self, *arguments, **settings):
+        known(self, *arguments, **settings)
+        self.seen = torch.zeros(())
+
+    monkeypatch.setattr(loop.Steps, "__init__", initialise)
+    edit_step(monkeypatch, edit)
+    settings = {"epochs": 1, "batch_size": 128, "learning_rate": 1e-3, "beta": 1.0, "seed": 0}
+    training = loop.Training(make(CVAE), *digits, **settings)
+    assert "are for a training step that does not change " in capsys.readouterr().err
+    assert not any(key == "number count" for key in training.state())
+    list(training)
+    count = training.state().get("number count", training._steps.seen)
+    assert count == -(-len(digits[0]) // 128)
+
+
 @pytest.mark.parametrize("edit", STEP_EDITS)
 def test_an_edited_step_is_used_unchanged_and_one_line_says_so(edit, digits, capsys, monkeypatch):
     STEP_EDITS[edit](monkeypatch)

@@ -30,12 +30,17 @@ def other_step(steps: Steps) -> str | None:
     """
     count = min(len(steps.labels), steps.batch_size + steps.batch_size // 2)
     order, noise = _first_images(steps, count)
-    trial = copy.copy(steps)
-    trial.optimiser = copy.deepcopy(steps.optimiser, {id(each): each for each in steps.model.parameters()})
+    shared = (steps.model, *steps.model.parameters(), steps.images, steps.labels, steps.processes)
+    try:
+        trial = copy.deepcopy(steps, {id(each): each for each in shared})
+    except (TypeError, RuntimeError):
+        return "are for a training step that can be copied"
     actual, known = Operations(), Operations()
     for operations, through in ((actual, trial), (known, _known_steps(steps))):
         with undone(steps.model), operations:
             through(order, noise)
+    if name := _changed(vars(steps), vars(trial)):
+        return f"are for a training step that does not change {name}"
     difference = actual.difference(known)
     return f"are for another training step ({difference})" if difference else None
 
@@ -100,6 +105,19 @@ def other_gradient(steps: Steps, weights: WeightVector) -> str | None:
         if not error <= AGREEMENT * torch.linalg.vector_norm(expected[name]):
             return f"differ from autograd's at {name}"
     return None
+
+
+def _changed(before: dict, after: dict) -> str:
+    """Return the name of an attribute that differs between the two, or an empty string. Optimisers may differ."""
+    for name, value in after.items():
+        if hasattr(value, "param_groups") or value is before.get(name):
+            continue
+        if name not in before or type(value) is not type(before[name]):
+            return name
+        is_equal = torch.equal(value, before[name]) if isinstance(value, Tensor) else value == before[name]
+        if not is_equal:
+            return name
+    return ""
 
 
 def _first_images(steps: Steps, count: int) -> tuple[Tensor, Tensor]:

@@ -38,7 +38,7 @@ class VectorSteps(Steps):
 
     def __init__(self, steps: Steps, weights: WeightVector):
         vars(self).update(vars(steps))
-        self.gradient = weights.gradient
+        self._gradient = weights.gradient
         self.optimiser = Adam(weights.parts(), float(steps.optimiser.param_groups[0]["lr"]))
         self._passes: dict[int, _Pass] = {}  # by their number of images
         self._made_for: tuple = ()
@@ -69,7 +69,7 @@ class VectorSteps(Steps):
         return partial(Steps.__call__, self, order, noise)
 
     def sum_gradients(self) -> None:
-        self.processes.sum(self.gradient)
+        self.processes.sum(self._gradient)
 
 
 class DerivedSteps(VectorSteps):
