@@ -154,11 +154,3 @@ def test_a_loss_that_is_not_finite_ends_training_and_names_epoch_and_cause(digit
 def test_models_with_other_settings_learn_too(digits, likelihood, latent_dims):
     _, rows = fit(digits, {"likelihood": likelihood, "latent_dims": latent_dims, "hidden_dims": 32}, epochs=10)
     assert rows[-1]["train_loss"] < rows[0]["train_loss"]
-
-
-def test_an_error_in_the_fast_steps_is_not_taken_for_their_absence(digits, monkeypatch):
-    for name in [name for name in sys.modules if name.startswith("cvae.training.fast")]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "torch.utils._pytree", None)
-    with pytest.raises(ModuleNotFoundError, match=r"torch\.utils\._pytree"):
-        fit(digits)

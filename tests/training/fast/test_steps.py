@@ -1,5 +1,7 @@
 """The fast steps train only networks they know; for all others, autograd trains and one line says so."""
 
+import sys
+
 import pytest
 import torch
 from helpers.edited_models import (
@@ -176,3 +178,11 @@ def test_what_changes_between_epochs_is_what_trains(change, digits, monkeypatch)
         results.append((first, own(order[1], noise[1]), *(each.detach() for each in model.parameters())))
     for plain, faster in zip(*results, strict=True):
         torch.testing.assert_close(faster, plain, rtol=1e-4, atol=2e-4)
+
+
+def test_an_error_in_the_fast_steps_is_not_taken_for_their_absence(digits, monkeypatch):
+    for name in [name for name in sys.modules if name.startswith("cvae.training.fast")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "torch.utils._pytree", None)
+    with pytest.raises(ModuleNotFoundError, match=r"torch\.utils\._pytree"):
+        train(make(CVAE), digits)
