@@ -31,14 +31,16 @@ def main() -> None:
     from cvae.compute.processes import connected
     from cvae.compute.seeding import generator
     from cvae.data import idx
-    from cvae.data.binarisation import load
+    from cvae.data.binarisation import binarised
     from cvae.model import CVAE
     from cvae.training.loop import Training
 
     device = open_device(params.device, params.threads, params.precision)
-    train_split, test_split = load("data/raw", params.binarize)
-    if params.binarize == "dynamic":
-        train_split, _ = idx.load("data/raw")  # grey, because `Training` samples binary pixels again in each epoch
+    train_split, test_split = idx.load("data/raw")
+    if params.binarize != "none":
+        test_split = binarised(test_split, "test")
+    if params.binarize == "static":  # if "dynamic", `Training` samples binary pixels from the grey ones in each epoch
+        train_split = binarised(train_split, "train")
     # Dropout, and layers that initialise themselves, use torch's global generator.
     torch.manual_seed(generator(params.seed, "torch").initial_seed())
     model = CVAE(params.latent_dims, params.hidden_dims, params.likelihood, params.prior_std, params.activation)

@@ -3,21 +3,11 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers.models import make_batch, make_model
 
 from cvae.compute.seeding import generator
 from cvae.data.idx import LABELS, PIXELS
 from cvae.model import ACTIVATIONS, CVAE, sample_prior
-
-
-def make_model(**settings) -> CVAE:
-    return CVAE(**settings).initialise(generator(3, "weights"))
-
-
-def make_batch(count: int, latent_dims: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    numbers = torch.Generator().manual_seed(1)
-    x = torch.rand(count, PIXELS, generator=numbers)
-    y = torch.randint(LABELS, (count,), generator=numbers)
-    return x, y, torch.randn(count, latent_dims, generator=numbers)
 
 
 def one_hot_twin(model: CVAE) -> torch.nn.ModuleDict:

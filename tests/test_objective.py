@@ -3,11 +3,10 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers.models import make_batch, make_model
 from torch.distributions import Independent, Normal, kl_divergence
 
-from cvae.compute.seeding import generator
-from cvae.data.idx import LABELS, PIXELS
-from cvae.model import CVAE
+from cvae.data.idx import PIXELS
 from cvae.objective import (
     article_loss,
     held_out_noise,
@@ -17,17 +16,6 @@ from cvae.objective import (
     objective_sums,
     training_loss,
 )
-
-
-def make_model(**settings) -> CVAE:
-    return CVAE(**settings).initialise(generator(3, "weights"))
-
-
-def make_batch(count: int, latent_dims: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    numbers = torch.Generator().manual_seed(1)
-    x = torch.rand(count, PIXELS, generator=numbers)
-    y = torch.randint(LABELS, (count,), generator=numbers)
-    return x, y, torch.randn(count, latent_dims, generator=numbers)
 
 
 @pytest.mark.parametrize("prior_std", [math.sqrt(0.5), 1.0, 3.0])
