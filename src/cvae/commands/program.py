@@ -6,7 +6,7 @@ from importlib import import_module
 import click
 
 from cvae.commands.runner import run
-from cvae.support.errors import one_line, suggest
+from cvae.support.errors import one_line
 
 COMMANDS = {  # module and help line of each; a module is imported only if its command runs, because imports are slow
     "sample": ("cvae.commands.sample.command", "Draw pictures with a trained model."),
@@ -18,28 +18,19 @@ SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 120, "sh
 
 
 class Program(click.Group):
-    """Find sub-commands in `COMMANDS`, and suggest one if a name is misspelt."""
+    """Find sub-commands in `COMMANDS`; click suggests one if a name is misspelt."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        return getattr(import_module(COMMANDS[name][0]), name) if name in COMMANDS else None
-
-    def resolve_command(self, ctx: click.Context, args: list[str]):
-        require_known(args[0], COMMANDS)
-        return super().resolve_command(ctx, args)
+    def get_command(self, ctx: click.Context, name: str) -> click.Command:
+        if name not in COMMANDS:
+            raise click.exceptions.NoSuchCommand(name, possibilities=COMMANDS, ctx=ctx)
+        return getattr(import_module(COMMANDS[name][0]), name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
-
-
-def require_known(name: str, known) -> None:
-    """Raise a usage error if no sub-command is called `name`; suggest one of `known`."""
-    if name not in known and not name.startswith("-"):
-        advice = suggest(name, known, f"choose from {', '.join(known)}")
-        raise click.UsageError(f"no such command {name!r:.40}; {advice}")
 
 
 @click.command(cls=Program, context_settings=SETTINGS)
@@ -65,7 +56,9 @@ def invoke(name: str, arguments: list[str]) -> None:
         click.echo(error.ctx.get_help())
         sys.exit(2)
     except click.UsageError as error:
-        print(f"{name}: {one_line(error.format_message())}", file=sys.stderr, flush=True)
+        is_unlike_all = not getattr(error, "possibilities", True)  # click found no similar name
+        advice = f" `{error.ctx.command_path} --help` lists what there is." if is_unlike_all else ""
+        print(f"{name}: {one_line(error.format_message())}{advice}", file=sys.stderr, flush=True)
         sys.exit(2)
     except click.exceptions.Exit as done:  # after --help
         sys.exit(done.exit_code)

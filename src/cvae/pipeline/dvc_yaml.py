@@ -24,9 +24,10 @@ def stages() -> dict[str, dict]:
 
 def stage(name: str) -> dict:
     """Return a stage's description; raise a `UserError` if dvc.yaml lacks it."""
-    if name not in stages():
+    described = stages()
+    if name not in described:
         raise UserError(f"dvc.yaml: has no stage `{name}`; `git checkout HEAD dvc.yaml` brings it back")
-    return stages()[name]
+    return described[name]
 
 
 def fingerprint(facts: object, paths: Iterable[str]) -> str:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import click
 
-from cvae.commands.program import require_known
 from cvae.commands.sample.drawing import draw_grid, draw_interpolation, draw_samples, draw_styles
 from cvae.commands.sample.sources import DATA, MODEL, Source, open_model
 from cvae.data.idx import LABELS
@@ -41,7 +40,6 @@ class Kinds(click.Group):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if not args or (args[0].startswith("-") and args[0] not in ctx.help_option_names):
             args = ["prior", *args]
-        require_known(args[0], self.commands)
         return super().parse_args(ctx, args)
 
 
