@@ -21,7 +21,7 @@ from benchmarks.machine import processor
 from benchmarks.options import add_device, add_json, opened
 from cvae.compute.devices import describe, products_in
 from cvae.compute.seeding import generator
-from cvae.data.idx import LABELS, PIXELS, Split
+from cvae.data.dataset import Split, mnist_like
 from cvae.model import CVAE
 from cvae.training.adam import Adam
 from cvae.training.loop import Training
@@ -65,9 +65,11 @@ def step_time(device: torch.device, options: argparse.Namespace, settings: dict[
     """Return the seconds of a training step: the median over epochs, after a first one to warm up."""
     numbers = np.random.RandomState(0)
     count = settings["images"]
-    images = numbers.randint(0, 256, (count, PIXELS), np.uint8)
-    data = Split(images, numbers.randint(0, LABELS, count).astype(np.uint8))
-    model = CVAE(settings["latent_dims"], settings["hidden_dims"]).initialise(generator(0, "weights")).to(device)
+    schema = mnist_like()
+    images = numbers.randint(0, 256, (count, schema.image_dims), np.uint8)
+    data = Split(images, numbers.randint(0, len(schema.classes), count).astype(np.uint8))
+    sizes = {name: settings[name] for name in ("latent_dims", "hidden_dims")}
+    model = CVAE(schema, **sizes).initialise(generator(0, "weights")).to(device)
     training = Training(
         model,
         data,
@@ -101,7 +103,8 @@ def adam_time(device: torch.device, settings: dict[str, int]) -> float:
     """Return the seconds of one step of Adam on a model with these `settings`."""
     from cvae.training.fast.weights import WeightVector
 
-    weights = WeightVector(CVAE(settings["latent_dims"], settings["hidden_dims"]).to(device))
+    sizes = {name: settings[name] for name in ("latent_dims", "hidden_dims")}
+    weights = WeightVector(CVAE(mnist_like(), **sizes).to(device))
     return best_time(device, Adam(weights.parts(), 1e-3).step)
 
 

@@ -35,7 +35,8 @@ from benchmarks.machine import processor
 from benchmarks.options import add_device, add_json, opened
 from cvae.compute.devices import describe, open_device
 from cvae.compute.seeding import generator
-from cvae.data import idx
+from cvae.data import dataset
+from cvae.data.digits import write_digits
 from cvae.model import CVAE
 from cvae.training.loop import Training
 
@@ -77,7 +78,7 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         options.data = prepare(options, Path(folder))
-        count = len(idx.load(options.data)[0])
+        count = len(dataset.load(options.data).train)
         measurements = []
         for _ in range(options.repeats):
             for way in (ARTICLE, OURS, UNTESTED):
@@ -92,10 +93,10 @@ def prepare(options: argparse.Namespace, folder: Path) -> Path:
     """Unpack the data set in `folder` for torchvision, and return the folder of its four .gz files."""
     if options.dataset == "digits":
         options.data = folder / "digits"
-        idx.write_digits(options.data)
+        write_digits(options.data)
     unpacked = folder / "MNIST" / "raw"
     unpacked.mkdir(parents=True)
-    for name in idx.FILES:
+    for name in dataset.FILES:
         source = options.data / name
         if not source.is_file():
             sys.exit(f"{source} is missing: `dvc repro download` fetches it; --data names another folder")
@@ -121,7 +122,7 @@ def article(way: str, options: argparse.Namespace, epochs: int) -> Measurement:
     images = MNIST(str(options.unpacked), train=True, transform=ToTensor())
     shuffles, noises = generator(options.seed, "shuffles"), generator(options.seed, "noise")
     loader = DataLoader(images, batch_size=128, sampler=Shuffled(len(images), shuffles))
-    model = ArticleCVAE(CVAE().initialise(generator(options.seed, "weights"))).to(device)
+    model = ArticleCVAE(CVAE(dataset.mnist_like()).initialise(generator(options.seed, "weights"))).to(device)
     optimiser = torch.optim.Adam(model.parameters())
     times = [time.perf_counter()]
     for _ in range(epochs):
@@ -179,11 +180,12 @@ class Shuffled:
 
 def ours(way: str, options: argparse.Namespace, epochs: int) -> Measurement:
     device = open_device(options.device, options.threads, options.precision)
-    train_split, test_split = idx.load(options.data)
+    data = dataset.load(options.data)
+    train_split, test_split = data.train, data.test
     if way == UNTESTED:
-        test_split = idx.Split(test_split.images[:1], test_split.labels[:1])
+        test_split = dataset.Split(test_split.images[:1], test_split.labels[:1])
     times = [time.perf_counter()]
-    model = CVAE().initialise(generator(options.seed, "weights")).to(device)
+    model = CVAE(dataset.mnist_like()).initialise(generator(options.seed, "weights")).to(device)
     settings = {"batch_size": 128, "learning_rate": 1e-3, "beta": 1.0, "precision": options.precision}
     rows = []
     for row in Training(model, train_split, test_split, epochs=epochs, seed=options.seed, **settings):

@@ -1,6 +1,6 @@
 """Measure the model on the test images.
 
-Writes metrics/test.json, metrics/per_digit.csv, metrics/per_latent.csv and plots/confusion.csv.
+Writes metrics/test.json, metrics/per_class.csv, metrics/per_latent.csv and plots/confusion.csv.
 """
 
 from cvae.commands.runner import run_stage
@@ -17,22 +17,23 @@ def main() -> None:
 
     from cvae.artifacts import saved_model
     from cvae.compute.devices import describe, open_device
-    from cvae.data import idx
+    from cvae.data.dataset import load, require_same
     from cvae.evaluation.evaluate import evaluate, format_figures, write_evaluation
     from cvae.support.progress import duration
 
     device = open_device(params.device, params.threads)
     model = saved_model.load("data/model", device)
-    train, test = idx.load("data/raw")
-    print(f"Evaluating on {describe(device)}: {len(test):,} images, {params.nll_samples:,} samples of z per image")
-    seconds = len(test) * params.nll_samples * SECONDS_PER_SAMPLE
+    data = load("data/raw")
+    require_same(model.schema, data.schema, "data/raw")
+    print(f"Evaluating on {describe(device)}: {len(data.test):,} images, {params.nll_samples:,} samples of z per image")
+    seconds = len(data.test) * params.nll_samples * SECONDS_PER_SAMPLE
     if device.type == "cpu" and seconds > 30:
         print(f"With the default network, this takes up to {duration(seconds)} on two slow cores")
     print(end="", flush=True)
     evaluation = evaluate(
         model,
-        train,
-        test,
+        data.train,
+        data.test,
         binarize=params.binarize,
         beta=params.beta,
         seed=params.seed,

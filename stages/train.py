@@ -30,20 +30,21 @@ def main() -> None:
     from cvae.compute.devices import describe, open_device
     from cvae.compute.processes import connected
     from cvae.compute.seeding import generator
-    from cvae.data import idx
     from cvae.data.binarisation import binarised
-    from cvae.model import CVAE
+    from cvae.data.dataset import load
+    from cvae.models import build
     from cvae.training.loop import Training
 
     device = open_device(params.device, params.threads, params.precision)
-    train_split, test_split = idx.load("data/raw")
+    data = load("data/raw")
+    train_split, test_split = data.train, data.test
     if params.binarize != "none":
         test_split = binarised(test_split, "test")
     if params.binarize == "static":  # if "dynamic", `Training` samples binary pixels from the grey ones in each epoch
         train_split = binarised(train_split, "train")
     # Dropout, and layers that initialise themselves, use torch's global generator.
     torch.manual_seed(generator(params.seed, "torch").initial_seed())
-    model = CVAE(params.latent_dims, params.hidden_dims, params.likelihood, params.prior_std, params.activation)
+    model = build(params.model, data.schema, params.model_dump())
     model.initialise(generator(params.seed, "weights")).to(device)
     with connected(device) as processes:
         training = Training(

@@ -10,15 +10,15 @@ import pyarrow.parquet as pq
 import torch
 
 from cvae.compute.seeding import generator
-from cvae.data.idx import LABELS, Split
+from cvae.data.dataset import Split
 from cvae.data.tensors import to_device
-from cvae.model import CVAE
+from cvae.model import VAE
 from cvae.support.errors import UserError, one_line
 from cvae.support.files import write_whole
 
 
 @torch.no_grad()
-def embed(model: CVAE, split: Split, noise: torch.Tensor) -> dict[str, np.ndarray]:
+def embed(model: VAE, split: Split, noise: torch.Tensor) -> dict[str, np.ndarray]:
     """Return `mu` and `sigma` of q(z|x,y) and a sample `z` = μ + σ·noise for each image, (n, latent_dims) float32."""
     device = next(model.parameters()).device
     parts = []
@@ -31,7 +31,7 @@ def embed(model: CVAE, split: Split, noise: torch.Tensor) -> dict[str, np.ndarra
     return {"mu": mu, "sigma": sigma, "z": z}
 
 
-def embed_dataset(model: CVAE, splits: dict[str, Split], seed: int) -> pa.Table:
+def embed_dataset(model: VAE, splits: dict[str, Split], seed: int) -> pa.Table:
     """Return a table with one row per image.
 
     Columns: `split` ("train" or "test"), `index` within the split, `label`, mu_0 …, sigma_0 …, z_0 …
@@ -82,6 +82,6 @@ def read_latents(path: str | Path, split: str, quantity: str, latent_dims: int) 
         raise
     except (pa.ArrowException, KeyError, OSError, ValueError) as error:
         raise UserError(f"{path}: damaged ({one_line(error)[:200]}); {remedy}") from None
-    if not (len(labels) and np.isfinite(values).all() and np.isin(labels, range(LABELS)).all()):
+    if not (len(labels) and np.isfinite(values).all()):
         raise UserError(f"{path}: damaged (a {quantity} or a label of {split} is missing); {remedy}")
     return values, labels

@@ -1,7 +1,9 @@
-"""Save and load the model: config.json and model.safetensors in one folder, checked when loaded."""
+"""Save and load the model: config.json and model.safetensors in one folder, checked when loaded.
+
+config.json names the model's class and its arguments, among them the schema of the data that it was trained on.
+"""
 
 import hashlib
-import inspect
 import json
 from collections.abc import Collection
 from pathlib import Path
@@ -9,15 +11,18 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from cvae.model import ACTIVATIONS, CVAE, LIKELIHOODS
+from cvae import models
+from cvae.data.dataset import Schema, mnist_like
+from cvae.model import ACTIVATIONS, LABELS, LIKELIHOODS, VAE
 from cvae.support.errors import UserError, one_line
 from cvae.support.faults import memory_shortage
 from cvae.support.files import write_whole
 
-HEADER = 2**16  # bytes: an upper limit for config.json, and for the header of model.safetensors
+HEADER = 2**18  # bytes: an upper limit for config.json, and for the header of model.safetensors
+ARTICLE = "cvae.model:CVAE"
 
 
-def save(model: CVAE, folder: str | Path) -> None:
+def save(model: VAE, folder: str | Path) -> None:
     """Write model.safetensors and config.json to `folder`; the same weights give the same bytes."""
     from safetensors.torch import save
 
@@ -26,13 +31,14 @@ def save(model: CVAE, folder: str | Path) -> None:
         name: weight.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, weight in model.state_dict().items()
     }
-    content, configuration = save(weights), model.configuration()
+    kind = {"model": f"{type(model).__module__}:{type(model).__qualname__}", "schema": model.schema.as_json()}
+    content, configuration = save(weights), kind | model.configuration()
     checksum = {"sha256": _checksum(configuration, content)}  # first, so that truncation never removes only it
-    described = json.dumps(checksum | configuration, indent=2) + "\n"
+    described = json.dumps(checksum | configuration, indent=2, ensure_ascii=False) + "\n"
     write_whole({folder / "model.safetensors": content, folder / "config.json": described.encode()})
 
 
-def load(folder: str | Path, device: torch.device | str = "cpu") -> CVAE:
+def load(folder: str | Path, device: torch.device | str = "cpu") -> VAE:
     """Load the model that `save` wrote to `folder` onto `device`, in evaluation mode and without gradients.
 
     Raises:
@@ -40,11 +46,10 @@ def load(folder: str | Path, device: torch.device | str = "cpu") -> CVAE:
     """
     folder = Path(folder)
     try:
-        configuration, checksum = _read_configuration(
-            _read(folder / "config.json", HEADER), inspect.signature(CVAE).parameters
-        )
+        configuration, checksum = _read_configuration(_read(folder / "config.json", HEADER))
+        name, schema, settings = _interpret(configuration)
         with torch.device("meta"):  # only shapes: allocate nothing before the file is known to have the weights
-            expected = CVAE(**configuration).state_dict()
+            expected = models.build(name, schema, settings).state_dict()
         most = sum(weight.nbytes for weight in expected.values()) + HEADER
         content = _read(folder / "model.safetensors", most)
         weights = _read_weights(content, expected)
@@ -54,7 +59,7 @@ def load(folder: str | Path, device: torch.device | str = "cpu") -> CVAE:
         raise UserError(f"{error.filename or folder}: {error.strerror}; `dvc repro train` makes the model") from None
     except ValueError as error:
         raise UserError(f"{folder}: damaged ({one_line(error)}); `dvc repro -sf train` makes it again") from None
-    model = CVAE(**configuration)
+    model = models.build(name, schema, settings)
     model.load_state_dict(weights)
     return model.eval().requires_grad_(False).to(device)
 
@@ -70,32 +75,56 @@ def _checksum(configuration: dict, weights: bytes) -> str:
     return hashlib.sha256(json.dumps(configuration).encode() + weights).hexdigest()
 
 
-def _read_configuration(content: bytes, arguments: Collection[str]) -> tuple[dict, object]:
-    """Parse config.json into the model's arguments and the checksum, which is None in models saved before it existed.
-
-    `arguments`: the names of the model's arguments. Those that an edited model adds to `ALLOWED` are not checked.
+def _read_configuration(content: bytes) -> tuple[dict, object]:
+    """Parse config.json into what `save` described and the checksum, None in models saved before it existed.
 
     Raises:
-        ValueError: the content is damaged.
+        ValueError: it is not an object of JSON.
     """
     try:
-        content = json.loads(content.decode(), object_pairs_hook=_without_repeats)
+        configuration = json.loads(content.decode(), object_pairs_hook=_without_repeats)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"config.json: {error}") from None
-    if not isinstance(content, dict):
+    if not isinstance(configuration, dict):
         raise ValueError("config.json is not an object of JSON")
-    content.setdefault("activation", "article")  # missing in models saved before it was a choice
-    checksum = content.pop("sha256", None)
-    for key, value in content.items():
+    return configuration, configuration.pop("sha256", None)
+
+
+def _interpret(configuration: dict) -> tuple[str, Schema, dict]:
+    """Return the model's class, as "module:Class", the schema of its data, and its other arguments, all checked.
+
+    What older models do not say, they were: the article's, on MNIST-like images, given labels.
+
+    Raises:
+        ValueError: the configuration is damaged.
+        UserError: the model's class is not here.
+    """
+    settings = {"labels": "given"} | configuration
+    name, schema = settings.pop("model", ARTICLE), settings.pop("schema", None)
+    if not isinstance(name, str):
+        raise ValueError(f"config.json: model is {name!r:.60}")
+    if schema is None:
+        settings.setdefault("activation", "article")  # missing in models saved before it was a choice
+    try:
+        schema = mnist_like() if schema is None else Schema.from_json(schema)
+    except ValueError as error:
+        raise ValueError(f"config.json: {error}") from None
+    _require_allowed(settings, models.arguments(name))
+    return name, schema, settings
+
+
+def _require_allowed(settings: dict, arguments: Collection[str]) -> None:
+    """Raise a `ValueError` unless `settings` are all `arguments`. Those that `ALLOWED` lacks may have any value."""
+    for key, value in settings.items():
+        if key not in arguments:
+            known = ", ".join(sorted(arguments))
+            raise ValueError(f"config.json: {key!r:.60} is not a parameter; allowed: {known}")
         if key in ALLOWED:
             is_allowed, words = ALLOWED[key]
             if not is_allowed(value):
                 raise ValueError(f"config.json: {key} is {value!r:.60}; allowed: {words}")
-        elif key not in arguments:
-            raise ValueError(f"config.json: {key!r:.60} is not a parameter; allowed: {', '.join(ALLOWED)}")
-    if missing := ALLOWED.keys() - content.keys():
+    if missing := (ALLOWED.keys() & arguments) - settings.keys():
         raise ValueError(f"config.json: {min(missing)} is missing; allowed: {ALLOWED[min(missing)][1]}")
-    return content, checksum
 
 
 def _is_whole(value: object, most: int) -> bool:
@@ -110,7 +139,8 @@ def _is_width_or_list(value: object) -> bool:
     return _is_width(value) or (isinstance(value, list) and 1 <= len(value) <= 16 and all(map(_is_width, value)))
 
 
-ALLOWED = {  # for each argument of CVAE, a check and its description; the limits also bound memory use
+ALLOWED = {  # for the arguments of CVAE, a check and its description; the limits also bound memory use
+    "labels": (lambda value: value in LABELS, f"one of {', '.join(LABELS)}"),
     "latent_dims": (lambda value: _is_whole(value, 1024), "a whole number from 1 to 1024"),
     "hidden_dims": (_is_width_or_list, "a whole number from 1 to 65536, or a list of 1 to 16 of them"),
     "likelihood": (lambda value: value in LIKELIHOODS, f"one of {', '.join(LIKELIHOODS)}"),

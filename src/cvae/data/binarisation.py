@@ -9,18 +9,20 @@ from pathlib import Path
 import numpy as np
 
 from cvae.compute.seeding import numpy_generator
-from cvae.data import idx
-from cvae.data.idx import Split
+from cvae.data import dataset
+from cvae.data.dataset import Dataset, Split
 
 
-def load(folder: str | Path, binarize: str) -> tuple[Split, Split]:
-    """Read the training and the test split as the model sees them: grey if `binarize` is "none", otherwise binary.
+def load(folder: str | Path, binarize: str) -> Dataset:
+    """Read a data set as the model sees it: grey or colour if `binarize` is "none", otherwise binary.
 
     Raises:
-        UserError: a file is missing, truncated or not what its name says.
+        UserError: a file is missing, damaged or not what its name says.
     """
-    train, test = idx.load(folder)
-    return (train, test) if binarize == "none" else (binarised(train, "train"), binarised(test, "test"))
+    data = dataset.load(folder)
+    if binarize == "none":
+        return data
+    return Dataset(binarised(data.train, "train"), binarised(data.test, "test"), data.schema)
 
 
 def binarised(split: Split, name: str) -> Split:

@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import unquote
 
-from cvae.data import idx
+from cvae.data import dataset as files
+from cvae.data.dataset import Schema, save_schema
+from cvae.data.digits import write_digits
+from cvae.data.names import LABEL_NAMES, TITLES
 from cvae.data.transfer import SourceError, address, fetch_body, shown_source
 from cvae.support.errors import UserError
 from cvae.support.faults import file_error
@@ -48,14 +51,15 @@ def download(dataset: str, folder: str | Path, mirror: str | None = None) -> Non
         folder.mkdir(parents=True, exist_ok=True)
         if found:
             _fetch_files(dataset, folder, *found)
+            save_schema(Schema((28, 28, 1), LABEL_NAMES[dataset], TITLES[dataset], ink=True), folder)
         else:
-            idx.write_digits(folder)
+            write_digits(folder)
     except OSError as error:
         raise file_error(error, error.filename or folder) or error from None
 
 
 def _fetch_files(dataset: str, folder: Path, candidates: list[str], checksums: dict[str, str]) -> None:
-    for name in idx.FILES:
+    for name in files.FILES:
         target = folder / name
         if target.exists() and hashlib.md5(target.read_bytes()).hexdigest() == checksums[name]:
             continue
@@ -142,7 +146,7 @@ def reachable(dataset: str, mirror: str | None = None) -> bool:
     """Return whether any source serves the smallest file of `dataset`; if not, `make run` falls back to `digits`."""
     if dataset == "digits":
         return True
-    name = idx.TEST_LABELS
+    name = files.TEST_LABELS
     candidates, checksums = sources(dataset, mirror)
     with tempfile.TemporaryDirectory() as folder:
         for source in candidates:

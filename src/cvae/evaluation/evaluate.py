@@ -2,7 +2,6 @@
 
 import json
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,19 +11,18 @@ from torch import Tensor
 
 from cvae.artifacts.tables import csv_bytes, rounded
 from cvae.data.binarisation import binarised
-from cvae.data.idx import LABELS, PIXELS, Split
+from cvae.data.dataset import Split
 from cvae.data.names import kind_of_pixels
 from cvae.data.tensors import to_device
 from cvae.evaluation.latents import active, aggregate_moments, posteriors, prior_distance
-from cvae.evaluation.likelihood import bounds_of_labels, importance_weighted_nll
-from cvae.evaluation.samples import confidence_interval, mean_distance, nearest_labels, sample_images
-from cvae.model import CVAE
+from cvae.evaluation.label_use import measure_label_use
+from cvae.evaluation.likelihood import importance_weighted_nll
+from cvae.evaluation.samples import judge_samples
+from cvae.model import VAE
 from cvae.objective import held_out_noise, held_out_sums, means
 from cvae.support.errors import UserError
 from cvae.support.files import write_whole
 
-LABEL_SAMPLES = 10  # samples of z per image and label, for the bounds that classify images
-GENERATED = 300  # samples per label
 
 MEANINGS = {
     "loss": "negative ELBO: reconstruction + beta * kl",
@@ -51,21 +49,22 @@ Row = dict[str, float]
 class Evaluation:
     """Hold all test metrics.
 
-    `figures`: over all test images. `per_digit`: the same, one row per label. `per_latent`: one row per latent.
-    `confusion`: the actual and the predicted label of each test image. `likelihood` and `pixels` ("grey" or "binary"):
-    what the nats refer to; compare them only between models that share both.
+    `figures`: over all test images. `per_class`: the same, one row per class. `per_latent`: one row per latent.
+    `confusion`: the actual and the predicted class of each test image; empty if the model has no labels.
+    `likelihood` and `pixels` ("grey" or "binary"): what the nats refer to; compare them only between models that share
+    both.
     """
 
     likelihood: str
     pixels: str
     figures: Row
-    per_digit: list[Row]
+    per_class: list[Row]
     per_latent: list[Row]
-    confusion: list[dict[str, int]]
+    confusion: list[dict[str, str]]
 
 
 def evaluate(
-    model: CVAE, train: Split, test: Split, *, binarize: str, beta: float, seed: int, nll_samples: int
+    model: VAE, train: Split, test: Split, *, binarize: str, beta: float, seed: int, nll_samples: int
 ) -> Evaluation:
     """Measure `model` on the images of `test`: grey if `binarize` is "none", otherwise binary (`binarised`).
 
@@ -81,12 +80,12 @@ def evaluate(
     - `nll`: the importance-weighted bound on -ln p(x|y) from `nll_samples` samples of z per image
       (`importance_weighted_nll`). For a Bernoulli with grey pixels it is a score, not a likelihood.
     - `bits_per_dim`: the bits per pixel of a code based on that likelihood; absent if there is none (`bits_per_dim`).
-    - `label_accuracy`: the share of images whose true label has the highest ELBO of the ten. It shows how much the
+    - `label_accuracy`: the share of images whose true label has the highest ELBO of all. It shows how much the
       decoder depends on the label. This is Bayes' rule for equally frequent labels, with the ELBO in place of
       ln p(x|y). `label_accuracy_iw`: the same with the importance-weighted bound. Both use 10 samples of z.
     - `label_gap`: by how many nats the negative ELBO rises when labels are shuffled among the images, averaged over
       all shuffles; 0 for a model that ignores the label.
-    - `sample_accuracy`: decode 300 samples of the prior for each label; this is the share of images for which that
+    - `sample_accuracy`: decode samples of the prior for each label, 300 if there are ten; this is the share of images for which that
       label is the most common one among the five nearest training images (`nearest_labels`). `sample_accuracy_low` and
       `sample_accuracy_high`: its 95 % Wilson interval, over samples of z from this one model. Real MNIST test images
       score 96.9 %, but decoded images are smoother than those.
@@ -96,7 +95,9 @@ def evaluate(
     - `prior_distance`: the distance between the aggregate posterior and the prior, in standard deviations of the
       prior, averaged over latents (`latents.prior_distance`).
 
-    The figures of one label use only its own test images and samples. Samples are always compared with grey images,
+    A model without labels has no figures of labels, and its diversity is over all samples and all test images.
+
+    The figures of one class use only its own test images and samples. Samples are always compared with grey images,
     whatever `binarize` is, because the decoder's output is grey.
 
     Raises:
@@ -107,49 +108,36 @@ def evaluate(
     true_labels = labels.cpu()
     noise = held_out_noise(model, len(test), seed).to(device)
     mu, sigma = posteriors(model, images, labels)
-    latents = _measure_latents(model, mu, sigma)
-
     nll = importance_weighted_nll(model, images, labels, nll_samples, seed)
-    elbos, iw_bounds = bounds_of_labels(model, images, LABEL_SAMPLES, seed)  # (n, 10) each, a column for each label
-    shares = torch.bincount(true_labels, minlength=LABELS).double() / len(test)
-    gaps = elbos.gather(1, true_labels[:, None])[:, 0] - elbos @ shares  # own label, minus a shuffled one on average
-    predicted = elbos.argmax(1)
-    is_right, is_right_iw = predicted == true_labels, iw_bounds.argmax(1) == true_labels
+    use = measure_label_use(model, images, labels, seed) if model.label_count else None
+    samples = judge_samples(model, train, test, seed)
 
-    samples = sample_images(model, GENERATED, seed)
-    recognised, diversity = _judge_samples(samples, train, test)
-
-    def measure(picked: Tensor, digits: Sequence[int], latents: list[Row]) -> Row:
-        """Measure the test images with numbers `picked`, (m,): all those of the labels `digits`.
+    def measure(picked: Tensor, label: int | None, latents: list[Row]) -> Row:
+        """Measure the test images with numbers `picked`, (m,): those with this label, or all if it is None.
 
         `latents`: the rows of `_measure_latents` for these images.
         """
         index = picked.to(device)
         sums = held_out_sums(model, images[index], labels[index], noise[index]).cpu().double()
-        hits, tries = int(recognised[digits].sum()), GENERATED * len(digits)
-        low, high = confidence_interval(hits, tries)
         return {
             **means(model, sums, len(picked), beta),
             "nll": float(nll[picked].mean()),
             **bits_per_dim(model, float(nll[picked].mean()), binarize),
             "likelihood_constant": likelihood_constant(model),
-            "label_accuracy": float(is_right[picked].double().mean()),
-            "label_accuracy_iw": float(is_right_iw[picked].double().mean()),
-            "label_gap": float(gaps[picked].mean()),
-            "sample_accuracy": hits / tries,
-            "sample_accuracy_low": low,
-            "sample_accuracy_high": high,
-            "sample_diversity": float(diversity[digits].mean()),
+            **(use.figures(picked) if use else {}),
+            **samples.figures(label),
             "active_units": sum(latent["active"] for latent in latents),
             "prior_distance": sum(latent["prior_distance"] for latent in latents) / len(latents),
         }
 
-    per_digit = []
-    for digit in range(LABELS):
-        own = (true_labels == digit).nonzero()[:, 0]
-        own_latents = _measure_latents(model, mu[own], sigma[own])
-        per_digit.append({"digit": digit, "images": len(own), **measure(own, [digit], own_latents)})
-    figures = measure(torch.arange(len(test)), range(LABELS), latents)
+    per_class = []
+    for label, name in enumerate(model.schema.classes):
+        own = (true_labels == label).nonzero()[:, 0]
+        if len(own):
+            own_latents = _measure_latents(model, mu[own], sigma[own])
+            per_class.append({"label": name, "images": len(own), **measure(own, label, own_latents)})
+    latents = _measure_latents(model, mu, sigma)
+    figures = measure(torch.arange(len(test)), None, latents)
     for name, value in figures.items():
         if not math.isfinite(value):
             raise UserError(f"{name} of the test images is {value}: the model's weights or latents are out of range")
@@ -157,21 +145,22 @@ def evaluate(
         model.likelihood,
         kind_of_pixels(binarize),
         figures,
-        per_digit,
+        per_class,
         latents,
-        [{"actual": a, "predicted": p} for a, p in zip(true_labels.tolist(), predicted.tolist(), strict=True)],
+        use.confusion(model.schema.classes, true_labels) if use else [],
     )
 
 
-def likelihood_constant(model: CVAE) -> float:
+def likelihood_constant(model: VAE) -> float:
     """Return the constant that `loss`, `reconstruction` and `nll` leave out of -ln p(x|z,y), in nats per image.
 
-    For a Gaussian of variance ½ over 784 pixels, this is 784 · ½ ln(2π · ½); for a Bernoulli, 0.
+    For a Gaussian of variance ½, this is ½ ln(2π · ½) per value of an image, and 784 times that on MNIST; for a
+    Bernoulli, 0.
     """
-    return PIXELS / 2 * math.log(math.pi) if model.likelihood == "gaussian" else 0.0
+    return model.schema.image_dims / 2 * math.log(math.pi) if model.likelihood == "gaussian" else 0.0
 
 
-def bits_per_dim(model: CVAE, nll: float, binarize: str) -> Row:
+def bits_per_dim(model: VAE, nll: float, binarize: str) -> Row:
     """Return `bits_per_dim`, the bits per pixel of a code of length -log₂ p(x|y), or nothing if no such code exists.
 
     `nll`: in nats. A Bernoulli codes binary pixels. A Gaussian codes pixels with 256 grey levels k/255: the
@@ -182,19 +171,11 @@ def bits_per_dim(model: CVAE, nll: float, binarize: str) -> Row:
     is_grey, is_gaussian = binarize == "none", model.likelihood == "gaussian"
     if is_grey != is_gaussian:
         return {}
-    bits = (nll + likelihood_constant(model)) / (PIXELS * math.log(2))
+    bits = (nll + likelihood_constant(model)) / (model.schema.image_dims * math.log(2))
     return {"bits_per_dim": bits + math.log2(255) if is_gaussian else bits}
 
 
-def _judge_samples(samples: Tensor, train: Split, test: Split) -> tuple[Tensor, Tensor]:
-    """Return whether each of `samples` (10, n, 784) looks like its label, (10, n) bool, and the diversities, (10,)."""
-    predicted = nearest_labels(samples.flatten(0, 1), *to_device(train, samples.device)).view(LABELS, -1).cpu()
-    originals, labels = to_device(test, samples.device)
-    ratios = [mean_distance(own) / mean_distance(originals[labels == label]) for label, own in enumerate(samples)]
-    return predicted == torch.arange(LABELS)[:, None], torch.tensor(ratios)
-
-
-def _measure_latents(model: CVAE, mu: Tensor, sigma: Tensor) -> list[Row]:
+def _measure_latents(model: VAE, mu: Tensor, sigma: Tensor) -> list[Row]:
     """Return one row per latent: whether it is active, and the aggregate posterior's moments and prior distance."""
     columns = {
         "active": active(mu).int(),
@@ -214,14 +195,14 @@ def format_figures(evaluation: Evaluation) -> str:
 
 
 def write_evaluation(evaluation: Evaluation, metrics: str | Path, plots: str | Path) -> None:
-    """Write test.json, per_digit.csv and per_latent.csv to `metrics`, and confusion.csv to `plots`."""
+    """Write test.json, per_class.csv and per_latent.csv to `metrics`, and confusion.csv to `plots`."""
     metrics, plots = Path(metrics), Path(plots)
     context = {"likelihood": evaluation.likelihood, "pixels": evaluation.pixels}
     figures = json.dumps(context | rounded(evaluation.figures), indent=2) + "\n"
     tables = {
-        metrics / "per_digit.csv": [context | row for row in evaluation.per_digit],
+        metrics / "per_class.csv": [context | row for row in evaluation.per_class],
         metrics / "per_latent.csv": evaluation.per_latent,
-        plots / "confusion.csv": evaluation.confusion,
     }
     contents = {path: csv_bytes([rounded(row) for row in rows]) for path, rows in tables.items()}
+    contents[plots / "confusion.csv"] = csv_bytes(evaluation.confusion, ("actual", "predicted"))
     write_whole({metrics / "test.json": figures.encode(), **contents})

@@ -4,15 +4,15 @@ import torch
 from torch import Tensor
 
 from cvae.evaluation.likelihood import rows_at_once
-from cvae.model import CVAE
+from cvae.model import VAE
 
 ACTIVE_VARIANCE = 0.01
 STEPS = 300  # points of a numerical integral
 
 
 @torch.no_grad()
-def posteriors(model: CVAE, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return μ and σ of q(z|x,y), (n, latent_dims) each, on the CPU, for `images` (n, 784) and `labels` (n,)."""
+def posteriors(model: VAE, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return μ and σ of q(z|x,y), (n, latent_dims) each, on the CPU, for `images` (n, image_dims) and `labels` (n,)."""
     size = rows_at_once(model)
     parts = [model.encode(x, y) for x, y in zip(images.split(size), labels.split(size), strict=True)]
     mu, log_sigma = (torch.cat(column).cpu() for column in zip(*parts, strict=True))

@@ -11,8 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cvae.compute.seeding import generator
-from cvae.data.idx import LABELS, PIXELS
-from cvae.model import CVAE
+from cvae.model import VAE
 from cvae.objective import kl_of
 from cvae.support.progress import progress
 
@@ -20,8 +19,8 @@ CHUNK = 2**20  # numbers in the widest layer at once: 4 MB, to fit the CPU's cac
 
 
 @torch.no_grad()
-def importance_weighted_nll(model: CVAE, images: Tensor, labels: Tensor, samples: int, seed: int) -> Tensor:
-    """Return the importance-weighted estimate of -ln p(x|y) for `images` (n, 784): (n,) float64 on the CPU.
+def importance_weighted_nll(model: VAE, images: Tensor, labels: Tensor, samples: int, seed: int) -> Tensor:
+    """Return the importance-weighted estimate of -ln p(x|y) for `images` (n, image_dims): (n,) float64 on the CPU.
 
     This is -ln 1/K Σₖ p(x|zₖ,y) p(zₖ) / q(zₖ|x,y), with K = `samples` samples zₖ from q(z|x,y). Its expectation is an
     upper bound on -ln p(x|y) that tightens as K grows; with K = 1 it is the negative ELBO (Burda, Grosse and
@@ -38,15 +37,15 @@ def importance_weighted_nll(model: CVAE, images: Tensor, labels: Tensor, samples
 
 
 @torch.no_grad()
-def bounds_of_labels(model: CVAE, images: Tensor, samples: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Return the ELBO and the importance-weighted bound on ln p(x|y) for every label y, (n, 10) float64 on the CPU.
+def bounds_of_labels(model: VAE, images: Tensor, samples: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Return the ELBO and the importance-weighted bound on ln p(x|y) for every label y: (n, labels) float64 on the CPU.
 
     Both use the same `samples` samples of z per image; the KL in the ELBO is in closed form. All labels share the same
     noise, so that they differ only through the model.
     """
     elbos, iw_bounds = [], []
-    with progress("label_accuracy", LABELS * len(images)) as advance:
-        for label in range(LABELS):
+    with progress("label_accuracy", model.label_count * len(images)) as advance:
+        for label in range(model.label_count):
             numbers = generator(seed, "labels")
             for x, y in _chunks(model, images, torch.full((len(images),), label, device=images.device), samples):
                 parts = list(_sample_terms(model, x, y, samples, numbers))
@@ -54,21 +53,24 @@ def bounds_of_labels(model: CVAE, images: Tensor, samples: int, seed: int) -> tu
                 elbos.append(log_p_x.cpu().double().mean(0) - parts[0][2].cpu().double())
                 iw_bounds.append(_log_mean_exp(log_p_x + log_ratio))
                 advance(len(x))
-    return torch.cat(elbos).view(LABELS, -1).t(), torch.cat(iw_bounds).view(LABELS, -1).t()
+    shape = model.label_count, len(images)
+    return torch.cat(elbos).view(shape).t(), torch.cat(iw_bounds).view(shape).t()
 
 
-def rows_at_once(model: CVAE) -> int:
+def rows_at_once(model: VAE) -> int:
     """Return how many images to encode, or latents to decode, at once, so that the widest layer fits `CHUNK`."""
-    return max(1, CHUNK // max(PIXELS, *(size for weight in model.parameters() for size in weight.shape)))
+    return max(
+        1, CHUNK // max(model.schema.image_dims, *(size for weight in model.parameters() for size in weight.shape))
+    )
 
 
-def _chunks(model: CVAE, images: Tensor, labels: Tensor, samples: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _chunks(model: VAE, images: Tensor, labels: Tensor, samples: int) -> Iterator[tuple[Tensor, Tensor]]:
     size = max(1, rows_at_once(model) // samples)
     yield from zip(images.split(size), labels.split(size), strict=True)
 
 
 def _sample_terms(
-    model: CVAE, x: Tensor, y: Tensor, samples: int, numbers: torch.Generator
+    model: VAE, x: Tensor, y: Tensor, samples: int, numbers: torch.Generator
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Sample z from q(z|x,y) `samples` times for each image, k at a time, and yield three terms of the bounds.
 
@@ -86,8 +88,8 @@ def _sample_terms(
         yield _log_likelihood(model, x, z, y), log_ratio, kl
 
 
-def _log_likelihood(model: CVAE, x: Tensor, z: Tensor, y: Tensor) -> Tensor:
-    """Return ln p(x|z,y), (k, n), for images `x` (n, 784), labels `y` (n,) and k samples `z` (k, n, latent_dims)."""
+def _log_likelihood(model: VAE, x: Tensor, z: Tensor, y: Tensor) -> Tensor:
+    """Return ln p(x|z,y), (k, n), for images `x` (n, image_dims), labels `y` (n,) and k samples `z` (k, n, latent_dims)."""
     k = len(z)
     z, y = z.flatten(0, 1), y.repeat(k)
     if model.likelihood == "gaussian":

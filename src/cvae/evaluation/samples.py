@@ -1,41 +1,91 @@
 """Judge images sampled from the model: do they look like their label, and vary as much as real images?"""
 
+import math
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from cvae.compute.seeding import generator
-from cvae.data.idx import LABELS
+from cvae.data.dataset import Split
+from cvae.data.tensors import to_device
 from cvae.evaluation.likelihood import rows_at_once
-from cvae.model import CVAE, sample_prior
+from cvae.model import VAE, sample_prior
 from cvae.support.progress import progress
 
 NEIGHBOURS = 5
+SAMPLES = 3000  # in all, but 30 to 300 of each label
+ORIGINALS = 3000  # test images of a label, at most, whose distances are measured
 CHUNK = 250  # samples at a time; their distances to MNIST's training images take 60 MB
 
 
+@dataclass(frozen=True)
+class SampleQuality:
+    """Figures of samples, in the terms of `evaluate`.
+
+    `recognised`: whether each sample looks like its label, (labels, count) bool, or None if the model has no labels.
+    `diversity`: (labels,), NaN for a label with fewer than two test images; one value for all without labels.
+    """
+
+    recognised: Tensor | None
+    diversity: Tensor
+
+    def figures(self, label: int | None) -> dict[str, float]:
+        """Return the figures of one label, or over all if it is None. Without labels, one label has none."""
+        if self.recognised is None:
+            return {"sample_diversity": float(self.diversity)} if label is None else {}
+        own = slice(None) if label is None else slice(label, label + 1)
+        hits, tries = int(self.recognised[own].sum()), self.recognised[own].numel()
+        low, high = confidence_interval(hits, tries)
+        figures = {"sample_accuracy": hits / tries, "sample_accuracy_low": low, "sample_accuracy_high": high}
+        diversity = float(self.diversity[own].nanmean())
+        return figures | ({} if math.isnan(diversity) else {"sample_diversity": diversity})
+
+
+def judge_samples(model: VAE, train: Split, test: Split, seed: int) -> SampleQuality:
+    """Compare samples with the nearest images of `train`, and their distances with those in `test`."""
+    count = min(300, max(30, SAMPLES // max(1, model.label_count)))
+    samples = sample_images(model, count if model.label_count else ORIGINALS, seed)
+    originals, labels = to_device(test, samples.device)
+    if not model.label_count:
+        ratio = mean_distance(samples[0]) / mean_distance(originals[:ORIGINALS])
+        return SampleQuality(None, torch.tensor([ratio]))
+    predicted = nearest_labels(samples.flatten(0, 1), *to_device(train, samples.device)).view(len(samples), -1).cpu()
+    recognised = predicted == torch.arange(len(samples))[:, None]
+    own = [originals[labels == label][:ORIGINALS] for label in range(len(samples))]
+    ratios = [mean_distance(drawn) / mean_distance(real) for drawn, real in zip(samples, own, strict=True)]
+    return SampleQuality(recognised, torch.tensor(ratios))
+
+
 @torch.no_grad()
-def sample_images(model: CVAE, count: int, seed: int) -> Tensor:
-    """Sample `count` z from the prior per label and return their mean images, (10, count, 784) on its device."""
+def sample_images(model: VAE, count: int, seed: int) -> Tensor:
+    """Sample `count` z from the prior per label and return their mean images on the model's device.
+
+    Shape: (labels, count, image_dims), with one row for all if the model has no labels.
+    """
     device = next(model.parameters()).device
-    z = sample_prior(model, LABELS * count, generator(seed, "drawn samples"))
-    labels = torch.arange(LABELS).repeat_interleave(count)
+    rows = max(1, model.label_count)
+    z = sample_prior(model, rows * count, generator(seed, "drawn samples"))
+    labels = torch.arange(rows).repeat_interleave(count)
     size = rows_at_once(model)
     parts = zip(z.to(device).split(size), labels.to(device).split(size), strict=True)
-    return torch.cat([model.decode(*part) for part in parts]).view(LABELS, count, -1)
+    return torch.cat([model.decode(*part) for part in parts]).view(rows, count, -1)
 
 
 def nearest_labels(samples: Tensor, images: Tensor, labels: Tensor) -> Tensor:
-    """Return, for each of `samples` (m, 784), the commonest label among its 5 nearest `images` (n, 784): (m,) int64.
+    """Return, for each of `samples`, the commonest label among its 5 nearest `images`: (m,) int64.
+
+    Shapes: samples (m, image_dims), images (n, image_dims), labels (n,).
 
     The search uses Euclidean distance and is exact. In a tie, the label with the nearest neighbour wins.
     """
-    parts = []
+    parts, voters_each = [], min(NEIGHBOURS, len(images))
     with progress("sample_accuracy", len(samples)) as advance:
         for chunk in samples.split(CHUNK):
-            nearest = torch.cdist(chunk, images).topk(NEIGHBOURS, largest=False, sorted=True).indices
-            voters = labels[nearest]  # (c, 5), nearest first
+            nearest = torch.cdist(chunk, images).topk(voters_each, largest=False, sorted=True).indices
+            voters = labels[nearest]  # (c, voters), nearest first
             votes = (voters[:, :, None] == voters[:, None, :]).sum(2)  # for each neighbour's label
-            order = votes * NEIGHBOURS - torch.arange(NEIGHBOURS, device=votes.device)
+            order = votes * voters_each - torch.arange(voters_each, device=votes.device)
             parts.append(voters.gather(1, order.argmax(1, keepdim=True))[:, 0])
             advance(len(chunk))
     return torch.cat(parts)
@@ -50,5 +100,5 @@ def confidence_interval(successes: int, trials: int) -> tuple[float, float]:
 
 
 def mean_distance(images: Tensor) -> float:
-    """Return the mean Euclidean distance over all pairs of `images` (n, 784), n at least 2."""
+    """Return the mean Euclidean distance over all pairs of `images` (n, image_dims); NaN if there is only one."""
     return float(torch.pdist(images.cpu()).mean())  # MPS has no pdist

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cvae.figures.latent_plane import Plane, decode_manifold
-from cvae.model import CVAE
+from cvae.model import VAE
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class LabelView:
 
 
 def view_label(
-    model: CVAE,
+    model: VAE,
     label: int,
     name: str,
     plane: Plane,

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from cvae.data.idx import SIDE
-from cvae.model import CVAE
+from cvae.data.dataset import Schema
+from cvae.model import VAE
 
 
 @dataclass(frozen=True)
@@ -54,18 +54,18 @@ def fit_plane(mu: np.ndarray) -> Plane:
 
 
 @torch.no_grad()
-def decode(model: CVAE, z: np.ndarray, labels: np.ndarray | int) -> np.ndarray:
-    """Decode latents `z`, (n, latent_dims), in one call to images, (n, 28, 28) in [0, 1]."""
+def decode(model: VAE, z: np.ndarray, labels: np.ndarray | int) -> np.ndarray:
+    """Decode latents `z`, (n, latent_dims), in one call to pictures, (n, height, width[, 3]) in [0, 1]."""
     device = next(model.parameters()).device
     z = torch.tensor(z, dtype=torch.float32, device=device)
     labels = torch.tensor(labels, dtype=torch.int64, device=device).expand(len(z))
-    return model.decode(z, labels).cpu().numpy().reshape(-1, SIDE, SIDE)
+    return as_pictures(model.decode(z, labels).cpu().numpy(), model.schema)
 
 
-def decode_manifold(model: CVAE, plane: Plane, label: int, grid_size: int, grid_range: float) -> np.ndarray:
+def decode_manifold(model: VAE, plane: Plane, label: int, grid_size: int, grid_range: float) -> np.ndarray:
     """Decode a grid of points over [-grid_range, grid_range] on each axis of `plane`, and tile the images into one.
 
-    Shape: (rows · 28, grid_size · 28), where rows is 1 on a line and grid_size on a plane. The second axis points
+    Shape: (rows · height, grid_size · width[, 3]), where rows is 1 on a line and grid_size on a plane. The second axis points
     upwards: the bottom row of tiles is at -grid_range.
     """
     steps = np.linspace(-grid_range, grid_range, grid_size)
@@ -78,6 +78,11 @@ def decode_manifold(model: CVAE, plane: Plane, label: int, grid_size: int, grid_
 
 
 def tile(images: np.ndarray, columns: int) -> np.ndarray:
-    """Arrange `images`, (rows · columns, h, w), in reading order as one image, (rows · h, columns · w)."""
-    _, height, width = images.shape
-    return images.reshape(-1, columns, height, width).swapaxes(1, 2).reshape(-1, columns * width)
+    """Arrange `images`, (rows · columns, h, w[, 3]), in reading order as one image, (rows · h, columns · w[, 3])."""
+    rows = [np.concatenate(list(row), axis=1) for row in images.reshape(-1, columns, *images.shape[1:])]
+    return np.concatenate(rows)
+
+
+def as_pictures(images: np.ndarray, schema: Schema) -> np.ndarray:
+    """Return `images`, (n, image_dims), as (n, height, width), or as (n, height, width, 3) if they have colours."""
+    return images.reshape(-1, *(schema.shape if schema.shape[2] > 1 else schema.shape[:2]))

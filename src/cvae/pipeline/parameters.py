@@ -20,6 +20,8 @@ class Parameters(BaseModel):
 
     dataset: Literal["mnist", "fashion-mnist", "kmnist", "digits"] = "mnist"
 
+    model: str = Field("cvae.model:CVAE", pattern=r"^cvae\.model(s(\.\w+)+)?:\w+$", max_length=200)
+    labels: Literal["given", "none"] = "given"
     latent_dims: int = Field(2, ge=1, le=1024)
     hidden_dims: Width | Annotated[list[Width], Field(min_length=1, max_length=16)] = 256
     activation: Literal["article", "relu", "tanh", "sigmoid"] = "article"
@@ -111,6 +113,7 @@ def _allowed(key: str) -> str:
         return {
             "device": "auto, cpu, mps, cuda or cuda:N",
             "launcher": "a command that starts train",
+            "model": "cvae.model:CVAE, or cvae.models.FILE:CLASS for a class in src/cvae/models/FILE.py",
             "registered_model": "a name of letters, digits, spaces and _ . -, or '' for none",
         }[key]
     kind = {"integer": "a whole number", "number": "a number"}[schema["type"]]

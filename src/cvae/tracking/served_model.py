@@ -23,10 +23,10 @@ from torch import Tensor
 
 from cvae.artifacts import saved_model
 from cvae.compute.seeding import generator
-from cvae.data.idx import LABELS, PIXELS, SIDE
 from cvae.model import sample_prior
 
 REQUIREMENTS = ("mlflow", "numpy", "pandas", "safetensors", "torch")
+LABELS, PIXELS, SIDE = 10, 784, 28
 FARTHEST = 1e6  # largest latent: a thousand standard deviations of the widest prior; beyond it, products may overflow
 
 

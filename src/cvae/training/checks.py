@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from cvae.model import CVAE
+from cvae.model import VAE
 from cvae.support.errors import UserError
 
 
@@ -17,7 +17,7 @@ def require_weights(model: nn.Module) -> None:
 
 
 @torch.no_grad()
-def require_one_decoder(model: CVAE, z: Tensor, y: Tensor) -> None:
+def require_one_decoder(model: VAE, z: Tensor, y: Tensor) -> None:
     """Refuse a model that trains one decoder (`logits`) and draws pictures with another (`decode`).
 
     Only the Bernoulli likelihood uses both. `z`: (n, latent_dims), `y`: (n,).

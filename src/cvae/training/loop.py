@@ -17,9 +17,9 @@ from cvae.compute.devices import products_in
 from cvae.compute.processes import ONE_PROCESS, Processes
 from cvae.compute.seeding import generator, pack, unpack
 from cvae.data.binarisation import sample_thresholds, threshold_generator
-from cvae.data.idx import Split
+from cvae.data.dataset import Split
 from cvae.data.tensors import to_device
-from cvae.model import CVAE
+from cvae.model import VAE
 from cvae.objective import article_loss, held_out_noise, held_out_sums, means, training_loss
 from cvae.training.adam import Adam, set_learning_rate
 from cvae.training.checks import refuse_non_finite, require_one_decoder, require_weights
@@ -29,8 +29,7 @@ from cvae.training.state import restore, state_of
 class Training:
     """Train `model` on its own device. Iterate over it: each epoch yields a row of figures.
 
-    `model` may be any module with the `latent_dims`, `likelihood`, `prior_std`, `encode`, `logits` and `decode` of
-    `CVAE`. All of its parameters are trained; buffers, such as the averages of batch norm, are updated too. The model
+    All of the model's parameters are trained; buffers, such as the averages of batch norm, are updated too. The model
     is in training mode during an epoch and in evaluation mode for the test figures.
 
     A row holds `epoch`, from 1; `loss` (reconstruction + beta · KL), `reconstruction` and `kl`, each with the prefix
@@ -51,7 +50,7 @@ class Training:
 
     def __init__(
         self,
-        model: CVAE,
+        model: VAE,
         train_split: Split,
         test_split: Split,
         *,
@@ -164,13 +163,13 @@ class Training:
 class Steps:
     """Take an optimiser step on each batch of an epoch: this defines how the model is trained.
 
-    `images`: all training images, (N, 784), on the model's device. `labels`: (N,). These, `batch_size` and `beta` may
+    `images`: all training images, (N, image_dims), on the model's device. `labels`: (N,). These, `batch_size` and `beta` may
     change between two epochs. `optimiser` may be any of `torch.optim`. Checkpoints hold what `state_of` finds here.
     """
 
     def __init__(
         self,
-        model: CVAE,
+        model: VAE,
         images: Tensor,
         labels: Tensor,
         batch_size: int,

@@ -7,17 +7,15 @@ import math
 from typing import TYPE_CHECKING
 
 from cvae.commands.sample.sources import DATA, Origin, open_data
-from cvae.data.idx import LABELS, SIDE
-from cvae.data.names import LABEL_NAMES, TITLES
 from cvae.support.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
     from matplotlib.figure import Figure
 
-    from cvae.data.idx import Split
+    from cvae.data.dataset import Split
     from cvae.figures.label_view import LabelView
-    from cvae.model import CVAE
+    from cvae.model import VAE
 
 
 def label_names(dataset: str | None) -> tuple[str, ...]:
@@ -32,7 +30,7 @@ def make_title(dataset: str | None, caption: str, label: int | None = None) -> s
     return f"{' '.join(subject)}: {caption}" if subject != [""] else caption.capitalize()
 
 
-def draw_samples(model: "CVAE", origin: Origin, digit: int | None, count: int, seed: int) -> "tuple[Figure, str]":
+def draw_samples(model: "VAE", origin: Origin, digit: int | None, count: int, seed: int) -> "tuple[Figure, str]":
     """Draw samples from the prior: a square for one label, or a row for each of the ten.
 
     MLflow's served model returns the same images for the same seed and the same rows of digits.
@@ -70,7 +68,7 @@ def fill_table(images: "np.ndarray", columns: int) -> "np.ndarray":
 
 
 def draw_grid(
-    model: "CVAE", origin: Origin, digit: int | None, size: int, half: float, folder: str | None
+    model: "VAE", origin: Origin, digit: int | None, size: int, half: float, folder: str | None
 ) -> "tuple[Figure, str]":
     """Draw the decoder's output over a grid of z, for one label or for each, like plots/manifolds.png.
 
@@ -96,12 +94,12 @@ def draw_grid(
 
 
 def view_label(
-    model: "CVAE", dataset: str | None, label: int, data: "Split | None", size: int, half: float
+    model: "VAE", dataset: str | None, label: int, data: "Split | None", size: int, half: float
 ) -> "LabelView":
     """Return one label's manifold, on the plane that fits its images in `data`. Up to two latents need no `data`."""
     import numpy as np
 
-    from cvae.data.idx import Split
+    from cvae.data.dataset import Split
     from cvae.figures import label_view
     from cvae.figures.latent_plane import fit_plane
 
@@ -118,7 +116,7 @@ def view_label(
     return label_view.view_label(model, label, name, plane, no_points, half, size, half)
 
 
-def encode(model: "CVAE", split: "Split") -> "np.ndarray":
+def encode(model: "VAE", split: "Split") -> "np.ndarray":
     """Return the posterior means of the images of `split`, (n, latent_dims)."""
     import torch
 
@@ -128,7 +126,7 @@ def encode(model: "CVAE", split: "Split") -> "np.ndarray":
         return model.encode(*to_device(split, torch.device("cpu")))[0].numpy()
 
 
-def draw_styles(model: "CVAE", origin: Origin, count: int, seed: int) -> "tuple[Figure, str]":
+def draw_styles(model: "VAE", origin: Origin, count: int, seed: int) -> "tuple[Figure, str]":
     """Draw a row for each sample z from the prior, decoded as all ten labels, like plots/styles.png."""
     import numpy as np
 
@@ -147,7 +145,7 @@ def draw_styles(model: "CVAE", origin: Origin, count: int, seed: int) -> "tuple[
 
 
 def draw_interpolation(
-    model: "CVAE", origin: Origin, a: int, b: int, count: int, folder: str | None
+    model: "VAE", origin: Origin, a: int, b: int, count: int, folder: str | None
 ) -> "tuple[Figure, str]":
     """Draw two test images, and between them the decoder's output along a straight line in z.
 
@@ -159,7 +157,7 @@ def draw_interpolation(
     """
     import numpy as np
 
-    from cvae.data.idx import Split
+    from cvae.data.dataset import Split
     from cvae.figures import drawing
     from cvae.figures.latent_plane import decode
 

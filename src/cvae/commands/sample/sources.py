@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from cvae.support.errors import UserError, one_line
 
 if TYPE_CHECKING:
-    from cvae.data.idx import Split
-    from cvae.model import CVAE
+    from cvae.data.dataset import Dataset
+    from cvae.model import VAE
     from cvae.pipeline.dvc_lock import StageRecord
 
 MODEL, DATA = "data/model", "data/raw"  # the pipeline's
@@ -44,7 +44,7 @@ class Origin:
         return cls(parameters.get("dataset"), parameters.get("binarize"))
 
 
-def open_model(source: Source) -> "tuple[CVAE, Origin]":
+def open_model(source: Source) -> "tuple[VAE, Origin]":
     """Load the model of `source` on the CPU, and read its origin from dvc.lock or its run.
 
     Raises:
@@ -67,7 +67,7 @@ def open_model(source: Source) -> "tuple[CVAE, Origin]":
     return load_model(folder), locked_origin()
 
 
-def open_experiment(source: Source) -> "tuple[CVAE, Origin]":
+def open_experiment(source: Source) -> "tuple[VAE, Origin]":
     """Load the model of a DVC experiment, branch or commit from DVC's cache.
 
     Raises:
@@ -127,7 +127,7 @@ def is_as_locked(path: str, lock: "dict[str, StageRecord]") -> bool:
     return md5(path) in (made.outs.get(path) for made in lock.values())
 
 
-def load_model(folder: Path, name: str | None = None) -> "CVAE":
+def load_model(folder: Path, name: str | None = None) -> "VAE":
     """Load the model in `folder`. Errors call it `name`; None means the pipeline's own model."""
     from cvae.artifacts import saved_model
     from cvae.compute.devices import open_device
@@ -145,7 +145,7 @@ def without_advice(error: UserError) -> str:
     return str(error).partition("; `dvc repro")[0]
 
 
-def open_data(folder: str | None, origin: Origin) -> "tuple[Split, Split]":
+def open_data(folder: str | None, origin: Origin) -> "Dataset":
     """Load training and test images for a model of this origin, from `folder`, or from data/raw if None.
 
     Raises:

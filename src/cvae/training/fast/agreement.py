@@ -170,7 +170,8 @@ def _derived_loss(model: CVAE, x: Tensor, y: Tensor, noise: Tensor, beta: float)
         for number, layer in enumerate(stack):
             values = activation(values) if number else values
             values = F.linear(values, layer.weight, layer.bias)
-            values = values + F.embedding(y, layer.label_weight) if number == 0 else values
+            if number == 0 and model.label_count:
+                values = values + F.embedding(y, layer.label_weight)
         return values
 
     mu, log_sigma = through(encoder, x, encoder_activation).chunk(2, dim=1)

@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cvae.data.idx import LABELS, PIXELS
 from cvae.model import ACTIVATIONS, CVAE, ConditionalLinear
 from cvae.training.fast.weights import WeightVector
 
@@ -33,7 +32,7 @@ class DerivedGradients:
     A layer's matrix has rows for its labels and its bias, and its input has columns for them, so that one matrix
     product computes the layer.
 
-    `inputs`: the result of `prepare` for all images; the first 784 columns of its first tensor are the pixels.
+    `inputs`: the result of `prepare` for all images; the first columns of its first tensor are the pixels.
     `order`: for each batch, the numbers of its images, (n,) int64. `noise`: for each batch, (n, latent_dims).
     All may change in place between two passes.
     """
@@ -51,7 +50,7 @@ class DerivedGradients:
         (encoder, *_), (decoder, *_) = stacks(model)
         z = images.new_zeros(len(labels), model.latent_dims)
         return tuple(
-            _with_label_and_one(values, labels, len(weights.matrices[layer]))
+            _with_label_and_one(values, labels, model.label_count, len(weights.matrices[layer]))
             for values, layer in ((images, encoder), (z, decoder))
         )
 
@@ -171,10 +170,10 @@ class _Buffers:
             )
             for layers, in_place in zip((encoder, decoder), functions, strict=True)
         )
-        latent_dims = model.latent_dims
-        self.x, self.z = self.encoder.input[:, :PIXELS], self.decoder.input[:, :latent_dims]
+        image_dims, latent_dims = model.schema.image_dims, model.latent_dims
+        self.x, self.z = self.encoder.input[:, :image_dims], self.decoder.input[:, :latent_dims]
         self.z_weights = weights.matrices[model.decoder][:latent_dims].t()
-        self.x_hat, self.error = weights.values.new_empty(2, n, PIXELS)
+        self.x_hat, self.error = weights.values.new_empty(2, n, image_dims)
         self.flat_error = self.error.view(-1)
         self.sigma, self.d_z = weights.values.new_empty(2, n, latent_dims)
         self.d_posterior = weights.values.new_empty(n, 2 * latent_dims)
@@ -187,11 +186,12 @@ def stacks(model: CVAE) -> tuple[list[ConditionalLinear | nn.Linear], list[Condi
     return encoder, [model.decoder, *model.decoder_hidden, model.pixel_logits]
 
 
-def _with_label_and_one(values: Tensor, labels: Tensor, width: int) -> Tensor:
+def _with_label_and_one(values: Tensor, labels: Tensor, label_count: int, width: int) -> Tensor:
     """Return `values` (n, k) followed by one-hot labels, a column of ones and columns of zeros: (n, width)."""
     count, columns = values.shape
     wide = values.new_zeros(count, width)
     wide[:, :columns] = values
-    wide[:, columns : columns + LABELS] = F.one_hot(labels, LABELS)
-    wide[:, columns + LABELS] = 1
+    if label_count:
+        wide[:, columns : columns + label_count] = F.one_hot(labels, label_count)
+    wide[:, columns + label_count] = 1
     return wide

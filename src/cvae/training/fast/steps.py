@@ -7,7 +7,6 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from cvae.data.idx import PIXELS
 from cvae.training.adam import Adam
 from cvae.training.fast.agreement import other_gradient, other_loss, other_step
 from cvae.training.fast.cuda_graph import replayed
@@ -81,7 +80,7 @@ class DerivedSteps(VectorSteps):
 
     def prepare(self) -> None:
         self._inputs = DerivedGradients.prepare(self.model, self._weights, self.images, self.labels)
-        self.images = self._inputs[0][:, :PIXELS]
+        self.images = self._inputs[0][:, : self.model.schema.image_dims]
 
     def through(self, order: Tensor, noise: Tensor) -> Callable[[], Tensor]:
         if not all(parameter.requires_grad for parameter in self.model.parameters()):

@@ -71,14 +71,14 @@ def _is_linear(module: nn.Module) -> bool:
     """Return whether `module` is a linear layer with a bias, and neither it nor the weight is parametrized."""
     names = {name for name, _ in module.named_parameters(recurse=False)}
     if isinstance(module, ConditionalLinear):
-        return names == {"weight", "label_weight", "bias"}
+        return names - {"label_weight"} == {"weight", "bias"}
     return isinstance(module, nn.Linear) and names == {"weight", "bias"}
 
 
 def _rows(layer: ConditionalLinear | nn.Linear) -> list[int]:
     """Return the number of rows for the layer's inputs, its labels if it is conditional, and its bias."""
-    labels = [len(layer.label_weight)] if isinstance(layer, ConditionalLinear) else []
-    return [layer.weight.shape[1], *labels, 1]
+    table = getattr(layer, "label_weight", None)
+    return [layer.weight.shape[1], *([] if table is None else [len(table)]), 1]
 
 
 def _parameters_of_linear(layer: ConditionalLinear | nn.Linear, matrix: Tensor) -> list[tuple[nn.Parameter, Tensor]]:

@@ -1,0 +1,192 @@
+"""A data set: images and labels in two splits, and a schema that says what they are. Stored as files in one folder.
+
+Everything that depends on the data, such as the width of the network or the number of pictures, follows from its
+`Schema`; nothing else in the project knows how large an image is or how many classes there are.
+"""
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cvae.data.idx import REMEDY, idx_bytes, read_idx
+from cvae.support.errors import UserError, one_line
+from cvae.support.files import write_whole
+
+SCHEMA = "schema.json"
+TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = FILES = (  # MNIST's own names
+    "train-images-idx3-ubyte.gz",
+    "train-labels-idx1-ubyte.gz",
+    "t10k-images-idx3-ubyte.gz",
+    "t10k-labels-idx1-ubyte.gz",
+)
+MOST_CLASSES = 256  # labels are stored in one byte
+MOST_PIXELS = 1024  # along one side of an image
+
+
+@dataclass(frozen=True)
+class Schema:
+    """What the images and labels of a data set are.
+
+    `shape`: height, width and channels (1 or 3) of an image. `classes`: the name of each label. `title`: the data
+    set's name in pictures and tables. `ink`: high values are ink, as in MNIST, so grey images are drawn dark on white.
+    """
+
+    shape: tuple[int, int, int]
+    classes: tuple[str, ...]
+    title: str = ""
+    ink: bool = False
+
+    @property
+    def image_dims(self) -> int:
+        """The number of values in an image: height · width · channels."""
+        return math.prod(self.shape)
+
+    def as_json(self) -> dict:
+        """Return a JSON object that `from_json` turns back into this schema."""
+        return asdict(self) | {"shape": list(self.shape), "classes": list(self.classes)}
+
+    @classmethod
+    def from_json(cls, content: object) -> "Schema":
+        """Return the schema that `as_json` described; raise a `ValueError` if `content` does not describe one."""
+        if not isinstance(content, dict) or content.keys() != {"shape", "classes", "title", "ink"}:
+            raise ValueError("a schema has the keys shape, classes, title and ink")
+        shape, classes = content["shape"], content["classes"]
+        sides = [size for size in shape if type(size) is int] if isinstance(shape, list) else []
+        if len(sides) != 3 or not all(1 <= side <= MOST_PIXELS for side in sides[:2]) or sides[2] not in (1, 3):
+            raise ValueError(f"shape is {shape!r:.60}, not [height, width, channels]")
+        is_list = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
+        if not is_list or not 1 <= len(set(classes)) == len(classes) <= MOST_CLASSES:
+            raise ValueError(f"classes are not 1 to {MOST_CLASSES} different names")
+        if not isinstance(content["title"], str) or not isinstance(content["ink"], bool):
+            raise ValueError("title is not text, or ink is neither true nor false")
+        return cls(tuple(sides), tuple(classes), content["title"], content["ink"])
+
+
+def mnist_like(classes: int = 10) -> Schema:
+    """Return the schema of files that come without one: MNIST's, with the labels' numbers as names."""
+    return Schema((28, 28, 1), tuple(map(str, range(classes))), ink=True)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images, (n, image_dims) uint8 from 0 to 255, and their labels, (n,) uint8: positions in `Schema.classes`.
+
+    The values of an image are in the order height, width, channel.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A training split and a test split, and what they are."""
+
+    train: Split
+    test: Split
+    schema: Schema
+
+
+def load(folder: str | Path) -> Dataset:
+    """Read the data set in `folder`: four IDX files, and schema.json, without which they are like MNIST's.
+
+    Raises:
+        UserError: a file is missing, damaged or not what its name says, or the files do not belong together.
+    """
+    folder = Path(folder)
+    schema = _read_schema(folder / SCHEMA)
+    files = [_present(folder / name) for name in FILES]
+    (train, train_shape), (test, test_shape) = _split(*files[:2]), _split(*files[2:])
+    if train_shape != test_shape:
+        raise UserError(f"{files[2]}: images are {by(test_shape)}, but training images {by(train_shape)}; {REMEDY}")
+    if schema is None:
+        count = 1 + int(max(train.labels.max(), test.labels.max()))
+        schema = Schema(train_shape, mnist_like(max(count, 10)).classes, ink=train_shape[2] == 1)
+    for split, images, labels in ((train, *files[:2]), (test, *files[2:])):
+        if train_shape != schema.shape:
+            raise UserError(f"{images}: images are {by(train_shape)}, not {by(schema.shape)}; {REMEDY}")
+        if split.labels.max() >= len(schema.classes):
+            message = f"label {split.labels.max()} of image {split.labels.argmax()} is none of the classes"
+            raise UserError(f"{labels}: {message} 0 to {len(schema.classes) - 1}; {REMEDY}")
+    return Dataset(train, test, schema)
+
+
+def save(dataset: Dataset, folder: str | Path) -> None:
+    """Write `dataset` to `folder`, which `load` reads; the same data set gives the same bytes."""
+    folder = Path(folder)
+    for name in FILES:
+        _colour(folder / name).unlink(missing_ok=True)
+        (folder / name).unlink(missing_ok=True)
+    contents = {}
+    for split, images, labels in ((dataset.train, *FILES[:2]), (dataset.test, *FILES[2:])):
+        height, width, channels = dataset.schema.shape
+        shape = (-1, height, width, channels)[: 4 if channels > 1 else 3]
+        path = _colour(folder / images) if channels > 1 else folder / images
+        contents[path] = idx_bytes(split.images.reshape(shape))
+        contents[folder / labels] = idx_bytes(split.labels)
+    write_whole(contents)
+    save_schema(dataset.schema, folder)
+
+
+def save_schema(schema: Schema, folder: str | Path) -> None:
+    """Write schema.json to `folder`."""
+    text = json.dumps(schema.as_json(), indent=2, ensure_ascii=False) + "\n"
+    write_whole({Path(folder) / SCHEMA: text.encode()})
+
+
+def require_same(model: Schema, data: Schema, folder: str | Path) -> None:
+    """Raise a `UserError` if images of the schema `data`, in `folder`, cannot be given to a model of another one."""
+    if model.shape != data.shape:
+        raise UserError(f"the model takes images of {by(model.shape)}, but those in {folder} are {by(data.shape)}")
+    if model.classes != data.classes:
+        raise UserError(f"the model knows {names(model.classes)}, but {folder} has {names(data.classes)}")
+
+
+def names(classes: tuple[str, ...]) -> str:
+    """Return the number of classes and the first names, for messages."""
+    shown = ", ".join(classes[:5]) + (", …" if len(classes) > 5 else "")
+    return f"{len(classes)} class{'es' if len(classes) > 1 else ''} ({shown})"
+
+
+def by(shape: tuple[int, ...]) -> str:
+    """Return a shape in words: 28 × 28 × 3."""
+    return " × ".join(map(str, shape if shape[-1:] != (1,) else shape[:-1]))
+
+
+def _read_schema(path: Path) -> Schema | None:
+    try:
+        return Schema.from_json(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: damaged ({one_line(error)[:200]}); {REMEDY}") from None
+
+
+def _colour(images: Path) -> Path:
+    """Return the name that colour images have instead, since their file has four dimensions."""
+    return images.with_name(images.name.replace("idx3", "idx4"))
+
+
+def _present(path: Path) -> Path:
+    return path if path.exists() or not _colour(path).exists() else _colour(path)
+
+
+def _split(images_path: Path, labels_path: Path) -> tuple[Split, tuple[int, int, int]]:
+    """Read a split, and the shape of its images."""
+    images = read_idx(images_path, dimensions=4 if "idx4" in images_path.name else 3)
+    labels = read_idx(labels_path, dimensions=1)
+    if len(images) != len(labels):
+        message = f"{len(images)} images, but {len(labels)} labels in {labels_path.name}"
+        raise UserError(f"{images_path}: {message}; {REMEDY}")
+    shape = (*images.shape[1:], 1)[:3]
+    if shape[2] not in (1, 3) or max(shape) > MOST_PIXELS:
+        raise UserError(f"{images_path}: images are {by(shape)}; {REMEDY}")
+    return Split(images.reshape(len(images), -1), labels), shape

@@ -1,0 +1,58 @@
+"""Models beside the article's, and `build`, which makes the one that `model` in params.yaml names.
+
+Put your own model here, one file each: DVC watches this folder, so that an edit trains again. docs/your-own.md shows
+how. Works without DVC and MLflow: import only `cvae.model`, `data`, `compute` and `support` here.
+"""
+
+import importlib
+import inspect
+import re
+from collections.abc import Mapping
+
+from cvae.data.dataset import Schema
+from cvae.model import VAE
+from cvae.support.errors import UserError, one_line
+
+WHERE = "cvae.model:CVAE, or MODULE:CLASS with a module in src/cvae/models, such as cvae.models.convolutional"
+
+
+def model_class(name: str) -> type[VAE]:
+    """Return the class called `name`, as "module:Class".
+
+    Only modules in cvae.models can be named, and cvae.model: DVC watches their files. So a downloaded model cannot
+    import anything else either.
+
+    Raises:
+        UserError: there is no such module or class, or it is not a `VAE`.
+    """
+    module, _, class_name = name.partition(":")
+    if not re.fullmatch(r"cvae\.model(s(\.\w+)+)?:[^\W\d]\w*", name):
+        raise UserError(f"model is {one_line(name)[:80]}; allowed: {WHERE}")
+    try:
+        found = getattr(importlib.import_module(module), class_name, None)
+    except ModuleNotFoundError as error:
+        if error.name and not f"{module}.".startswith(f"{error.name}."):
+            raise  # the module is there, but imports one that is not
+        raise UserError(f"model is {name}, but there is no {module.replace('.', '/')}.py in src") from None
+    if not (inspect.isclass(found) and issubclass(found, VAE)):
+        problem = "has no class of that name" if found is None else "is not a subclass of cvae.model.VAE"
+        raise UserError(f"model is {name}, but {module if found is None else class_name} {problem}")
+    return found
+
+
+def arguments(name: str) -> set[str]:
+    """Return the names of the arguments, beside `schema`, that the model class `name` takes."""
+    return set(inspect.signature(model_class(name)).parameters) - {"schema"}
+
+
+def build(name: str, schema: Schema, settings: Mapping[str, object]) -> VAE:
+    """Build the model `name` for data of `schema`, from those of `settings` that its class takes.
+
+    Raises:
+        UserError: there is no such model, or its `configuration` could not rebuild it.
+    """
+    used = {key: value for key, value in settings.items() if key in arguments(name)}
+    model = model_class(name)(schema, **used)
+    if missing := used.keys() - model.configuration().keys():
+        raise UserError(f"{name}: its configuration lacks {min(missing)}, so it could not be loaded again; add it")
+    return model
