@@ -50,11 +50,13 @@ def repository(tmp_path_factory) -> Repository:
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory):
     """The training and the test split of scikit-learn's digits."""
-    from cvae.data import idx
+    from cvae.data.dataset import load
+    from cvae.data.digits import write_digits
 
     folder = tmp_path_factory.mktemp("digits")
-    idx.write_digits(folder)
-    return idx.load(folder)
+    write_digits(folder)
+    data = load(folder)
+    return data.train, data.test
 
 
 @pytest.fixture(scope="session")

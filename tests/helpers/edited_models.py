@@ -6,9 +6,11 @@ from torch import Tensor, nn
 
 from cvae.compute.devices import open_device
 from cvae.compute.seeding import generator
-from cvae.data.idx import LABELS, PIXELS, SIDE
-from cvae.model import CVAE
+from cvae.model import CVAE, VAE
 from cvae.training.loop import Training
+from helpers.models import MNIST
+
+SIDE, PIXELS, LABELS = MNIST.shape[0], MNIST.image_dims, len(MNIST.classes)
 
 
 class Activation(CVAE):
@@ -17,8 +19,8 @@ class Activation(CVAE):
 
 
 class ExtraLayer(CVAE):
-    def __init__(self, **settings):
-        super().__init__(**settings)
+    def __init__(self, schema=MNIST, **settings):
+        super().__init__(schema, **settings)
         self.extra = nn.Linear(PIXELS, PIXELS)
 
     def logits(self, z: Tensor, y: Tensor) -> Tensor:
@@ -26,8 +28,8 @@ class ExtraLayer(CVAE):
 
 
 class Convolution(CVAE):
-    def __init__(self, **settings):
-        super().__init__(**settings)
+    def __init__(self, schema=MNIST, **settings):
+        super().__init__(schema, **settings)
         self.convolution = nn.Conv2d(1, 2, 3, padding=1)
 
     def encode(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -35,8 +37,8 @@ class Convolution(CVAE):
 
 
 class LayerNorm(CVAE):
-    def __init__(self, **settings):
-        super().__init__(**settings)
+    def __init__(self, schema=MNIST, **settings):
+        super().__init__(schema, **settings)
         self.norm = nn.LayerNorm(self.hidden_dims[-1])
 
     def encode(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -46,8 +48,8 @@ class LayerNorm(CVAE):
 class UsedTwice(CVAE):
     """The decoder's last layer uses the encoder's first weights, and a layer of the encoder runs twice."""
 
-    def __init__(self, **settings):
-        super().__init__(**settings)
+    def __init__(self, schema=MNIST, **settings):
+        super().__init__(schema, **settings)
         self.square = nn.Linear(self.hidden_dims[-1], self.hidden_dims[-1])
         self.pixel_bias = nn.Parameter(torch.zeros(PIXELS))
         del self.pixel_logits
@@ -63,8 +65,8 @@ class UsedTwice(CVAE):
 class TwoNames(CVAE):
     """One layer under two names, so that its tensors are in the model's state dict twice."""
 
-    def __init__(self, **settings):
-        super().__init__(**settings)
+    def __init__(self, schema=MNIST, **settings):
+        super().__init__(schema, **settings)
         self.first = nn.Linear(self.hidden_dims[-1], self.hidden_dims[-1])
         self.second = self.first
 
@@ -75,8 +77,8 @@ class TwoNames(CVAE):
 class Buffers(CVAE):
     """Batch norm and dropout: buffers, a training mode, and torch's own random numbers."""
 
-    def __init__(self, **settings):
-        super().__init__(**settings)
+    def __init__(self, schema=MNIST, **settings):
+        super().__init__(schema, **settings)
         self.norm, self.dropout = nn.BatchNorm1d(self.hidden_dims[-1]), nn.Dropout(0.2)
 
     def encode(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -109,8 +111,8 @@ class Decoder(CVAE):
 class Hook(CVAE):
     """A hook bounds gradients; the first batch does not reach the bound."""
 
-    def __init__(self, **settings):
-        super().__init__(**settings)
+    def __init__(self, schema=MNIST, **settings):
+        super().__init__(schema, **settings)
         self.decoder.weight.register_hook(lambda gradient: gradient.clamp(-30, 30))
 
 
@@ -127,31 +129,25 @@ class Counter(CVAE):
 class WeightNorm(CVAE):
     """A layer of the article's network whose weights are computed from other parameters."""
 
-    def __init__(self, **settings):
-        super().__init__(**settings)
+    def __init__(self, schema=MNIST, **settings):
+        super().__init__(schema, **settings)
         nn.utils.parametrizations.weight_norm(self.pixel_logits)
 
 
 class Frozen(CVAE):
-    def __init__(self, **settings):
-        super().__init__(**settings)
+    def __init__(self, schema=MNIST, **settings):
+        super().__init__(schema, **settings)
         self.decoder.requires_grad_(False)
 
 
-class Another(nn.Module):
+class Another(VAE):
     """A network that shares only its interface with the article's."""
 
-    likelihood, prior_std = "bernoulli", 1.0
-
-    def __init__(self, latent_dims: int = 2):
-        super().__init__()
-        self.latent_dims = latent_dims
+    def __init__(self, schema=MNIST, latent_dims: int = 2):
+        super().__init__(schema, latent_dims=latent_dims, likelihood="bernoulli", prior_std=1.0)
         self.down = nn.Sequential(nn.Conv2d(1 + LABELS, 4, 4, stride=4), nn.SiLU(), nn.Flatten())
         self.down.append(nn.Linear(4 * (SIDE // 4) ** 2, 2 * latent_dims))
         self.up = nn.Sequential(nn.Linear(latent_dims + LABELS, 32), nn.SiLU(), nn.Linear(32, PIXELS))
-
-    def initialise(self, generator: torch.Generator) -> "Another":
-        return self
 
     def encode(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         label = F.one_hot(y, LABELS).to(x)[:, :, None, None].expand(-1, -1, SIDE, SIDE)
@@ -159,9 +155,6 @@ class Another(nn.Module):
 
     def logits(self, z: Tensor, y: Tensor) -> Tensor:
         return self.up(torch.cat((z, F.one_hot(y, LABELS).to(z)), dim=1))
-
-    def decode(self, z: Tensor, y: Tensor) -> Tensor:
-        return torch.sigmoid(self.logits(z, y))
 
 
 EPOCHS, BATCH, RATE = 3, 100, 1e-3

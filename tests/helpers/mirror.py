@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from cvae.data.dataset import FILES
 from cvae.data.download import download
-from cvae.data.idx import FILES
 from cvae.support.errors import UserError
 
 CONTENT = {name: gzip.compress(random.Random(name).randbytes(300), mtime=0) for name in FILES}

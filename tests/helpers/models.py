@@ -3,17 +3,19 @@
 import torch
 
 from cvae.compute.seeding import generator
-from cvae.data.idx import LABELS, PIXELS
+from cvae.data.dataset import mnist_like
 from cvae.model import CVAE
 
-
-def make_model(**settings) -> CVAE:
-    return CVAE(**settings).initialise(generator(3, "weights"))
+MNIST = mnist_like()  # the schema that tests use unless they are about another
 
 
-def make_batch(count: int, latent_dims: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return images (count, 784), labels (count,) and noise (count, latent_dims)."""
+def make_model(schema=MNIST, **settings) -> CVAE:
+    return CVAE(schema, **settings).initialise(generator(3, "weights"))
+
+
+def make_batch(count: int, latent_dims: int, schema=MNIST) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return images (count, image_dims), labels (count,) and noise (count, latent_dims)."""
     numbers = torch.Generator().manual_seed(1)
-    x = torch.rand(count, PIXELS, generator=numbers)
-    y = torch.randint(LABELS, (count,), generator=numbers)
+    x = torch.rand(count, schema.image_dims, generator=numbers)
+    y = torch.randint(len(schema.classes), (count,), generator=numbers)
     return x, y, torch.randn(count, latent_dims, generator=numbers)

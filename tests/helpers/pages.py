@@ -1,6 +1,5 @@
 """The pipeline's pictures, and screenshots of its pages."""
 
-from cvae.data.idx import LABELS
 from helpers.repository import PROJECT
 
 SCREENSHOTS = PROJECT / "tests/screenshots"  # of the pages that tests open, to look at; not in git
@@ -8,5 +7,5 @@ SCREENSHOTS = PROJECT / "tests/screenshots"  # of the pages that tests open, to 
 
 PICTURES = sorted(
     [f"{name}.png" for name in ("latents", "manifolds", "reconstructions", "styles", "training")]
-    + [f"{folder}/{digit}.png" for folder in ("latents", "manifolds") for digit in range(LABELS)]
+    + [f"{folder}/{digit}.png" for folder in ("latents", "manifolds") for digit in range(10)]
 )

@@ -14,15 +14,14 @@ from cvae.data.binarisation import binarised
 from cvae.data.dataset import Split
 from cvae.data.names import kind_of_pixels
 from cvae.data.tensors import to_device
-from cvae.evaluation.latents import active, aggregate_moments, posteriors, prior_distance
 from cvae.evaluation.label_use import measure_label_use
+from cvae.evaluation.latents import active, aggregate_moments, posteriors, prior_distance
 from cvae.evaluation.likelihood import importance_weighted_nll
 from cvae.evaluation.samples import judge_samples
 from cvae.model import VAE
 from cvae.objective import held_out_noise, held_out_sums, means
 from cvae.support.errors import UserError
 from cvae.support.files import write_whole
-
 
 MEANINGS = {
     "loss": "negative ELBO: reconstruction + beta * kl",
