@@ -2,7 +2,8 @@
 
 To understand the CVAE, read `model`, then `objective`, then `training.loop`. The rooms around them:
 
-- `data`: data sets, their download and label names, binary pixels
+- `models`: other models than the article's, and `build`, which makes the one that params.yaml names
+- `data`: data sets and their schemas, your own images, downloads, binary pixels
 - `compute`: devices, threads, processes and seeds
 - `training`: the training loop, and modules that only make it faster
 - `evaluation`: likelihood, label accuracy, sample quality, use of the latents
