@@ -7,7 +7,10 @@ import os
 import re
 import subprocess
 from collections.abc import Iterable
+from pathlib import Path
 
+from cvae.pipeline.dvc_yaml import files_in
+from cvae.pipeline.repository import main_repository
 from cvae.support.errors import UserError
 
 
@@ -72,3 +75,29 @@ def files_at(revs: Iterable[str], paths: Iterable[str]) -> dict[tuple[str, str],
             if match[1] == b"blob":
                 found[pair] = content
     return found
+
+
+def require_copied(folder: str) -> None:
+    """Refuse to run in an experiment's copy of the repository that lacks files of `folder`, a path in it.
+
+    DVC copies only what git or DVC tracks. Files that were tracked after the copy was made do not count.
+
+    Raises:
+        UserError: in the main repository, neither git nor DVC tracks some of the files that the copy lacks.
+    """
+    main = main_repository()
+    if main == Path.cwd() or os.path.isabs(folder):
+        return
+    tracked = set(git("-C", str(main), "ls-files", "-z").decode(errors="surrogateescape").split("\0"))
+    lost = []
+    for path in files_in(main / folder):
+        inside = path.relative_to(main)
+        known = (str(each) for each in (inside, *inside.parents))
+        if not Path(inside).exists() and not any(name in tracked or f"{name}.dvc" in tracked for name in known):
+            lost.append(inside)
+    if lost:
+        others = f" and {len(lost) - 1} more" if lost[1:] else ""
+        raise UserError(
+            f"{folder}: neither git nor DVC tracks {lost[0]}{others}, so this experiment's copy of the repository lacks "
+            f"them; `git add {folder}` or `dvc add` it, then start it again"
+        )
