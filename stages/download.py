@@ -7,17 +7,17 @@ import os
 import sys
 
 from cvae.commands.runner import run_stage
+from cvae.pipeline.git import require_copied
 from cvae.pipeline.parameters import read_parameters
 
 
 def main() -> None:
     params = read_parameters()
+    require_copied(params)
     is_check = "--check" in sys.argv[1:]
     if params.dataset == "images":
         from cvae.data.images import find_images, import_images
-        from cvae.pipeline.git import require_copied
 
-        require_copied(params.images)
         if is_check:
             find_images(params.images)
         else:
