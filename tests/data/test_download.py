@@ -11,6 +11,7 @@ import pytest
 import yaml
 from helpers.mirror import CHECKSUMS, CONTENT, contents, downloaded, failure
 from helpers.repository import PROJECT
+from PIL import Image
 
 from cvae.data.dataset import FILES, SCHEMA, TEST_LABELS, load
 from cvae.data.download import download, fetch, reachable, sources
@@ -238,10 +239,10 @@ def stage(tmp_path):
     env = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "PYTHON", "no_", "NO_"))}
     refusing = dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:1")
 
-    def run(*arguments, dataset="mnist", folder=tmp_path, **variables):
+    def run(*arguments, dataset="mnist", images="data/own", folder=tmp_path, **variables):
         from cvae.pipeline.parameters import Parameters
 
-        params = Parameters(dataset=dataset).model_dump()
+        params = Parameters(dataset=dataset, images=images).model_dump()
         (folder / "params.yaml").write_text(yaml.safe_dump(params))
         command = [sys.executable, "-m", "stages.download", *arguments]
         return subprocess.run(
@@ -288,3 +289,24 @@ def sizes(folder: Path) -> list[int]:
     """Return the numbers of training and test images in `folder`."""
     data = load(folder)
     return [len(data.train), len(data.test)]
+
+
+def test_the_stage_makes_a_data_set_of_a_folder_or_says_what_is_wrong_with_it(stage, tmp_path):
+    for check in ([], ["--check"]):
+        done = stage(*check, dataset="images", images="my pictures")
+        assert (done.returncode, done.stdout) == (1, "")
+        assert re.fullmatch(r"download: my pictures: no such folder; [^\n]*\n", done.stderr)
+    for name in ("a cat", "dog"):
+        (tmp_path / "my pictures" / name).mkdir(parents=True)
+        for grey in range(4):
+            Image.new("L", (20, 20), grey + len(name)).save(tmp_path / "my pictures" / name / f"{grey}.png")
+    done = stage("--check", dataset="images", images="my pictures")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert not (tmp_path / "data").exists()
+    for images in ("my pictures", str(tmp_path / "my pictures")):
+        done = stage(dataset="images", images=images)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "a cat" in done.stdout
+        data = load(tmp_path / "data/raw")
+        assert (data.schema.classes, data.schema.title) == (("a cat", "dog"), "my pictures")
+        assert str(tmp_path) not in (tmp_path / "data/raw" / SCHEMA).read_text()

@@ -1,7 +1,7 @@
 """Your own images: which files count, what becomes of them, and which are for testing."""
 
+import gzip
 import io
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -459,8 +459,6 @@ def fill_idx(folder: Path, *shape: int, suffix: str = "-ubyte.gz", dot: str = "-
     for name, array in values.items():
         write_idx(folder / f"{name}-ubyte.gz", array)
         if suffix == "-ubyte":
-            import gzip
-
             packed = folder / f"{name}-ubyte.gz"
             packed.with_suffix("").write_bytes(gzip.decompress(packed.read_bytes()))
             packed.unlink()
@@ -517,13 +515,3 @@ def test_a_listing_reads_no_image(source):
     listing = find_images(source)
     assert listing.classes == ("cats", "dogs")
     assert len(listing.files["all"]["cats"]) == 10
-
-
-@pytest.mark.long
-def test_ten_thousand_small_images_take_seconds(tmp_path, imported):
-    for number in range(10):
-        fill(tmp_path / "mine" / str(number), range(1000 * number, 1000 * (number + 1)), size=(32, 32), mode="RGB")
-    started = time.monotonic()
-    data, _ = imported(tmp_path / "mine", image_size=28)
-    assert time.monotonic() - started < 20
-    assert len(data.train) + len(data.test) == 10_000

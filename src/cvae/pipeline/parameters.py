@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from cvae.support.errors import UserError, one_line
 
@@ -15,6 +15,13 @@ def _in_repository_or_absolute(folder: str) -> str:
     if not folder.isprintable() or inside == "." or inside.split(os.sep)[0] in ("..", "~"):
         raise ValueError(folder)
     return folder
+
+
+def _whole(value: object) -> object:
+    """Refuse 1.0 and true, which equal 1."""
+    if type(value) is not int:
+        raise ValueError(value)
+    return value
 
 
 Width = Annotated[int, Field(ge=1, le=65536)]
@@ -33,7 +40,7 @@ class Parameters(BaseModel):
     )
     images: Annotated[str, AfterValidator(_in_repository_or_absolute)] = "data/own"
     image_size: int = Field(28, ge=8, le=256)
-    channels: Literal[1, 3] = 1
+    channels: Annotated[Literal[1, 3], BeforeValidator(_whole)] = 1
     test_share: float = Field(0.15, gt=0, lt=1)
 
     model: str = Field("cvae.model:CVAE", pattern=r"^cvae\.model(s(\.\w+)+)?:\w+$", max_length=200)
