@@ -1,11 +1,13 @@
 """Record all results as one MLflow run, and write the run's key to data/tracked.json."""
 
 from cvae.commands.runner import run_stage
+from cvae.pipeline.git import require_copied
 from cvae.pipeline.parameters import read_parameters
 
 
 def main() -> None:
     params = read_parameters()
+    require_copied(params)
 
     from cvae.pipeline.dvc_lock import require_current
     from cvae.tracking import run_keys

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from cvae.commands.runner import run_stage
 from cvae.compute.threads import share_cores
+from cvae.pipeline.git import require_copied
 from cvae.pipeline.parameters import Parameters, read_parameters
 from cvae.pipeline.repository import dvc_process, experiments_at_once, has_ended
 from cvae.support.errors import UserError
@@ -23,6 +24,7 @@ PATIENCE = 30  # seconds that the first process has to report an error, before t
 
 def main() -> None:
     params = read_parameters()
+    require_copied(params)
     share_cores(params.threads, experiments_at_once())
 
     import torch

@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
 
-from cvae.data import idx
+from cvae.data import dataset
 from cvae.data.binarisation import binarised, load, sample_thresholds, threshold_generator
-from cvae.data.idx import PIXELS, Split
+from cvae.data.dataset import Split
+from cvae.data.digits import write_digits
 
-LEVELS = 256
+LEVELS, PIXELS = 256, 784
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +43,11 @@ def test_thresholds_differ_between_epochs_and_seeds():
 
 @pytest.mark.parametrize("binarize", ["none", "static", "dynamic"])
 def test_a_data_set_is_loaded_grey_or_in_the_fixed_sample_of_each_split(binarize, tmp_path):
-    idx.write_digits(tmp_path)
-    for name, loaded, grey in zip(("train", "test"), load(tmp_path, binarize), idx.load(tmp_path), strict=True):
+    write_digits(tmp_path)
+    data, original = load(tmp_path, binarize), dataset.load(tmp_path)
+    assert data.schema == original.schema
+    for name in ("train", "test"):
+        loaded, grey = getattr(data, name), getattr(original, name)
         expected = grey if binarize == "none" else binarised(grey, name)
         assert np.array_equal(loaded.images, expected.images)
         assert np.array_equal(loaded.labels, grey.labels)

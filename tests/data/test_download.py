@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from helpers.mirror import CHECKSUMS, CONTENT, contents, failure
+from helpers.mirror import CHECKSUMS, CONTENT, contents, downloaded, failure
 from helpers.repository import PROJECT
+from PIL import Image
 
-from cvae.data import idx
+from cvae.data.dataset import FILES, SCHEMA, TEST_LABELS, load
 from cvae.data.download import download, fetch, reachable, sources
-from cvae.data.idx import FILES
 from cvae.support.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("small_mnist")
@@ -68,16 +68,16 @@ def test_a_source_that_lacks_a_file_is_skipped_for_that_file(server, tmp_path, l
     list_mirrors(server.url("good"))
     download("mnist", tmp_path / "raw", str(half))
     assert server.asked == [f"/good/{name}" for name in FILES[1:]]
-    assert contents(tmp_path / "raw") == CONTENT
+    assert downloaded(tmp_path / "raw") == CONTENT
 
 
 def test_valid_files_are_not_fetched_again(server, tmp_path):
     download("mnist", tmp_path, server.url("good"))
-    written = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    written = {name: (tmp_path / name).stat().st_mtime_ns for name in FILES}
     server.asked.clear()
     download("mnist", tmp_path, server.url("good"))
     assert server.asked == []
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == written
+    assert {name: (tmp_path / name).stat().st_mtime_ns for name in FILES} == written
 
 
 @pytest.mark.parametrize("spoil", [lambda path: path.unlink(), lambda path: path.write_bytes(b"damaged")])
@@ -87,7 +87,7 @@ def test_only_a_missing_or_damaged_file_is_fetched_again(spoil, server, tmp_path
     server.asked.clear()
     download("mnist", tmp_path, server.url("good"))
     assert server.asked == [f"/good/{FILES[2]}"]
-    assert contents(tmp_path) == CONTENT
+    assert downloaded(tmp_path) == CONTENT
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def files(tmp_path):
 @pytest.mark.parametrize("written", [str, lambda path: f"{path}/", lambda path: f"file://{path}", Path.as_uri])
 def test_a_mirror_may_be_a_folder_or_its_file_url(written, files, tmp_path):
     download("mnist", tmp_path / "raw", written(files))
-    assert contents(tmp_path / "raw") == contents(files) == CONTENT
+    assert downloaded(tmp_path / "raw") == contents(files) == CONTENT
 
 
 def test_a_mirror_without_usable_files_is_reported(files, tmp_path):
@@ -184,8 +184,8 @@ def test_an_interrupted_fetch_leaves_nothing_behind(server, tmp_path, monkeypatc
 def test_digits_are_generated_without_contacting_a_source(server, tmp_path):
     download("digits", tmp_path, server.url("good"))
     assert server.asked == []
-    assert [len(split) for split in idx.load(tmp_path)] == [1500, 297]
-    assert set(contents(tmp_path)) == set(FILES)
+    assert sizes(tmp_path) == [1500, 297]
+    assert set(contents(tmp_path)) == {*FILES, SCHEMA}
 
 
 @pytest.mark.parametrize("dataset", ["mnist", "fashion-mnist", "kmnist"])
@@ -215,7 +215,7 @@ def test_https_sources_come_before_http_ones_in_their_order(list_mirrors):
 def test_a_data_set_is_reachable_if_any_source_serves_its_smallest_file(closed, server, list_mirrors, capsys):
     list_mirrors(server.url("500"), server.url("good"))
     assert reachable("mnist", closed)
-    assert server.asked == [f"/{way}/{idx.TEST_LABELS}" for way in ("500", "good")]
+    assert server.asked == [f"/{way}/{TEST_LABELS}" for way in ("500", "good")]
     assert capsys.readouterr().err.splitlines() == [
         f"  {closed}: Connection refused",
         f"  {server.url('500')}: HTTP 500 Internal Server Error",
@@ -239,10 +239,10 @@ def stage(tmp_path):
     env = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "PYTHON", "no_", "NO_"))}
     refusing = dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:1")
 
-    def run(*arguments, dataset="mnist", folder=tmp_path, **variables):
+    def run(*arguments, dataset="mnist", images="data/own", folder=tmp_path, **variables):
         from cvae.pipeline.parameters import Parameters
 
-        params = Parameters(dataset=dataset).model_dump()
+        params = Parameters(dataset=dataset, images=images).model_dump()
         (folder / "params.yaml").write_text(yaml.safe_dump(params))
         command = [sys.executable, "-m", "stages.download", *arguments]
         return subprocess.run(
@@ -269,7 +269,7 @@ def test_the_stage_reports_the_reasons_without_a_traceback_if_no_source_answers(
 def test_the_stage_generates_digits_without_a_network(stage, tmp_path):
     done = stage(dataset="digits")
     assert (done.returncode, done.stderr) == (0, "")
-    assert [len(split) for split in idx.load(tmp_path / "data" / "raw")] == [1500, 297]
+    assert sizes(tmp_path / "data" / "raw") == [1500, 297]
 
 
 def test_the_exit_status_of_check_says_whether_the_data_can_be_downloaded(stage, tmp_path):
@@ -283,3 +283,30 @@ def test_the_exit_status_of_check_says_whether_the_data_can_be_downloaded(stage,
     assert done.stderr.startswith("  https://127.0.0.1:1: CURL_CA_BUNDLE=/nowhere/ca.pem: No such file or directory; ")
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "data").exists()
+
+
+def sizes(folder: Path) -> list[int]:
+    """Return the numbers of training and test images in `folder`."""
+    data = load(folder)
+    return [len(data.train), len(data.test)]
+
+
+def test_the_stage_makes_a_data_set_of_a_folder_or_says_what_is_wrong_with_it(stage, tmp_path):
+    for check in ([], ["--check"]):
+        done = stage(*check, dataset="images", images="my pictures")
+        assert (done.returncode, done.stdout) == (1, "")
+        assert re.fullmatch(r"download: my pictures: no such folder; [^\n]*\n", done.stderr)
+    for name in ("a cat", "dog"):
+        (tmp_path / "my pictures" / name).mkdir(parents=True)
+        for grey in range(4):
+            Image.new("L", (20, 20), grey + len(name)).save(tmp_path / "my pictures" / name / f"{grey}.png")
+    done = stage("--check", dataset="images", images="my pictures")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert not (tmp_path / "data").exists()
+    for images in ("my pictures", str(tmp_path / "my pictures")):
+        done = stage(dataset="images", images=images)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "a cat" in done.stdout
+        data = load(tmp_path / "data/raw")
+        assert (data.schema.classes, data.schema.title) == (("a cat", "dog"), "my pictures")
+        assert str(tmp_path) not in (tmp_path / "data/raw" / SCHEMA).read_text()

@@ -1,5 +1,4 @@
 import gzip
-import os
 import struct
 import tracemalloc
 from pathlib import Path
@@ -7,21 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cvae.data import idx
-from cvae.data.idx import (
-    FILES,
-    LABELS,
-    PIXELS,
-    SIDE,
-    TEST_IMAGES,
-    TEST_LABELS,
-    TRAIN_IMAGES,
-    TRAIN_LABELS,
-    load,
-    read_idx,
-    write_idx,
-)
+from cvae.data.idx import read_idx, write_idx
 from cvae.support.errors import UserError
+
+SIDE, PIXELS = 28, 784
 
 
 def header(*shape: int, kind: int = 8) -> bytes:
@@ -115,7 +103,7 @@ def test_a_file_with_a_wrong_header_takes_no_memory(file, content):
     assert peak < 2**20
 
 
-@pytest.mark.parametrize("shape", [(7,), (2, 3), (3, SIDE, SIDE)])
+@pytest.mark.parametrize("shape", [(7,), (2, 3), (3, SIDE, SIDE), (2, 8, 9, 3)])
 def test_written_values_are_read_back(file, shape):
     values = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     write_idx(file, values)
@@ -136,112 +124,18 @@ def test_the_same_values_make_the_same_bytes(tmp_path, monkeypatch):
     assert (tmp_path / "one.gz").read_bytes() == (tmp_path / "another.gz").read_bytes()
 
 
-@pytest.fixture
-def folder(tmp_path):
-    """A data set of five training and three test images."""
-    random = np.random.default_rng(0)
-    for images, labels, length in ((TRAIN_IMAGES, TRAIN_LABELS, 5), (TEST_IMAGES, TEST_LABELS, 3)):
-        write_idx(tmp_path / images, random.integers(0, 256, (length, SIDE, SIDE), np.uint8))
-        write_idx(tmp_path / labels, random.integers(0, LABELS, length, np.uint8))
-    return tmp_path
+def test_an_unpacked_file_is_read_and_bounded_by_its_size(file):
+    unpacked = file.with_suffix("")
+    unpacked.write_bytes(header(2, 3, 4) + bytes(range(24)))
+    assert read_idx(unpacked, 3).tolist() == np.arange(24).reshape(2, 3, 4).tolist()
+    unpacked.write_bytes(header(2, 30, 40) + bytes(range(24)))
+    assert refusal(unpacked).startswith("its header announces 2,400 bytes, which it cannot hold")
 
 
-def test_a_data_set_is_loaded_as_flat_images_beside_their_labels(folder):
-    train, test = load(folder)
-    assert (len(train), len(test)) == (5, 3)
-    for split, images, labels in ((train, TRAIN_IMAGES, TRAIN_LABELS), (test, TEST_IMAGES, TEST_LABELS)):
-        assert np.array_equal(split.images, read_idx(folder / images, 3).reshape(-1, PIXELS))
-        assert np.array_equal(split.labels, read_idx(folder / labels, 1))
-
-
-@pytest.mark.parametrize(
-    ("name", "values", "reason"),
-    [
-        (TEST_LABELS, np.array([3, LABELS, 0]), f"label {LABELS} of image 1 is not a digit from 0 to 9"),
-        (TEST_LABELS, np.zeros(4), f"3 images, but 4 labels in {TEST_LABELS}"),
-        (TRAIN_IMAGES, np.zeros((4, SIDE, SIDE)), f"4 images, but 5 labels in {TRAIN_LABELS}"),
-        (TRAIN_IMAGES, np.zeros((5, 32, SIDE)), f"images are 32 by {SIDE} pixels, not {SIDE} by {SIDE}"),
-        (TEST_IMAGES, np.zeros((3, SIDE)), "not an IDX file of bytes with 3 dimensions (starts 00000802)"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-def test_a_data_set_that_does_not_fit_together_is_refused(folder, name, values, reason):
-    write_idx(folder / name, values.astype(np.uint8))
-    with pytest.raises(UserError, match=r"^[^\n]*$") as raised:
-        load(folder)
-    assert str(raised.value).endswith(f"{reason}; `dvc repro -sf download` brings it back")
-
-
-@pytest.mark.parametrize("name", FILES)
-def test_each_of_the_four_files_is_needed(folder, name):
-    (folder / name).unlink()
-    with pytest.raises(UserError, match=rf"{name}: missing"):
-        load(folder)
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("digits")
-    idx.write_digits(folder)
-    return folder
-
-
-def test_the_splits_of_digits_share_no_image(digits):
-    train, test = load(digits)
-    assert (len(train), len(test)) == (1500, 297)
-    both = np.concatenate([train.images, test.images])
-    assert len(np.unique(both, axis=0)) == 1797
-
-
-def test_digits_hold_every_class_in_both_splits(digits):
-    from sklearn.datasets import load_digits
-
-    train, test = load(digits)
-    counts = [np.bincount(split.labels, minlength=LABELS) for split in (train, test)]
-    assert np.array_equal(sum(counts), np.bincount(load_digits().target))
-    assert min(counts[0]) > 130
-    assert min(counts[1]) > 15
-
-
-def test_digits_are_centred_in_an_empty_border_like_mnist(digits):
-    for split in load(digits):
-        images = split.images.reshape(-1, SIDE, SIDE)
-        inside = images[:, 4:24, 4:24]
-        assert images.sum(dtype=int) == inside.sum(dtype=int)
-        assert (inside.reshape(len(inside), -1).max(axis=1) > 200).all()
-        for edge in (inside[:, 0], inside[:, -1], inside[:, :, 0], inside[:, :, -1]):
-            assert edge.any()
-
-
-def test_digits_keep_their_labels(digits):
-    """An image shrunk back to 8×8 is nearest to an original of the same label."""
-    from sklearn.datasets import load_digits
-
-    test = load(digits)[1]
-    pixels = test.images.reshape(-1, SIDE, SIDE)[:, 4:24, 4:24].astype(float)
-    rows = np.arange(20) * 8 // 20
-    averaging = np.eye(8)[rows] / np.bincount(rows)[rows][:, None]
-    shrunk = np.einsum("nij,ia,jb->nab", pixels, averaging, averaging).reshape(len(pixels), 64)
-    originals = load_digits()
-    distances = ((shrunk[:, None] - originals.data[None] * (255 / 16)) ** 2).sum(axis=2)
-    assert np.array_equal(originals.target[distances.argmin(axis=1)], test.labels)
-
-
-def test_digits_are_written_with_the_same_bytes_every_time(digits, tmp_path):
-    idx.write_digits(tmp_path / "a" / "new" / "folder")
-    for name in FILES:
-        assert (tmp_path / "a" / "new" / "folder" / name).read_bytes() == (digits / name).read_bytes()
-
-
-def test_real_mnist_holds_its_known_images_and_labels():
-    mirror = Path(os.environ.get("MNIST_MIRROR") or "unset")
-    if not all((mirror / name).is_file() for name in FILES):
-        pytest.skip("MNIST_MIRROR is not a folder with the four files of MNIST")
-    train, test = load(mirror)
-    assert train.images.shape == (60_000, PIXELS)
-    assert test.images.shape == (10_000, PIXELS)
-    assert np.bincount(train.labels).tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
-    assert np.bincount(test.labels).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
-    assert train.labels[:10].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
-    assert (train.images.min(), train.images.max()) == (0, 255)
-    assert train.images.mean() / 255 == pytest.approx(0.1307, abs=5e-5)
+def test_the_message_about_a_file_of_ones_own_has_another_remedy(file):
+    for content in (b"", gzip.compress(b"")):
+        file.write_bytes(content)
+        with pytest.raises(UserError, match=r"; replace it$"):
+            read_idx(file, 3, "replace it")
+    with pytest.raises(UserError, match=r"missing; replace it$"):
+        read_idx(file.with_name("absent"), 3, "replace it")

@@ -11,11 +11,11 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers.mirror import CHECKSUMS, CONTENT, PAGE, Server, contents, failure, serving
+from helpers.mirror import CHECKSUMS, CONTENT, PAGE, Server, contents, downloaded, failure, serving
 
 from cvae.data import transfer
+from cvae.data.dataset import FILES
 from cvae.data.download import download, fetch, reachable
-from cvae.data.idx import FILES
 
 pytestmark = pytest.mark.usefixtures("small_mnist")
 
@@ -57,7 +57,7 @@ def test_a_failing_source_is_reported_and_the_next_one_is_tried(way, server, tmp
 
     list_mirrors(server.url("good"))
     download("mnist", tmp_path, bad)
-    assert contents(tmp_path) == CONTENT
+    assert downloaded(tmp_path) == CONTENT
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +148,7 @@ def test_an_untrusted_certificate_is_refused(secure, certificate, tmp_path, monk
 
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))  # now it is trusted
     download("mnist", tmp_path, secure.url("good"))
-    assert contents(tmp_path) == CONTENT
+    assert downloaded(tmp_path) == CONTENT
 
 
 UNUSABLE = {  # certificates, each with the reason reported
@@ -182,7 +182,7 @@ def test_unusable_certificates_are_named_and_the_next_source_is_tried(
 
     list_mirrors(server.url("good"))  # HTTP, which needs no certificates
     download("mnist", tmp_path / "raw", secure.url("good"))
-    assert contents(tmp_path / "raw") == CONTENT
+    assert downloaded(tmp_path / "raw") == CONTENT
     assert secure.asked == []
 
 
@@ -193,7 +193,7 @@ def test_certificates_may_be_in_a_folder_named_by_their_hash(secure, certificate
     shutil.copy(certificate, tmp_path / "certificates" / f"{name}.0")
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "certificates"))
     download("mnist", tmp_path / "raw", secure.url("good"))
-    assert contents(tmp_path / "raw") == CONTENT
+    assert downloaded(tmp_path / "raw") == CONTENT
 
 
 @pytest.mark.parametrize(
@@ -240,12 +240,12 @@ def test_a_redirect_from_https_to_http_is_refused(secure, server, certificate, t
 def test_a_proxy_is_used_unless_no_proxy_names_the_host(server, other, tmp_path, monkeypatch, variable):
     monkeypatch.setenv(variable, server.url(""))
     download("mnist", tmp_path / "through", "http://mirror.invalid/good")
-    assert contents(tmp_path / "through") == CONTENT
+    assert downloaded(tmp_path / "through") == CONTENT
     assert server.asked == [f"http://mirror.invalid/good/{name}" for name in FILES]
 
     monkeypatch.setenv("NO_PROXY", "localhost")
     download("mnist", tmp_path / "past", other.url("good"))
-    assert contents(tmp_path / "past") == CONTENT
+    assert downloaded(tmp_path / "past") == CONTENT
     assert len(server.asked) == len(FILES)
 
 
@@ -304,14 +304,14 @@ def test_a_failing_mirror_is_named_without_its_secrets(mirror, reason, tmp_path,
 def test_a_mirrors_query_is_sent_with_every_file(server, tmp_path):
     download("mnist", tmp_path, server.url("good/?sig=a%2Bb"))
     assert server.asked == [f"/good/{name}?sig=a%2Bb" for name in FILES]
-    assert contents(tmp_path) == CONTENT
+    assert downloaded(tmp_path) == CONTENT
 
 
 def test_a_refused_connection_is_reported_and_the_next_source_is_tried(closed, server, tmp_path, list_mirrors):
     assert failure(tmp_path, closed)[1] == f"  {closed}: Connection refused"
     list_mirrors(server.url("good"))
     download("mnist", tmp_path, closed)
-    assert contents(tmp_path) == CONTENT
+    assert downloaded(tmp_path) == CONTENT
 
 
 def test_a_connection_to_a_silent_host_times_out(server, tmp_path, monkeypatch):
@@ -333,7 +333,7 @@ def test_a_connection_to_a_silent_host_times_out(server, tmp_path, monkeypatch):
 @pytest.mark.parametrize("slash", ["", "/"])
 def test_a_mirror_may_send_files_in_any_way_that_keeps_their_bytes(way, slash, server, tmp_path):
     download("mnist", tmp_path, server.url(way) + slash)
-    assert contents(tmp_path) == CONTENT
+    assert downloaded(tmp_path) == CONTENT
     assert server.asked[0] == f"/{way}/{FILES[0]}"
 
 
@@ -342,10 +342,10 @@ def test_a_fetch_may_take_longer_than_the_read_timeout(server, tmp_path, monkeyp
     monkeypatch.setattr(transfer, "MINIMUM_RATE", 10)
     started = time.monotonic()
     download("mnist", tmp_path, server.url("slow"))
-    assert contents(tmp_path) == CONTENT
+    assert downloaded(tmp_path) == CONTENT
     assert time.monotonic() - started > 0.4
 
 
 def test_the_scheme_of_a_mirror_may_be_in_capitals(server, tmp_path):
     download("mnist", tmp_path, server.url("good").replace("http", "HTTP"))
-    assert contents(tmp_path) == CONTENT
+    assert downloaded(tmp_path) == CONTENT

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cvae.data.dataset import FILES
+from cvae.data.dataset import FILES, SCHEMA
 from cvae.data.download import download
 from cvae.support.errors import UserError
 
@@ -154,6 +154,11 @@ def serving(server: Server):
 def contents(folder: Path) -> dict[str, bytes]:
     """Return the content of each file in `folder`, by name."""
     return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def downloaded(folder: Path) -> dict[str, bytes]:
+    """Return the content of each file in `folder` but schema.json."""
+    return {name: content for name, content in contents(folder).items() if name != SCHEMA}
 
 
 def failure(folder: Path, mirror: str | None = None) -> list[str]:

@@ -15,8 +15,9 @@ from cvae.support.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 DEFAULTS = Parameters().model_dump()
+DATA_SETS = ("mnist", "fashion-mnist", "kmnist", "emnist-letters", "emnist-balanced", "digits", "images")
 STAGES = sorted(path.stem for path in (ROOT / "stages").glob("[!_]*.py"))
-NUMBERS = [key for key, default in DEFAULTS.items() if not isinstance(default, str)]
+NUMBERS = [key for key, default in DEFAULTS.items() if not isinstance(default, str) and key != "channels"]
 
 
 def params_yaml(**written: str) -> str:
@@ -78,10 +79,20 @@ def test_values_in_range_are_read_as_written(file):
         ("beta", "true", "true", "a number from 0 to 10000.0"),
         ("beta", "'1.0'", "'1.0'", "a number from 0 to 10000.0"),
         ("learning_rate", "0", "0", "a number above 0, up to 10"),
+        ("channels", "2", "2", "one of 1, 3"),
+        ("channels", "1.0", "1.0", "one of 1, 3"),
+        ("image_size", "7", "7", "a whole number from 8 to 256"),
+        ("test_share", "1", "1", "a number above 0 and below 1"),
+        ("images", "''", "''", "a folder in this repository, or an absolute path"),
+        ("images", ".", "'.'", "a folder in this repository, or an absolute path"),
+        ("images", "../mine", "'../mine'", "a folder in this repository, or an absolute path"),
+        ("images", "data/../../mine", "'data/../../mine'", "a folder in this repository, or an absolute path"),
+        ("images", "~/mine", "'~/mine'", "a folder in this repository, or an absolute path"),
+        ("images", '"a\\nb"', r"'a\nb'", "a folder in this repository, or an absolute path"),
         ("prior_std", "-1.5", "-1.5", "a number from 0.001 to 1000.0"),
-        ("dataset", "MNIST", "'MNIST'", "one of mnist, fashion-mnist, kmnist, digits"),
-        ("dataset", "no", "'no'", "one of mnist, fashion-mnist, kmnist, digits"),
-        ("dataset", "[mnist]", "['mnist']", "one of mnist, fashion-mnist, kmnist, digits"),
+        ("dataset", "MNIST", "'MNIST'", "one of " + ", ".join(DATA_SETS)),
+        ("dataset", "no", "'no'", "one of " + ", ".join(DATA_SETS)),
+        ("dataset", "[mnist]", "['mnist']", "one of " + ", ".join(DATA_SETS)),
         ("likelihood", "'gaussian '", "'gaussian '", "one of gaussian, bernoulli"),
         ("device", "gpu", "'gpu'", "auto, cpu, mps, cuda or cuda:N"),
         ("device", "cuda:1234", "'cuda:1234'", "auto, cpu, mps, cuda or cuda:N"),
@@ -101,8 +112,14 @@ def test_a_bad_value_is_reported_with_its_key_and_what_is_allowed(file, key, wri
     "written", ["null", "true", "[a]", "{a: 1}", "'1'", ".nan", "-.inf", "2001-01-01", "!!set {1}"]
 )
 def test_no_key_accepts_a_value_of_another_type(file, key, written):
-    if not (key == "launcher" and written == "'1'"):  # any text may be a command
+    if not (key in ("launcher", "images") and written == "'1'"):  # any text may be a command or a folder
         assert refusal(file, params_yaml(**{key: written})).startswith(f": {key} is ")
+
+
+@pytest.mark.parametrize("folder", ["data/own", "my images/of cats", "data/x/../own", "/data/flowers", "/data/../own"])
+def test_images_may_be_in_any_folder_here_or_at_an_absolute_path(file, folder):
+    file.write_text(params_yaml(images=json.dumps(folder)))
+    assert read_parameters(file).images == folder
 
 
 def test_hidden_dims_may_be_a_list(file):
@@ -114,11 +131,13 @@ def test_hidden_dims_may_be_a_list(file):
 def test_each_range_includes_its_ends_and_nothing_beyond(key):
     schema = Parameters.model_json_schema()["properties"][key]
     schema = schema.get("anyOf", [schema])[0]
-    low, high = schema.get("minimum", schema.get("exclusiveMinimum")), schema["maximum"]
+    low, high = (schema.get(f"{end}imum", schema.get(f"exclusive{end.title()}imum")) for end in ("min", "max"))
     number = type(DEFAULTS[key])
-    for value in [number(high), *([number(low)] if "minimum" in schema else [])]:
+    included = [number(end) for end, name in ((low, "minimum"), (high, "maximum")) if name in schema]
+    excluded = [number(end) for end in (low, high) if number(end) not in included]
+    for value in included:
         assert getattr(check_parameters(DEFAULTS | {key: value}), key) == value
-    for value in [number(high) * 2, number(low) - 1, *([] if "minimum" in schema else [number(low)])]:
+    for value in [number(high) * 2, number(low) - 1, *excluded]:
         with pytest.raises(UserError, match=rf"^params\.yaml: {key} is {re.escape(str(value))}; allowed: "):
             check_parameters(DEFAULTS | {key: value})
 

@@ -54,15 +54,16 @@ class Schema:
         if not isinstance(content, dict) or content.keys() != {"shape", "classes", "title", "ink"}:
             raise ValueError("a schema has the keys shape, classes, title and ink")
         shape, classes = content["shape"], content["classes"]
-        sides = [size for size in shape if type(size) is int] if isinstance(shape, list) else []
-        if len(sides) != 3 or not all(1 <= side <= MOST_PIXELS for side in sides[:2]) or sides[2] not in (1, 3):
-            raise ValueError(f"shape is {shape!r:.60}, not [height, width, channels]")
-        is_list = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
+        is_shape = isinstance(shape, list) and len(shape) == 3 and all(type(size) is int for size in shape)
+        if not is_shape or not all(1 <= side <= MOST_PIXELS for side in shape[:2]) or shape[2] not in (1, 3):
+            raise ValueError(f"shape is {f'{shape!r}':.60}, not [height, width, channels]")
+        is_list = isinstance(classes, list) and all(isinstance(name, str) and name.isprintable() for name in classes)
         if not is_list or not 1 <= len(set(classes)) == len(classes) <= MOST_CLASSES:
-            raise ValueError(f"classes are not 1 to {MOST_CLASSES} different names")
-        if not isinstance(content["title"], str) or not isinstance(content["ink"], bool):
-            raise ValueError("title is not text, or ink is neither true nor false")
-        return cls(tuple(sides), tuple(classes), content["title"], content["ink"])
+            raise ValueError(f"classes are not 1 to {MOST_CLASSES} different printable names")
+        title = content["title"]
+        if not (isinstance(title, str) and title.isprintable() and isinstance(content["ink"], bool)):
+            raise ValueError("title is not printable text, or ink is neither true nor false")
+        return cls(tuple(shape), tuple(classes), title, content["ink"])
 
 
 def mnist_like(classes: int = 10) -> Schema:
@@ -93,37 +94,36 @@ class Dataset:
     schema: Schema
 
 
-def load(folder: str | Path) -> Dataset:
+def load(folder: str | Path, remedy: str = REMEDY) -> Dataset:
     """Read the data set in `folder`: four IDX files, and schema.json, without which they are like MNIST's.
+
+    The files may be unpacked, and named `train-images.idx3-ubyte`. `remedy` ends the message about a file at fault.
 
     Raises:
         UserError: a file is missing, damaged or not what its name says, or the files do not belong together.
     """
     folder = Path(folder)
-    schema = _read_schema(folder / SCHEMA)
+    schema = _read_schema(folder / SCHEMA, remedy)
     files = [_present(folder / name) for name in FILES]
-    (train, train_shape), (test, test_shape) = _split(*files[:2]), _split(*files[2:])
+    (train, train_shape), (test, test_shape) = _split(*files[:2], remedy), _split(*files[2:], remedy)
     if train_shape != test_shape:
-        raise UserError(f"{files[2]}: images are {by(test_shape)}, but training images {by(train_shape)}; {REMEDY}")
+        raise UserError(f"{files[2]}: images are {by(test_shape)}, but training images {by(train_shape)}; {remedy}")
     if schema is None:
         count = 1 + int(max(train.labels.max(), test.labels.max()))
         schema = Schema(train_shape, mnist_like(max(count, 10)).classes, ink=train_shape[2] == 1)
     for split, images, labels in ((train, *files[:2]), (test, *files[2:])):
         if train_shape != schema.shape:
-            raise UserError(f"{images}: images are {by(train_shape)}, not {by(schema.shape)}; {REMEDY}")
+            raise UserError(f"{images}: images are {by(train_shape)}, not {by(schema.shape)}; {remedy}")
         if split.labels.max() >= len(schema.classes):
             message = f"label {split.labels.max()} of image {split.labels.argmax()} is none of the classes"
-            raise UserError(f"{labels}: {message} 0 to {len(schema.classes) - 1}; {REMEDY}")
+            raise UserError(f"{labels}: {message} 0 to {len(schema.classes) - 1}; {remedy}")
     return Dataset(train, test, schema)
 
 
 def save(dataset: Dataset, folder: str | Path) -> None:
     """Write `dataset` to `folder`, which `load` reads; the same data set gives the same bytes."""
     folder = Path(folder)
-    for name in FILES:
-        _colour(folder / name).unlink(missing_ok=True)
-        (folder / name).unlink(missing_ok=True)
-    contents = {}
+    contents = {folder / SCHEMA: _schema_bytes(dataset.schema)}
     for split, images, labels in ((dataset.train, *FILES[:2]), (dataset.test, *FILES[2:])):
         height, width, channels = dataset.schema.shape
         shape = (-1, height, width, channels)[: 4 if channels > 1 else 3]
@@ -131,13 +131,18 @@ def save(dataset: Dataset, folder: str | Path) -> None:
         contents[path] = idx_bytes(split.images.reshape(shape))
         contents[folder / labels] = idx_bytes(split.labels)
     write_whole(contents)
-    save_schema(dataset.schema, folder)
+    for images in (TRAIN_IMAGES, TEST_IMAGES):  # of an earlier data set
+        for path in {folder / images, _colour(folder / images)} - contents.keys():
+            path.unlink(missing_ok=True)
 
 
 def save_schema(schema: Schema, folder: str | Path) -> None:
     """Write schema.json to `folder`."""
-    text = json.dumps(schema.as_json(), indent=2, ensure_ascii=False) + "\n"
-    write_whole({Path(folder) / SCHEMA: text.encode()})
+    write_whole({Path(folder) / SCHEMA: _schema_bytes(schema)})
+
+
+def _schema_bytes(schema: Schema) -> bytes:
+    return (json.dumps(schema.as_json(), indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def require_same(model: Schema, data: Schema, folder: str | Path) -> None:
@@ -159,7 +164,7 @@ def by(shape: tuple[int, ...]) -> str:
     return " × ".join(map(str, shape if shape[-1:] != (1,) else shape[:-1]))
 
 
-def _read_schema(path: Path) -> Schema | None:
+def _read_schema(path: Path, remedy: str) -> Schema | None:
     try:
         return Schema.from_json(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
@@ -167,7 +172,7 @@ def _read_schema(path: Path) -> Schema | None:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: damaged ({one_line(error)[:200]}); {REMEDY}") from None
+        raise UserError(f"{path}: damaged ({one_line(error)[:200]}); {remedy}") from None
 
 
 def _colour(images: Path) -> Path:
@@ -176,17 +181,25 @@ def _colour(images: Path) -> Path:
 
 
 def _present(path: Path) -> Path:
-    return path if path.exists() or not _colour(path).exists() else _colour(path)
+    """Return the file that is there in place of `path`: unpacked, in colour or in another spelling; else `path`."""
+    return next((file for file in map(path.with_name, spellings(path.name)) if file.exists()), path)
 
 
-def _split(images_path: Path, labels_path: Path) -> tuple[Split, tuple[int, int, int]]:
+def spellings(name: str) -> list[str]:
+    """Return the names that one of `FILES` may have, packed or unpacked; images may be in colour (idx4)."""
+    names = [name, name.replace("idx3", "idx4")] if "idx3" in name else [name]
+    names += [each.replace("-idx", ".idx") for each in names]
+    return names + [each.removesuffix(".gz") for each in names]
+
+
+def _split(images_path: Path, labels_path: Path, remedy: str) -> tuple[Split, tuple[int, int, int]]:
     """Read a split, and the shape of its images."""
-    images = read_idx(images_path, dimensions=4 if "idx4" in images_path.name else 3)
-    labels = read_idx(labels_path, dimensions=1)
+    images = read_idx(images_path, 4 if "idx4" in images_path.name else 3, remedy)
+    labels = read_idx(labels_path, 1, remedy)
     if len(images) != len(labels):
         message = f"{len(images)} images, but {len(labels)} labels in {labels_path.name}"
-        raise UserError(f"{images_path}: {message}; {REMEDY}")
+        raise UserError(f"{images_path}: {message}; {remedy}")
     shape = (*images.shape[1:], 1)[:3]
     if shape[2] not in (1, 3) or max(shape) > MOST_PIXELS:
-        raise UserError(f"{images_path}: images are {by(shape)}; {REMEDY}")
+        raise UserError(f"{images_path}: images are {by(shape)}; {remedy}")
     return Split(images.reshape(len(images), -1), labels), shape

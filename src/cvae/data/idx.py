@@ -1,4 +1,4 @@
-"""Read and write gzipped IDX files, the format of MNIST."""
+"""Read IDX files, the format of MNIST, gzipped or not, and write gzipped ones."""
 
 import gzip
 import io
@@ -16,19 +16,21 @@ MOST_DEFLATED = 1032  # gzip's highest compression ratio: 258 bytes from two bit
 REMEDY = "`dvc repro -sf download` brings it back"
 
 
-def read_idx(path: str | Path, dimensions: int) -> np.ndarray:
-    """Read a gzipped IDX file of unsigned bytes with `dimensions` dimensions.
+def read_idx(path: str | Path, dimensions: int, remedy: str = REMEDY) -> np.ndarray:
+    """Read an IDX file of unsigned bytes with `dimensions` dimensions, gzipped if its name ends in .gz.
 
     The format: two zero bytes, 0x08 for unsigned bytes, the number of dimensions, the size of each dimension as a
     big-endian uint32, then the values (LeCun, Cortes and Burges, "The MNIST database"). To bound memory, this
     decompresses only as much as the header announces, and refuses a header that announces more than the file can hold.
+    `remedy` ends the message about a file at fault.
 
     Raises:
         UserError: the file is missing, is not gzip or such an IDX file, or differs in length from its header.
     """
     path = Path(path)
+    is_packed = path.suffix == ".gz"
     try:
-        with gzip.open(path) as file:
+        with gzip.open(path) if is_packed else path.open("rb") as file:
             magic = file.read(4)
             if magic != bytes((0, 0, 8, dimensions)):
                 raise ValueError(f"not an IDX file of bytes with {dimensions} dimensions (starts {magic.hex()})")
@@ -36,18 +38,19 @@ def read_idx(path: str | Path, dimensions: int) -> np.ndarray:
             if 0 in shape:
                 raise ValueError("its header announces no values")
             size = math.prod(shape)
-            if size > min(2**32, MOST_DEFLATED * path.stat().st_size):  # read() below allocates this much at once
+            most = path.stat().st_size * (MOST_DEFLATED if is_packed else 1)
+            if size > min(2**32, most):  # read() below allocates this much at once
                 raise ValueError(f"its header announces {size:,} bytes, which it cannot hold")
             values = file.read(size)
             if len(values) < size or file.read(1):
                 more_or_less = "fewer" if len(values) < size else "more"
                 raise ValueError(f"holds {more_or_less} than the {size:,} bytes that its header announces")
     except FileNotFoundError:
-        raise UserError(f"{path}: missing; `dvc repro download` brings it back") from None
+        raise UserError(f"{path}: missing; {remedy.replace(' -sf ', ' ')}") from None  # no need to force it
     except (EOFError, zlib.error, gzip.BadGzipFile, struct.error) as error:
-        raise UserError(f"{path}: damaged ({error}); {REMEDY}") from None
+        raise UserError(f"{path}: damaged ({error}); {remedy}") from None
     except ValueError as error:
-        raise UserError(f"{path}: {error}; {REMEDY}") from None
+        raise UserError(f"{path}: {error}; {remedy}") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     return np.frombuffer(values, np.uint8).reshape(shape)

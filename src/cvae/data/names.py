@@ -1,16 +1,27 @@
-"""The names of data sets, their labels and their kinds of pixels, for pictures and tables."""
+"""The names of built-in data sets, their classes and kinds of pixels, for pictures and tables."""
 
-TITLES = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST", "kmnist": "Kuzushiji-MNIST", "digits": "UCI digits"}
+from string import ascii_lowercase, ascii_uppercase, digits
+
+TITLES = {
+    "mnist": "MNIST",
+    "fashion-mnist": "Fashion-MNIST",
+    "kmnist": "Kuzushiji-MNIST",
+    "emnist-letters": "EMNIST Letters",
+    "emnist-balanced": "EMNIST Balanced",
+    "digits": "UCI digits",
+}
 
 _FASHION = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 
 _KUZUSHIJI = ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")
 
 LABEL_NAMES = {
-    "mnist": tuple("0123456789"),
-    "digits": tuple("0123456789"),
+    "mnist": tuple(digits),
+    "digits": tuple(digits),
     "fashion-mnist": tuple(f"{label} {name}" for label, name in enumerate(_FASHION)),
     "kmnist": tuple(f"{label} {name}" for label, name in enumerate(_KUZUSHIJI)),
+    "emnist-letters": tuple(ascii_lowercase),  # each class holds both cases
+    "emnist-balanced": tuple(digits + ascii_uppercase + "abdefghnqrt"),  # the other letters look alike in both cases
 }
 
 

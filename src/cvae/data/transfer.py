@@ -42,8 +42,10 @@ def shown_source(source: str) -> str:
     return shown(source.replace(" ", "%20") if "://" in source else source)
 
 
-def fetch_body(url: str, file: BinaryIO) -> None:
+def fetch_body(url: str, file: BinaryIO, most: int | None = None, is_probe: bool = False) -> None:
     """Write the body at `url` to `file` without decoding it, with a progress bar on a terminal.
+
+    A body of more than `most` bytes (MAXIMUM_SIZE unless given) is refused. A probe stops after the first bytes.
 
     Follows redirects itself, since requests would read the body of each to its end, and would follow one from HTTPS to
     HTTP.
@@ -51,7 +53,7 @@ def fetch_body(url: str, file: BinaryIO) -> None:
     with requests.Session() as session:
         session.get_redirect_target = lambda response: None
         for _ in range(MAXIMUM_REDIRECTS + 1):
-            location = _request(session, url, file)
+            location = _request(session, url, file, most or MAXIMUM_SIZE, is_probe)
             if location is None:
                 return
             url = _redirected(url, location)
@@ -70,7 +72,7 @@ def _redirected(url: str, location: str) -> str:
     return (new._replace(netloc=old.netloc) if same else new).geturl()
 
 
-def _request(session: requests.Session, url: str, file: BinaryIO) -> str | None:
+def _request(session: requests.Session, url: str, file: BinaryIO, most: int, is_probe: bool) -> str | None:
     """Write the body at `url` to `file` and return None, or return the `Location` header of a redirect."""
     try:
         started = time.monotonic()
@@ -88,8 +90,10 @@ def _request(session: requests.Session, url: str, file: BinaryIO) -> str | None:
                     size, seconds = file.tell(), time.monotonic() - started
                     if seconds > READ_TIMEOUT and size < MINIMUM_RATE * seconds:
                         raise SourceError(f"too slow: {size:,} bytes in {seconds:.0f} s")
-                    if size > MAXIMUM_SIZE:
-                        raise SourceError(f"larger than {MAXIMUM_SIZE:,} bytes")
+                    if size > most:
+                        raise SourceError(f"larger than {most:,} bytes")
+                    if is_probe:
+                        break
         return None
     except requests.HTTPError as error:
         reason = f"HTTP {error.response.status_code} {error.response.reason}"

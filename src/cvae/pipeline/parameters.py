@@ -1,11 +1,28 @@
 """Read and check params.yaml. Import nothing slow here, above all not torch, so that a typo is reported at once."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from cvae.support.errors import UserError, one_line
+
+
+def _in_repository_or_absolute(folder: str) -> str:
+    """Refuse a relative path that leaves the repository: an experiment's copy of it would lead elsewhere."""
+    inside = os.path.normpath(folder)
+    if not folder.isprintable() or inside == "." or inside.split(os.sep)[0] in ("..", "~"):
+        raise ValueError(folder)
+    return folder
+
+
+def _whole(value: object) -> object:
+    """Refuse 1.0 and true, which equal 1."""
+    if type(value) is not int:
+        raise ValueError(value)
+    return value
+
 
 Width = Annotated[int, Field(ge=1, le=65536)]
 
@@ -18,7 +35,13 @@ class Parameters(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
-    dataset: Literal["mnist", "fashion-mnist", "kmnist", "digits"] = "mnist"
+    dataset: Literal["mnist", "fashion-mnist", "kmnist", "emnist-letters", "emnist-balanced", "digits", "images"] = (
+        "mnist"
+    )
+    images: Annotated[str, AfterValidator(_in_repository_or_absolute)] = "data/own"
+    image_size: int = Field(28, ge=8, le=256)
+    channels: Annotated[Literal[1, 3], BeforeValidator(_whole)] = 1
+    test_share: float = Field(0.15, gt=0, lt=1)
 
     model: str = Field("cvae.model:CVAE", pattern=r"^cvae\.model(s(\.\w+)+)?:\w+$", max_length=200)
     labels: Literal["given", "none"] = "given"
@@ -106,17 +129,20 @@ def _allowed(key: str) -> str:
     """Describe the values allowed for `key`, from the constraints that check it."""
     schema = Parameters.model_json_schema()["properties"][key]
     if "enum" in schema:
-        return "one of " + ", ".join(schema["enum"])
+        return "one of " + ", ".join(map(str, schema["enum"]))
     if "anyOf" in schema:
         return "a whole number from 1 to 65536, or a list of 1 to 16 of them"
     if schema["type"] == "string":
         return {
+            "images": "a folder in this repository, or an absolute path",
             "device": "auto, cpu, mps, cuda or cuda:N",
             "launcher": "a command that starts train",
             "model": "cvae.model:CVAE, or cvae.models.FILE:CLASS for a class in src/cvae/models/FILE.py",
             "registered_model": "a name of letters, digits, spaces and _ . -, or '' for none",
         }[key]
     kind = {"integer": "a whole number", "number": "a number"}[schema["type"]]
+    if "exclusiveMaximum" in schema:
+        return f"{kind} above {schema['exclusiveMinimum']} and below {schema['exclusiveMaximum']}"
     low = (
         f"above {schema['exclusiveMinimum']}, up to" if "exclusiveMinimum" in schema else f"from {schema['minimum']} to"
     )
