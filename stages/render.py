@@ -17,7 +17,7 @@ def main() -> None:
 
     model = saved_model.load("data/model", open_device(params.device, params.threads))
     data = load("data/raw", params.binarize)
-    require_same(model.schema, data.schema, "data/raw")
+    require_same(model.schema, data.schema, "data/raw", saved_model.REMEDY)
     mu, labels = read_latents("data/latents.parquet", "train", "mu", model.latent_dims)
     z, _ = read_latents("data/latents.parquet", "train", "z", model.latent_dims)
 

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from helpers.models import MNIST
 
 from cvae.compute.seeding import generator
 from cvae.data.tensors import to_device
@@ -18,7 +19,7 @@ def splits(digits):
 
 
 def make_model(latent_dims: int) -> CVAE:
-    return CVAE(latent_dims=latent_dims).initialise(generator(0, "weights")).requires_grad_(False)
+    return CVAE(MNIST, latent_dims=latent_dims).initialise(generator(0, "weights")).requires_grad_(False)
 
 
 def test_the_latents_table_has_every_image_with_its_posterior(tmp_path, splits):

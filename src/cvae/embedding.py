@@ -21,9 +21,9 @@ from cvae.support.files import write_whole
 def embed(model: VAE, split: Split, noise: torch.Tensor) -> dict[str, np.ndarray]:
     """Return `mu` and `sigma` of q(z|x,y) and a sample `z` = μ + σ·noise for each image, (n, latent_dims) float32."""
     device = next(model.parameters()).device
-    parts = []
-    for start in range(0, len(split), 10_000):
-        batch = slice(start, start + 10_000)
+    size, parts = max(1, 7_840_000 // model.schema.image_dims), []  # 10,000 images of MNIST at a time: 30 MB
+    for start in range(0, len(split), size):
+        batch = slice(start, start + size)
         mu, log_sigma = model.encode(*to_device(Split(split.images[batch], split.labels[batch]), device))
         sigma = log_sigma.exp()
         parts.append(torch.stack((mu, sigma, mu + sigma * noise[batch].to(device))).cpu())

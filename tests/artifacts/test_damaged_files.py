@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from helpers.models import MNIST
 from helpers.repository import Repository, stages_run
 from safetensors.torch import load, save
 from stages import embed, evaluate, render
@@ -37,7 +38,7 @@ def refusal(read: Callable, *arguments: object) -> str:
 @pytest.fixture
 def folder(tmp_path) -> Path:
     """A model of one latent and one hidden unit."""
-    saved_model.save(CVAE(1, 1).initialise(torch.Generator().manual_seed(0)), tmp_path)
+    saved_model.save(CVAE(MNIST, latent_dims=1, hidden_dims=1).initialise(torch.Generator().manual_seed(0)), tmp_path)
     return tmp_path
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from helpers.models import MNIST
 
 from cvae.artifacts import saved_model
 from cvae.compute.seeding import generator
@@ -10,7 +11,7 @@ from cvae.support.errors import UserError
 
 
 def make_model(**settings) -> CVAE:
-    return CVAE(**settings).initialise(generator(3, "weights"))
+    return CVAE(MNIST, **settings).initialise(generator(3, "weights"))
 
 
 def test_a_saved_model_is_loaded_unchanged_and_its_bytes_repeat(tmp_path):

@@ -8,17 +8,19 @@ import math
 import numpy as np
 import pytest
 import torch
+from helpers.models import MNIST
 from torch import nn
 from torch.distributions import Independent, Normal
 
 from cvae.compute.devices import open_device
 from cvae.compute.seeding import generator
-from cvae.data.idx import LABELS, PIXELS, Split
+from cvae.data.dataset import Split
 from cvae.evaluation.evaluate import bits_per_dim, evaluate, likelihood_constant, write_evaluation
 from cvae.model import CVAE
 from cvae.support.errors import UserError
 from cvae.training.loop import Training
 
+LABELS, PIXELS = len(MNIST.classes), MNIST.image_dims
 KEYS = [
     "loss",
     "reconstruction",
@@ -43,7 +45,7 @@ SETTINGS = {"binarize": "none", "beta": 1.0, "seed": 0, "nll_samples": 20}
 def model(digits) -> CVAE:
     """A model that was trained long enough to know its labels."""
     device = open_device("cpu", threads=1)
-    model = CVAE(hidden_dims=64).initialise(generator(0, "weights")).to(device)
+    model = CVAE(MNIST, hidden_dims=64).initialise(generator(0, "weights")).to(device)
     for _ in Training(model, *digits, epochs=40, batch_size=32, learning_rate=3e-3, beta=1.0, seed=0):
         pass
     return model.requires_grad_(False)
@@ -79,7 +81,7 @@ def test_a_trained_model_knows_its_labels_and_draws_them(evaluation):
 
 
 def test_a_model_that_ignores_its_label_scores_like_chance(model, digits):
-    ignoring = CVAE(hidden_dims=64)
+    ignoring = CVAE(MNIST, hidden_dims=64)
     ignoring.load_state_dict(model.state_dict())
     ignoring.requires_grad_(False)
     for layer in (ignoring.encoder, ignoring.decoder):
@@ -149,15 +151,15 @@ def test_binary_pixels_are_measured_in_their_fixed_sample(model, digits, evaluat
     ],
 )
 def test_bits_per_dim_is_only_reported_if_the_likelihood_fits_the_pixels(likelihood, binarize, expected):
-    figure = bits_per_dim(CVAE(likelihood=likelihood), 87.0, binarize)
+    figure = bits_per_dim(CVAE(MNIST, likelihood=likelihood), 87.0, binarize)
     assert figure == ({} if expected is None else {"bits_per_dim": pytest.approx(expected)})
 
 
 def test_the_constant_is_the_one_of_torchs_gaussian():
     x = torch.rand(PIXELS)
     nll = -float(Normal(torch.zeros(PIXELS), 0.5**0.5).log_prob(x).sum())
-    assert likelihood_constant(CVAE()) == pytest.approx(nll - float(x.square().sum()), rel=1e-5)
-    assert likelihood_constant(CVAE(likelihood="bernoulli")) == 0
+    assert likelihood_constant(CVAE(MNIST)) == pytest.approx(nll - float(x.square().sum()), rel=1e-5)
+    assert likelihood_constant(CVAE(MNIST, likelihood="bernoulli")) == 0
 
 
 def test_evaluation_repeats_and_is_written_with_every_figure(model, digits, evaluation, tmp_path):
@@ -179,7 +181,7 @@ def test_evaluation_repeats_and_is_written_with_every_figure(model, digits, eval
 
 
 def test_a_model_with_nan_weights_is_refused_and_the_figure_named(digits):
-    model = CVAE(hidden_dims=8).initialise(generator(0, "weights")).requires_grad_(False)
+    model = CVAE(MNIST, hidden_dims=8).initialise(generator(0, "weights")).requires_grad_(False)
     model.pixel_logits.bias.fill_(math.nan)
     with pytest.raises(UserError, match=r"^loss of the test images is nan: [^\n]*$"):
         evaluate(model, *digits, **SETTINGS)

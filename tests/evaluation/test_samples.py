@@ -1,17 +1,19 @@
 import numpy as np
 import pytest
 import torch
+from helpers.models import MNIST
 from sklearn.neighbors import KNeighborsClassifier
 
 from cvae.compute.seeding import generator
-from cvae.data.idx import LABELS, PIXELS
 from cvae.evaluation import samples
 from cvae.evaluation.samples import confidence_interval, mean_distance, nearest_labels, sample_images
 from cvae.model import CVAE
 
+LABELS, PIXELS = len(MNIST.classes), MNIST.image_dims
+
 
 def test_sampled_images_repeat_and_are_decoded_with_their_label():
-    model = CVAE(hidden_dims=4).initialise(generator(0, "weights")).requires_grad_(False)
+    model = CVAE(MNIST, hidden_dims=4).initialise(generator(0, "weights")).requires_grad_(False)
     model.decoder.weight.zero_()  # so that an image depends on its label alone
     images = sample_images(model, 3, seed=0)
     assert images.shape == (LABELS, 3, PIXELS)

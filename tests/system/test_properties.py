@@ -18,6 +18,7 @@ from importlib import import_module
 import numpy as np
 import pytest
 import torch
+from helpers.models import MNIST
 from helpers.processes import closed_port
 from helpers.readers import DEFAULTS, SPELLINGS, outcome, unpacked
 from hypothesis import HealthCheck, assume, example, given, settings
@@ -281,7 +282,7 @@ def test_a_file_at_gzips_highest_compression_is_read(tmp_path):
 def saved(tmp_path_factory) -> tuple[CVAE, bytes, bytes]:
     """A model of one latent and one hidden unit, its config.json and its weights."""
     folder = tmp_path_factory.mktemp("model")
-    saved_model.save(CVAE(1, 1).initialise(torch.Generator().manual_seed(0)), folder)
+    saved_model.save(CVAE(MNIST, latent_dims=1, hidden_dims=1).initialise(torch.Generator().manual_seed(0)), folder)
     names = ("config.json", "model.safetensors")
     return saved_model.load(folder), *((folder / name).read_bytes() for name in names)
 

@@ -2,21 +2,22 @@
 
 import pytest
 import torch
+from helpers.models import MNIST
 from torch.distributions import Bernoulli, Independent, Normal, kl_divergence
 
 from cvae.artifacts import saved_model
 from cvae.compute.seeding import generator
-from cvae.data.idx import LABELS, PIXELS
 from cvae.model import CVAE
 from cvae.objective import RECONSTRUCTION, SQUARED_ERROR, training_loss
 from cvae.training.fast.gradients import DerivedGradients
 from cvae.training.fast.weights import WeightVector
 
+LABELS, PIXELS = len(MNIST.classes), MNIST.image_dims
 BATCHES = (16, 16, 5, 0)  # the third is short; the last is empty, as one process of several may get it
 
 
 def make_model(**settings) -> CVAE:
-    return CVAE(**({"hidden_dims": 12} | settings)).initialise(generator(3, "weights")).double()
+    return CVAE(MNIST, **({"hidden_dims": 12} | settings)).initialise(generator(3, "weights")).double()
 
 
 def make_data(latent_dims: int) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor], list[torch.Tensor]]:

@@ -23,6 +23,7 @@ from helpers.edited_models import (
     make,
     train,
 )
+from helpers.models import MNIST
 from torch import nn
 
 from cvae.compute.seeding import generator
@@ -122,7 +123,7 @@ def test_every_setting_of_the_articles_network_has_derived_gradients(digits, cap
         {"hidden_dims": (9, 8, 7), "activation": "sigmoid", "latent_dims": 1},
     ):
         for beta in (0.0, 1.0, 4.0):
-            train(CVAE(**settings).initialise(generator(1, "weights")), digits, epochs=1, beta=beta)
+            train(CVAE(MNIST, **settings).initialise(generator(1, "weights")), digits, epochs=1, beta=beta)
     assert capsys.readouterr().err == ""
 
 
