@@ -152,13 +152,13 @@ def require_same(model: Schema, data: Schema, folder: str | Path, remedy: str = 
         raise UserError(f"the model knows {names(model.classes)}, but {folder} has {names(data.classes)}{remedy}")
     for number, (own, other) in enumerate(zip(model.classes, data.classes, strict=True)):
         if own != other:
-            message = f"the model's class {number} is {one_line(own)}, but that of {folder} is {one_line(other)}"
+            message = f"the model's class {number} is {own}, but that of {folder} is {other}"
             raise UserError(message + remedy)
 
 
 def names(classes: tuple[str, ...]) -> str:
     """Return the number of classes and the first names, for messages."""
-    shown = ", ".join(map(one_line, classes[:5])) + (", …" if len(classes) > 5 else "")
+    shown = ", ".join(classes[:5]) + (", …" if len(classes) > 5 else "")
     return f"{len(classes)} class{'es' if len(classes) > 1 else ''} ({shown})"
 
 
