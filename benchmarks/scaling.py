@@ -124,7 +124,8 @@ def best_time(device: torch.device, function) -> float:
 def row_of(settings: dict[str, int], seconds: float, adam: float, floors: dict[str, float]) -> dict[str, object]:
     """Return a row of the table: the step's time, and the share that each part would take alone."""
     hidden, latent = settings["hidden_dims"], settings["latent_dims"]
-    layers = [PIXELS * hidden, hidden * 2 * latent, latent * hidden, hidden * PIXELS]
+    pixels = mnist_like().image_dims
+    layers = [pixels * hidden, hidden * 2 * latent, latent * hidden, hidden * pixels]
     operations = 2 * settings["batch_size"] * (3 * sum(layers) - layers[0])  # no gradient reaches the images
     shares = {
         "launches": floors["launches"] / seconds,

@@ -15,7 +15,7 @@ def main() -> None:
 
     model = saved_model.load("data/model", open_device(params.device, params.threads))
     data = load("data/raw", params.binarize)
-    require_same(model.schema, data.schema, "data/raw")
+    require_same(model.schema, data.schema, "data/raw", saved_model.REMEDY)
     write_latents(embed_dataset(model, {"train": data.train, "test": data.test}, params.seed), "data/latents.parquet")
 
 

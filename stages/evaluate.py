@@ -8,7 +8,7 @@ from cvae.compute.threads import share_cores
 from cvae.pipeline.parameters import read_parameters
 from cvae.pipeline.repository import experiments_at_once
 
-SECONDS_PER_SAMPLE = 24e-6  # on two slow cores, for one sample of z of one image; fast cores take an eighth of it
+SECONDS_PER_SAMPLE = 24e-6  # on two slow cores, for one z of one image of 784 pixels; fast cores take an eighth of it
 
 
 def main() -> None:
@@ -19,14 +19,16 @@ def main() -> None:
     from cvae.compute.devices import describe, open_device
     from cvae.data.dataset import load, require_same
     from cvae.evaluation.evaluate import evaluate, format_figures, write_evaluation
+    from cvae.evaluation.label_use import SAMPLES
     from cvae.support.progress import duration
 
     device = open_device(params.device, params.threads)
     model = saved_model.load("data/model", device)
     data = load("data/raw")
-    require_same(model.schema, data.schema, "data/raw")
+    require_same(model.schema, data.schema, "data/raw", saved_model.REMEDY)
     print(f"Evaluating on {describe(device)}: {len(data.test):,} images, {params.nll_samples:,} samples of z per image")
-    seconds = len(data.test) * params.nll_samples * SECONDS_PER_SAMPLE
+    samples = params.nll_samples + SAMPLES * model.label_count
+    seconds = len(data.test) * samples * data.schema.image_dims / 784 * SECONDS_PER_SAMPLE
     if device.type == "cpu" and seconds > 30:
         print(f"With the default network, this takes up to {duration(seconds)} on two slow cores")
     print(end="", flush=True)

@@ -17,19 +17,20 @@ def main() -> None:
 
     model = saved_model.load("data/model", open_device(params.device, params.threads))
     data = load("data/raw", params.binarize)
-    require_same(model.schema, data.schema, "data/raw")
-    mu, labels = read_latents("data/latents.parquet", "train", "mu", model.latent_dims)
-    z, _ = read_latents("data/latents.parquet", "train", "z", model.latent_dims)
+    require_same(model.schema, data.schema, "data/raw", saved_model.REMEDY)
+    size = model.latent_dims, len(data.schema.classes)
+    mu, labels = read_latents("data/latents.parquet", "train", "mu", *size)
+    z, _ = read_latents("data/latents.parquet", "train", "z", *size)
 
     views = rendering.label_views(model, labels, mu, z, params.grid_size, params.grid_range)
     rendering.render_labels(views, data.schema.title, "plots")
     rendering.render_reconstructions(model, data.test, "plots/reconstructions.png")
     rendering.render_styles(model, params.seed, "plots/styles.png")
-    likelihood = f"{model.likelihood} likelihood of {kind_of_pixels(params.binarize)} pixels"
+    likelihood = f"{model.likelihood} likelihood of {kind_of_pixels(params.binarize, data.schema.shape[2])} pixels"
     rendering.render_training("plots/training.csv", data.schema.title, likelihood, "plots/training.png")
 
-    mu, labels = read_latents("data/latents.parquet", "test", "mu", model.latent_dims)
-    z, _ = read_latents("data/latents.parquet", "test", "z", model.latent_dims)
+    mu, labels = read_latents("data/latents.parquet", "test", "mu", *size)
+    z, _ = read_latents("data/latents.parquet", "test", "z", *size)
     rendering.write_scatter(labels, mu, z, data.schema.classes, "plots/latents.csv")
 
 

@@ -76,12 +76,15 @@ def lead(training: "Training", params: Parameters, device: str, images: int) -> 
     from cvae.artifacts import saved_model
     from cvae.artifacts.history import write_history
     from cvae.artifacts.tables import rounded
+    from cvae.models import arguments
     from cvae.pipeline.checkpoint import Checkpoint, Progress, checkpoint_key
     from cvae.support.progress import epoch_progress
     from cvae.tracking.live import LiveRun
     from cvae.tracking.runs import CHECKPOINT
 
     ensure_writable(f"{MODEL}/model.safetensors", HISTORY, SUMMARY)
+    if ignored := arguments(saved_model.ARTICLE) - arguments(params.model):
+        print(f"params.yaml: {params.model.partition(':')[2]} takes no {', '.join(sorted(ignored))}")
     print(f"Training on {device}: {params.epochs} epochs of {images:,} images", flush=True)
     dvc = dvc_process()
     checkpoint = Checkpoint(checkpoint_key(params.model_dump(), device))

@@ -4,8 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from helpers.models import MNIST
 
 from cvae.compute.seeding import generator
+from cvae.data.dataset import Schema, Split
 from cvae.data.tensors import to_device
 from cvae.embedding import embed_dataset, read_latents, write_latents
 from cvae.model import CVAE
@@ -18,7 +20,7 @@ def splits(digits):
 
 
 def make_model(latent_dims: int) -> CVAE:
-    return CVAE(latent_dims=latent_dims).initialise(generator(0, "weights")).requires_grad_(False)
+    return CVAE(MNIST, latent_dims=latent_dims).initialise(generator(0, "weights")).requires_grad_(False)
 
 
 def test_the_latents_table_has_every_image_with_its_posterior(tmp_path, splits):
@@ -60,6 +62,19 @@ def test_each_split_is_read_back_with_its_labels(tmp_path, splits):
             np.testing.assert_array_equal(labels, split.labels)
         z, _ = read_latents(path, name, "z", 3)
         assert z.shape == (len(split), 3)
+
+
+def test_images_of_any_size_are_embedded_in_parts(splits, monkeypatch):
+    """The parts bound the memory: a colour image of 64 by 64 pixels is sixteen times one of MNIST."""
+    schema = Schema((50, 50, 3), ("a",))
+    model = CVAE(schema, labels="none", hidden_dims=2).initialise(generator(0, "weights")).requires_grad_(False)
+    split = Split(np.random.RandomState(0).randint(0, 256, (1100, 7500)).astype(np.uint8), np.zeros(1100, np.uint8))
+    asked, encode = [], model.encode
+    monkeypatch.setattr(model, "encode", lambda x, y: asked.append(len(x)) or encode(x, y))
+    table = embed_dataset(model, {"test": split}, seed=0)
+    assert asked == [1045, 55]
+    mu, _ = encode(*to_device(split, torch.device("cpu")))
+    np.testing.assert_allclose(table["mu_0"].to_numpy(), mu[:, 0], rtol=1e-4, atol=1e-6)
 
 
 def test_the_same_seed_writes_the_same_bytes(tmp_path, splits):

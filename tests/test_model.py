@@ -3,11 +3,12 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers.models import make_batch, make_model
+from helpers.models import MNIST, make_batch, make_model
 
 from cvae.compute.seeding import generator
-from cvae.data.idx import LABELS, PIXELS
 from cvae.model import ACTIVATIONS, CVAE, sample_prior
+
+LABELS, PIXELS = len(MNIST.classes), MNIST.image_dims
 
 
 def one_hot_twin(model: CVAE) -> torch.nn.ModuleDict:
@@ -59,7 +60,7 @@ def test_initial_weights_have_the_distribution_of_the_one_hot_form():
 
 
 def test_weights_depend_only_on_the_seed():
-    first, again, other = (CVAE().initialise(generator(seed, "weights")).posterior.weight for seed in (0, 0, 1))
+    first, again, other = (CVAE(MNIST).initialise(generator(seed, "weights")).posterior.weight for seed in (0, 0, 1))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
@@ -67,7 +68,7 @@ def test_weights_depend_only_on_the_seed():
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_a_model_is_rebuilt_from_its_configuration(activation):
     model = make_model(latent_dims=3, hidden_dims=[5, 4], likelihood="bernoulli", prior_std=1.5, activation=activation)
-    twin = CVAE(**model.configuration())
+    twin = CVAE(MNIST, **model.configuration())
     twin.load_state_dict(model.state_dict())
     x, y, noise = make_batch(4, 3)
     torch.testing.assert_close(twin.encode(x, y), model.encode(x, y))

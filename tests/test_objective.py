@@ -3,10 +3,9 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers.models import make_batch, make_model
+from helpers.models import MNIST, make_batch, make_model
 from torch.distributions import Independent, Normal, kl_divergence
 
-from cvae.data.idx import PIXELS
 from cvae.objective import (
     article_loss,
     held_out_noise,
@@ -37,7 +36,7 @@ def test_reconstruction_is_the_likelihood_up_to_the_gaussian_constant():
         mu, log_sigma = model.encode(x, y)
         image = model.decode(mu + log_sigma.exp() * noise, y)
         if likelihood == "gaussian":
-            constant = 8 * PIXELS * 0.5 * math.log(math.pi)
+            constant = 8 * MNIST.image_dims * 0.5 * math.log(math.pi)
             reference = -Normal(image, math.sqrt(0.5)).log_prob(x).sum() - constant
         else:
             reference = F.binary_cross_entropy(image, x, reduction="sum")

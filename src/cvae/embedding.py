@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import torch
 
 from cvae.compute.seeding import generator
-from cvae.data.dataset import Split
+from cvae.data.dataset import MOST_CLASSES, Split
 from cvae.data.tensors import to_device
 from cvae.model import VAE
 from cvae.support.errors import UserError, one_line
@@ -21,9 +21,9 @@ from cvae.support.files import write_whole
 def embed(model: VAE, split: Split, noise: torch.Tensor) -> dict[str, np.ndarray]:
     """Return `mu` and `sigma` of q(z|x,y) and a sample `z` = μ + σ·noise for each image, (n, latent_dims) float32."""
     device = next(model.parameters()).device
-    parts = []
-    for start in range(0, len(split), 10_000):
-        batch = slice(start, start + 10_000)
+    size, parts = max(1, 7_840_000 // model.schema.image_dims), []  # 10,000 images of MNIST at a time: 30 MB
+    for start in range(0, len(split), size):
+        batch = slice(start, start + size)
         mu, log_sigma = model.encode(*to_device(Split(split.images[batch], split.labels[batch]), device))
         sigma = log_sigma.exp()
         parts.append(torch.stack((mu, sigma, mu + sigma * noise[batch].to(device))).cpu())
@@ -57,11 +57,13 @@ def write_latents(table: pa.Table, path: str | Path) -> None:
     write_whole({path: buffer.getbuffer()})
 
 
-def read_latents(path: str | Path, split: str, quantity: str, latent_dims: int) -> tuple[np.ndarray, np.ndarray]:
+def read_latents(
+    path: str | Path, split: str, quantity: str, latent_dims: int, classes: int = MOST_CLASSES
+) -> tuple[np.ndarray, np.ndarray]:
     """Read `quantity` ("mu", "sigma" or "z") for one split, (n, latent_dims), and its labels, (n,).
 
     Raises:
-        UserError: the file is missing or damaged, or its model does not have `latent_dims` latents.
+        UserError: the file is missing or damaged, or not of a model with so many latents and classes.
     """
     remedy = "`dvc repro -sf embed` makes it again"
     try:
@@ -82,6 +84,6 @@ def read_latents(path: str | Path, split: str, quantity: str, latent_dims: int) 
         raise
     except (pa.ArrowException, KeyError, OSError, ValueError) as error:
         raise UserError(f"{path}: damaged ({one_line(error)[:200]}); {remedy}") from None
-    if not (len(labels) and np.isfinite(values).all()):
+    if not (len(labels) and np.isfinite(values).all() and np.isin(labels, range(classes)).all()):
         raise UserError(f"{path}: damaged (a {quantity} or a label of {split} is missing); {remedy}")
     return values, labels

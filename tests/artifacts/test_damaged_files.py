@@ -7,17 +7,22 @@ import struct
 import sys
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
+from helpers.edited_models import install
+from helpers.models import MNIST
 from helpers.repository import Repository, stages_run
 from safetensors.torch import load, save
 from stages import embed, evaluate, render
+from torch import nn
 
 from cvae.artifacts import saved_model
 from cvae.artifacts.history import read_history
+from cvae.data.dataset import mnist_like
 from cvae.embedding import read_latents
 from cvae.model import CVAE
 from cvae.support.errors import UserError
@@ -37,7 +42,7 @@ def refusal(read: Callable, *arguments: object) -> str:
 @pytest.fixture
 def folder(tmp_path) -> Path:
     """A model of one latent and one hidden unit."""
-    saved_model.save(CVAE(1, 1).initialise(torch.Generator().manual_seed(0)), tmp_path)
+    saved_model.save(CVAE(MNIST, latent_dims=1, hidden_dims=1).initialise(torch.Generator().manual_seed(0)), tmp_path)
     return tmp_path
 
 
@@ -47,13 +52,17 @@ def configured(folder: Path, **values: object) -> dict:
     return {key: value for key, value in content.items() if value is not None}
 
 
+def schema(**values: object) -> dict:
+    return MNIST.as_json() | values
+
+
 WIDTHS = "a whole number from 1 to 65536, or a list of 1 to 16 of them"
 
 
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
-        ({"colour": 1}, "'colour' is not a parameter; allowed: latent_dims, hidden_dims, likelihood, prior_std"),
+        ({"colour": 1}, "'colour' is not a parameter; allowed: activation, hidden_dims, labels, latent_dims, "),
         ({"latent_dims": None}, "latent_dims is missing; allowed: a whole number from 1 to 1024"),
         ({"latent_dims": 10**9}, "latent_dims is 1000000000; allowed: a whole number from 1 to 1024"),
         ({"latent_dims": 1.0}, "latent_dims is 1.0; allowed: a whole number from 1 to 1024"),
@@ -65,6 +74,17 @@ WIDTHS = "a whole number from 1 to 65536, or a list of 1 to 16 of them"
         ({"prior_std": 0}, "prior_std is 0; allowed: a number from 0.001 to 1000.0"),
         ({"likelihood": "poisson"}, "likelihood is 'poisson'; allowed: one of gaussian, bernoulli"),
         ({"activation": "gelu"}, "activation is 'gelu'; allowed: one of article, relu, tanh, sigmoid"),
+        ({"activation": ["relu"]}, "activation is ['relu']; allowed: one of article, relu, tanh, sigmoid"),
+        ({"labels": "some"}, "labels is 'some'; allowed: one of given, none"),
+        ({"labels": {}}, "labels is {}; allowed: one of given, none"),
+        ({"model": 7}, "model is 7"),
+        ({"schema": [28, 28, 1]}, "a schema has the keys shape, classes, title and ink"),
+        ({"schema": schema(shape=[10**9, 28, 1])}, "shape is [1000000000, 28, 1], not [height, width, channels]"),
+        ({"schema": schema(shape=[28, 28, 2])}, "shape is [28, 28, 2], not [height, width, channels]"),
+        ({"schema": schema(classes=["a", "a"])}, "classes are not 1 to 256 different "),
+        ({"schema": schema(classes=[str(number) for number in range(257)])}, "classes are not 1 to 256 different "),
+        ({"schema": schema(classes="abc")}, "classes are not 1 to 256 different "),
+        ({"schema": schema(ink=1)}, "title is not "),
     ],
     ids=str,
 )
@@ -73,6 +93,43 @@ def test_a_wrong_value_in_a_models_configuration_is_reported(folder, values, rea
     message = refusal(saved_model.load, folder)
     assert message.startswith(f"{folder}: damaged (config.json: {reason}")
     assert message.endswith("); `dvc repro -sf train` makes it again")
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("os:system", "is os:system; allowed: cvae.model:CVAE, or "),
+        ("cvae.support.errors:UserError", "is cvae.support.errors:UserError; allowed: "),
+        ("cvae.models:os.system", "is cvae.models:os.system; allowed: "),
+        ("cvae.models.nowhere:Net", "is cvae.models.nowhere:Net, but there is no cvae/models/nowhere.py in src"),
+        ("cvae.model:Nothing", "is cvae.model:Nothing, but cvae.model has no class of that name"),
+        ("cvae.model:Linear", "is cvae.model:Linear, but Linear is not a subclass of cvae.model.VAE"),
+        ("cvae.model:VAE", "is cvae.model:VAE, but VAE is not a subclass of cvae.model.VAE"),
+        ("cvae.model:CVAE\n\x1b[2J" + "x" * 10_000, "is cvae.model:CVAE \\x1b[2Jxxx"),
+        ("", "is ; allowed: "),
+    ],
+    ids=lambda value: value[:30],
+)
+def test_a_model_of_a_class_that_is_not_here_is_reported_and_nothing_else_is_imported(folder, name, reason):
+    (folder / "config.json").write_text(json.dumps(configured(folder, model=name)))
+    before = set(sys.modules)
+    message = refusal(saved_model.load, folder)
+    assert message.startswith(f"{folder}/config.json: model {reason}")
+    assert len(message) < 500
+    assert set(sys.modules) == before
+
+
+def test_a_value_that_a_models_own_class_refuses_is_reported(folder, monkeypatch):
+    class Own(CVAE):
+        def __init__(self, schema, channels: int = 2, **settings):
+            super().__init__(schema, **settings)
+            self.layer = nn.Conv2d(1, channels, 3)
+
+    name = install(monkeypatch, Own)
+    for channels in ("x", -1, [2], {"a": 1}):
+        (folder / "config.json").write_text(json.dumps(configured(folder, model=name, channels=channels)))
+        message = refusal(saved_model.load, folder)
+        assert message.startswith(f"{folder}: damaged (config.json: {name} cannot be built from it (")
 
 
 @pytest.mark.parametrize(
@@ -157,17 +214,46 @@ def test_a_configuration_cut_short_and_closed_again_does_not_pass_for_an_older_o
 
 def test_a_model_older_than_the_checksum_and_the_choice_of_activations_is_loaded(folder):
     expected = saved_model.load(folder).configuration()
-    (folder / "config.json").write_text(json.dumps(configured(folder, activation=None, hidden_dims=1)))
+    older = dict.fromkeys(["activation", "labels", "model", "schema"])
+    (folder / "config.json").write_text(json.dumps(configured(folder, **older, hidden_dims=1)))
     assert saved_model.load(folder).configuration() == expected
 
 
-@pytest.mark.parametrize("damage", ["announces 270 GB of weights", "holds 100 GB"])
+def test_a_model_older_than_the_schema_is_loaded_and_its_checksum_holds(folder):
+    model = saved_model.load(folder)
+    older = {  # as in the last version without a schema
+        "latent_dims": 1,
+        "hidden_dims": [1],
+        "likelihood": "gaussian",
+        "prior_std": 0.5**0.5,
+        "activation": "article",
+    }
+    weights = (folder / "model.safetensors").read_bytes()
+    checksum = {"sha256": hashlib.sha256(json.dumps(older).encode() + weights).hexdigest()}
+    (folder / "config.json").write_text(json.dumps(checksum | older, indent=2) + "\n")
+    loaded = saved_model.load(folder)
+    assert (type(loaded), loaded.schema, loaded.labels) == (CVAE, MNIST, "given")
+    assert all(torch.equal(one, other) for one, other in zip(loaded.parameters(), model.parameters(), strict=True))
+
+    (folder / "config.json").write_text(json.dumps(checksum | older | {"prior_std": 1.0}, indent=2) + "\n")
+    assert "not as they were saved" in refusal(saved_model.load, folder)
+
+
+@pytest.mark.parametrize(
+    "damage", ["announces 270 GB of weights", "announces huge images", "announces a million classes", "holds 100 GB"]
+)
 def test_a_model_that_announces_a_wrong_size_takes_no_memory(folder, damage):
     if damage == "holds 100 GB":
         with (folder / "model.safetensors").open("ab") as file:
             file.truncate(10**11)  # a sparse file, which takes no space
-    else:
+    elif damage == "announces 270 GB of weights":
         huge = configured(folder, latent_dims=1024, hidden_dims=[65536] * 16)
+        (folder / "config.json").write_text(json.dumps(huge))
+    elif damage == "announces huge images":
+        huge = configured(folder, schema=schema(shape=[1024, 1024, 3]), hidden_dims=65536)
+        (folder / "config.json").write_text(json.dumps(huge))
+    else:
+        huge = configured(folder, schema=schema(classes=[str(number) for number in range(10**6)]))
         (folder / "config.json").write_text(json.dumps(huge))
     tracemalloc.start()
     before = resident()
@@ -204,6 +290,31 @@ def test_each_stage_that_reads_a_damaged_model_says_how_to_make_it_again(workspa
     assert message.endswith("; `dvc repro -sf train` makes it again")
 
 
+@pytest.mark.parametrize("stage", [evaluate, embed, render], ids=lambda stage: stage.__name__)
+@pytest.mark.parametrize(
+    ("known", "message"),
+    [
+        (
+            mnist_like(7),
+            "the model knows 7 classes (0, 1, 2, 3, 4, …), but data/raw has 10 classes (0, 1, 2, 3, 4, …); ",
+        ),
+        (
+            replace(MNIST, classes=(*"012345678", "nine")),
+            "the model's class 9 is nine, but that of data/raw is 9; ",
+        ),
+        (
+            replace(MNIST, shape=(14, 56, 1)),
+            "the model takes images of 14 × 56, but those in data/raw are 28 × 28; ",
+        ),
+    ],
+    ids=["class count", "class", "shape"],
+)
+def test_each_stage_reports_a_model_of_other_data(workspace, stage, known, message, monkeypatch):
+    monkeypatch.setattr(evaluate, "share_cores", lambda *_: None)  # would change this process
+    saved_model.save(CVAE(known, hidden_dims=1), workspace.root / "data/model")
+    assert refusal(stage.main) == f"{message}`dvc repro train` trains it on them"
+
+
 def replace_by_another_models(path: Path) -> None:
     table = pd.read_parquet(path)
     table.assign(mu_2=table["mu_0"], z_2=table["z_0"]).to_parquet(path)
@@ -234,7 +345,7 @@ def test_damaged_latents_are_reported_by_render(workspace, damage, reason):
     message = refusal(render.main)
     assert message.startswith(f"{path}: {reason}")
     assert message.endswith("; `dvc repro -sf embed` makes it again")
-    assert message == refusal(read_latents, path, "train", "mu", 2)
+    assert message == refusal(read_latents, path, "train", "mu", 2, 10)
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,12 @@
 
 import pytest
 import torch
+from helpers.models import make_model
 
 from cvae.artifacts import saved_model
-from cvae.compute.seeding import generator
-from cvae.model import CVAE
+from cvae.data.dataset import Schema
+from cvae.model import LABELS
 from cvae.support.errors import UserError
-
-
-def make_model(**settings) -> CVAE:
-    return CVAE(**settings).initialise(generator(3, "weights"))
 
 
 def test_a_saved_model_is_loaded_unchanged_and_its_bytes_repeat(tmp_path):
@@ -23,6 +20,24 @@ def test_a_saved_model_is_loaded_unchanged_and_its_bytes_repeat(tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), model.parameters(), strict=True))
     for name in ("model.safetensors", "config.json"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+@pytest.mark.parametrize("labels", LABELS)
+def test_a_model_keeps_what_it_knows_of_its_data(tmp_path, labels):
+    schema = Schema((8, 12, 3), ("Ärmel & Kragen", "сапог", "長靴 ", "👟"), title="Мода", ink=False)
+    saved_model.save(make_model(schema, labels=labels, hidden_dims=4), tmp_path)
+    loaded = saved_model.load(tmp_path)
+    assert (loaded.schema, loaded.labels, loaded.label_count) == (schema, labels, 4 if labels == "given" else 0)
+    assert "сапог" in (tmp_path / "config.json").read_text(encoding="utf-8"), "a person can read it"
+
+
+@pytest.mark.parametrize("letter", ["x", '"', "ж", "長", "👟"])
+def test_as_many_classes_as_there_can_be_with_the_longest_names_are_saved_and_loaded(tmp_path, letter):
+    """No file system has names of folders that are longer."""
+    name = letter * (252 // len(letter.encode()))
+    schema = Schema((2, 2, 1), tuple(f"{name}{number:03}" for number in range(256)))
+    saved_model.save(make_model(schema, hidden_dims=2), tmp_path)
+    assert saved_model.load(tmp_path).schema == schema
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])

@@ -1,19 +1,19 @@
 import numpy as np
 import pytest
 import torch
+from helpers.models import MNIST
 
 from cvae.compute.seeding import generator
-from cvae.data.idx import PIXELS
 from cvae.evaluation.latents import active, aggregate_moments, posteriors, prior_distance
 from cvae.model import CVAE
 
 
 def test_active_units_are_the_dimensions_whose_mean_varies():
-    model = CVAE(latent_dims=3).initialise(generator(0, "weights"))
+    model = CVAE(MNIST, latent_dims=3).initialise(generator(0, "weights"))
     with torch.no_grad():
         model.posterior.weight[1:3] = 0  # two of three posterior means are constant
         model.posterior.weight[0] *= 100
-    images = torch.rand(50, PIXELS, generator=torch.Generator().manual_seed(0))
+    images = torch.rand(50, MNIST.image_dims, generator=torch.Generator().manual_seed(0))
     mu, _ = posteriors(model, images, torch.zeros(50, dtype=torch.int64))
     assert active(mu).tolist() == [True, False, False]
 

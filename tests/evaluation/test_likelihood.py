@@ -5,17 +5,18 @@ import math
 import numpy as np
 import pytest
 import torch
+from helpers.models import MNIST
 from torch import Tensor
 from torch.distributions import Bernoulli, LowRankMultivariateNormal, Normal
 
 from cvae.compute.seeding import generator
-from cvae.data.idx import LABELS, PIXELS
 from cvae.evaluation import likelihood as likelihood_module
 from cvae.evaluation.evaluate import likelihood_constant
 from cvae.evaluation.likelihood import bounds_of_labels, importance_weighted_nll
 from cvae.model import CVAE
 from cvae.objective import held_out_noise, held_out_sums, means
 
+LABELS, PIXELS = len(MNIST.classes), MNIST.image_dims
 SLOPE = 0.008
 
 
@@ -26,7 +27,7 @@ class LinearGaussian(CVAE):
     """
 
     def __init__(self, widened: float):
-        super().__init__(latent_dims=2, hidden_dims=1, prior_std=0.8)
+        super().__init__(MNIST, latent_dims=2, hidden_dims=1, prior_std=0.8)
         self.double()
         columns = torch.randn(PIXELS, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
         self.w = torch.linalg.qr(columns)[0] * SLOPE * PIXELS**0.5
@@ -77,7 +78,7 @@ def test_nll_equals_that_of_a_linear_gaussian_model(sampled):
 
 
 def make_model(**settings) -> CVAE:
-    model = CVAE(**({"latent_dims": 3, "hidden_dims": 20} | settings)).initialise(generator(3, "weights"))
+    model = CVAE(MNIST, **({"latent_dims": 3, "hidden_dims": 20} | settings)).initialise(generator(3, "weights"))
     return model.requires_grad_(False)
 
 

@@ -1,5 +1,8 @@
 """Edited models: the article's network with one change each, and one that shares no code with it."""
 
+import sys
+from types import SimpleNamespace
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -19,7 +22,7 @@ class Activation(CVAE):
 
 
 class ExtraLayer(CVAE):
-    def __init__(self, schema=MNIST, **settings):
+    def __init__(self, schema, **settings):
         super().__init__(schema, **settings)
         self.extra = nn.Linear(PIXELS, PIXELS)
 
@@ -28,7 +31,7 @@ class ExtraLayer(CVAE):
 
 
 class Convolution(CVAE):
-    def __init__(self, schema=MNIST, **settings):
+    def __init__(self, schema, **settings):
         super().__init__(schema, **settings)
         self.convolution = nn.Conv2d(1, 2, 3, padding=1)
 
@@ -37,7 +40,7 @@ class Convolution(CVAE):
 
 
 class LayerNorm(CVAE):
-    def __init__(self, schema=MNIST, **settings):
+    def __init__(self, schema, **settings):
         super().__init__(schema, **settings)
         self.norm = nn.LayerNorm(self.hidden_dims[-1])
 
@@ -48,7 +51,7 @@ class LayerNorm(CVAE):
 class UsedTwice(CVAE):
     """The decoder's last layer uses the encoder's first weights, and a layer of the encoder runs twice."""
 
-    def __init__(self, schema=MNIST, **settings):
+    def __init__(self, schema, **settings):
         super().__init__(schema, **settings)
         self.square = nn.Linear(self.hidden_dims[-1], self.hidden_dims[-1])
         self.pixel_bias = nn.Parameter(torch.zeros(PIXELS))
@@ -65,7 +68,7 @@ class UsedTwice(CVAE):
 class TwoNames(CVAE):
     """One layer under two names, so that its tensors are in the model's state dict twice."""
 
-    def __init__(self, schema=MNIST, **settings):
+    def __init__(self, schema, **settings):
         super().__init__(schema, **settings)
         self.first = nn.Linear(self.hidden_dims[-1], self.hidden_dims[-1])
         self.second = self.first
@@ -77,7 +80,7 @@ class TwoNames(CVAE):
 class Buffers(CVAE):
     """Batch norm and dropout: buffers, a training mode, and torch's own random numbers."""
 
-    def __init__(self, schema=MNIST, **settings):
+    def __init__(self, schema, **settings):
         super().__init__(schema, **settings)
         self.norm, self.dropout = nn.BatchNorm1d(self.hidden_dims[-1]), nn.Dropout(0.2)
 
@@ -111,7 +114,7 @@ class Decoder(CVAE):
 class Hook(CVAE):
     """A hook bounds gradients; the first batch does not reach the bound."""
 
-    def __init__(self, schema=MNIST, **settings):
+    def __init__(self, schema, **settings):
         super().__init__(schema, **settings)
         self.decoder.weight.register_hook(lambda gradient: gradient.clamp(-30, 30))
 
@@ -129,13 +132,13 @@ class Counter(CVAE):
 class WeightNorm(CVAE):
     """A layer of the article's network whose weights are computed from other parameters."""
 
-    def __init__(self, schema=MNIST, **settings):
+    def __init__(self, schema, **settings):
         super().__init__(schema, **settings)
         nn.utils.parametrizations.weight_norm(self.pixel_logits)
 
 
 class Frozen(CVAE):
-    def __init__(self, schema=MNIST, **settings):
+    def __init__(self, schema, **settings):
         super().__init__(schema, **settings)
         self.decoder.requires_grad_(False)
 
@@ -143,7 +146,7 @@ class Frozen(CVAE):
 class Another(VAE):
     """A network that shares only its interface with the article's."""
 
-    def __init__(self, schema=MNIST, latent_dims: int = 2):
+    def __init__(self, schema, latent_dims: int = 2):
         super().__init__(schema, latent_dims=latent_dims, likelihood="bernoulli", prior_std=1.0)
         self.down = nn.Sequential(nn.Conv2d(1 + LABELS, 4, 4, stride=4), nn.SiLU(), nn.Flatten())
         self.down.append(nn.Linear(4 * (SIDE // 4) ** 2, 2 * latent_dims))
@@ -160,10 +163,17 @@ class Another(VAE):
 EPOCHS, BATCH, RATE = 3, 100, 1e-3
 
 
+def install(monkeypatch, kind: type[nn.Module]) -> str:
+    """Make `kind` a class of src/cvae/models/edited.py, as far as the project can tell, and return its name there."""
+    monkeypatch.setattr(kind, "__module__", "cvae.models.edited")
+    monkeypatch.setitem(sys.modules, kind.__module__, SimpleNamespace(**{kind.__name__: kind}))
+    return f"{kind.__module__}:{kind.__name__}"
+
+
 def make(kind: type[nn.Module], seed: int = 0) -> nn.Module:
     torch.manual_seed(seed)
     settings = {} if kind is Another else {"hidden_dims": 32}
-    return kind(**settings).initialise(generator(seed, "weights"))
+    return kind(MNIST, **settings).initialise(generator(seed, "weights"))
 
 
 def train(model: nn.Module, splits, **settings) -> list[dict[str, float]]:

@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 import torch
+from helpers.models import MNIST
 from helpers.readers import DEFAULTS, SPELLINGS, outcome, unpacked
 
 from cvae.artifacts import saved_model
@@ -137,7 +138,9 @@ def test_a_damaged_idx_file_is_read_correctly_or_refused(memory):
 def test_a_damaged_model_is_the_saved_one_or_refused(memory):
     saved = []
     for number, width in enumerate((1, 2, [4, 3])):
-        model = CVAE(number % 2 + 1, width).initialise(torch.Generator().manual_seed(number))
+        model = CVAE(MNIST, latent_dims=number % 2 + 1, hidden_dims=width).initialise(
+            torch.Generator().manual_seed(number)
+        )
         saved_model.save(model, memory)
         saved.append(
             (saved_model.load(memory), *((memory / name).read_bytes() for name in ("config.json", "model.safetensors")))

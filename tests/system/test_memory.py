@@ -33,10 +33,11 @@ needs_limits = pytest.mark.skipif(sys.platform != "linux", reason="only Linux li
 def wide(repository, tmp_path_factory):
     """The repository with a wide model in place of the trained one."""
     from cvae.compute.seeding import generator
+    from cvae.data.dataset import mnist_like
     from cvae.model import CVAE
 
     wide = repository.copy(tmp_path_factory.mktemp("wide") / "cvae", ".git", "cache")
-    saved_model.save(CVAE(hidden_dims=WIDE).initialise(generator(0, "weights")), wide.root / "data/model")
+    saved_model.save(CVAE(mnist_like(), hidden_dims=WIDE).initialise(generator(0, "weights")), wide.root / "data/model")
     wide.set(hidden_dims=WIDE)
     return wide
 

@@ -1,4 +1,5 @@
 import torch
+from helpers.models import MNIST
 
 from cvae.compute.seeding import generator
 from cvae.model import CVAE
@@ -6,7 +7,7 @@ from cvae.training.adam import Adam
 
 
 def test_adam_equals_torchs_to_the_bit():
-    ours, theirs = (CVAE(hidden_dims=12).initialise(generator(0, "weights")) for _ in range(2))
+    ours, theirs = (CVAE(MNIST, hidden_dims=12).initialise(generator(0, "weights")) for _ in range(2))
     own, optimiser = Adam(ours.parameters(), 1e-2), torch.optim.Adam(theirs.parameters(), lr=1e-2, fused=True)
     numbers = torch.Generator().manual_seed(0)
     for _ in range(20):

@@ -2,6 +2,7 @@ import math
 
 import pytest
 from helpers.edited_models import Decoder, LayerNorm, make, train
+from helpers.models import MNIST
 from torch import nn
 
 from cvae.compute.seeding import generator
@@ -21,7 +22,7 @@ def test_a_layer_without_a_shape_is_refused_in_one_line(digits):
 
 def test_a_bernoulli_model_with_two_decoders_is_refused(digits):
     with pytest.raises(UserError, match="decode is not the sigmoid of its logits"):
-        train(Decoder(hidden_dims=8, likelihood="bernoulli").initialise(generator(0, "weights")), digits)
+        train(Decoder(MNIST, hidden_dims=8, likelihood="bernoulli").initialise(generator(0, "weights")), digits)
 
 
 def test_parameters_of_another_type_are_refused(digits):

@@ -4,6 +4,7 @@ import sys
 
 import pytest
 import torch
+from helpers.models import MNIST
 
 from cvae.compute.devices import open_device
 from cvae.compute.seeding import generator
@@ -20,7 +21,7 @@ def fit(
     """Return the weights and the rows of a few epochs, enough to record and replay a graph."""
     settings = {"epochs": 6, "batch_size": 128, "learning_rate": 1e-3, "beta": 1.0, "seed": 0} | settings
     opened = open_device(device, threads=1, precision=settings.get("precision", "float32"))
-    model = CVAE(hidden_dims=hidden_dims, likelihood=likelihood).initialise(generator(0, "weights")).to(opened)
+    model = CVAE(MNIST, hidden_dims=hidden_dims, likelihood=likelihood).initialise(generator(0, "weights")).to(opened)
     rows = list(Training(model, *digits, **settings))
     return torch.cat([weight.detach().cpu().flatten() for weight in model.parameters()]), rows
 

@@ -18,17 +18,19 @@ from helpers.edited_models import (
     Decoder,
     Frozen,
     TwoNames,
+    install,
     make,
     train,
 )
+from helpers.models import MNIST
 from helpers.processes import environment
 from helpers.repository import PROJECT, Repository, interrupt
 from torch import nn
 
+from cvae import models
 from cvae.artifacts import saved_model
 from cvae.compute.seeding import generator
-from cvae.data import idx
-from cvae.data.idx import SIDE, write_idx
+from cvae.data import dataset
 from cvae.data.tensors import to_device
 from cvae.evaluation.likelihood import importance_weighted_nll
 from cvae.model import CVAE
@@ -149,29 +151,33 @@ def test_another_optimiser_follows_the_schedule(digits, monkeypatch):
 
 @pytest.mark.parametrize("kind", [Convolution, TwoNames, Buffers], ids=lambda kind: kind.__name__)
 def test_an_edited_model_is_saved_and_loaded(kind, digits, tmp_path, monkeypatch):
+    install(monkeypatch, kind)
     model = make(kind)
     train(model, digits, epochs=1)
     saved_model.save(model, tmp_path)
-    monkeypatch.setattr(saved_model, "CVAE", kind)
     loaded, state = saved_model.load(tmp_path), model.state_dict()
     assert loaded.state_dict().keys() == state.keys()
     assert all(torch.equal(loaded.state_dict()[name], state[name]) for name in state)
 
 
+class Wider(CVAE):
+    def __init__(self, schema, channels: int = 1, **settings):
+        super().__init__(schema, **settings)
+        self.channels, self.convolution = channels, nn.Conv2d(1, channels, 3)
+
+    def configuration(self) -> dict:
+        return {"channels": self.channels} | super().configuration()
+
+
 def test_a_model_keeps_an_additional_argument(tmp_path, monkeypatch):
-    class Wider(CVAE):
-        def __init__(self, channels: int = 1, **settings):
-            super().__init__(**settings)
-            self.channels, self.convolution = channels, nn.Conv2d(1, channels, 3)
-
-        def configuration(self) -> dict:
-            return {"channels": self.channels} | super().configuration()
-
-    saved_model.save(Wider(channels=3).initialise(generator(0, "weights")), tmp_path)
+    name = install(monkeypatch, Wider)
+    model = models.build(name, MNIST, {"channels": 3, "latent_dims": 5, "epochs": 7})
+    saved_model.save(model.initialise(generator(0, "weights")), tmp_path)
+    loaded = saved_model.load(tmp_path)
+    assert (loaded.channels, loaded.latent_dims) == (3, 5)
+    monkeypatch.setattr(Wider, "__init__", lambda self, schema, **settings: CVAE.__init__(self, schema, **settings))
     with pytest.raises(UserError, match=r"config\.json: 'channels' is not a parameter"):
         saved_model.load(tmp_path)
-    monkeypatch.setattr(saved_model, "CVAE", Wider)
-    assert saved_model.load(tmp_path).channels == 3
 
 
 def test_a_gaussian_model_is_measured_by_its_decode(digits):
@@ -191,13 +197,14 @@ TOGETHER = """
 import json, os, sys
 import torch
 from helpers.edited_models import Buffers, Convolution, make, train
-from cvae.data import idx
 from cvae.compute.processes import connected
+from cvae.data.dataset import load
 
+data = load(sys.argv[1])
 with connected(torch.device("cpu")) as processes:
     for kind in (Convolution, Buffers):
         model = make(kind)
-        rows = train(model, idx.load(sys.argv[1]), processes=processes)
+        rows = train(model, (data.train, data.test), processes=processes)
         weights = torch.cat([each.double().flatten() for each in model.state_dict().values()])
         path = f"{sys.argv[1]}/{kind.__name__}-{processes.rank}.json"
         json.dump([[row["train_loss"] for row in rows], weights.sum().item()], open(path, "w"))
@@ -206,10 +213,7 @@ with connected(torch.device("cpu")) as processes:
 
 def test_an_edited_model_trains_in_two_processes_as_in_one(digits, tmp_path):
     """Batch norm sees only a share of each batch, so its losses differ; but both processes hold the same model."""
-    write_idx(tmp_path / idx.TRAIN_IMAGES, digits[0].images.reshape(-1, SIDE, SIDE))
-    write_idx(tmp_path / idx.TRAIN_LABELS, digits[0].labels)
-    write_idx(tmp_path / idx.TEST_IMAGES, digits[1].images.reshape(-1, SIDE, SIDE))
-    write_idx(tmp_path / idx.TEST_LABELS, digits[1].labels)
+    dataset.save(dataset.Dataset(*digits, MNIST), tmp_path)
     (tmp_path / "together.py").write_text(TOGETHER)
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     folders = os.pathsep.join([str(PROJECT / "src"), str(PROJECT / "tests"), str(PROJECT)])
@@ -230,7 +234,7 @@ def edit(repository: Repository) -> None:
     text = path.read_text()
     for before, after in (
         ("    def initialise(", "        self.smoothing = nn.Conv2d(1, 1, 3, padding=1)\n\n    def initialise("),
-        ("self.encoder(x, y)", f"self.encoder(self.smoothing(x.view(-1, 1, {SIDE}, {SIDE})).flatten(1), y)"),
+        ("self.encoder(x, y)", "self.encoder(self.smoothing(x.view(-1, 1, 28, 28)).flatten(1), y)"),
     ):
         assert text.count(before) == 1
         text = text.replace(before, after)
@@ -259,12 +263,13 @@ def test_a_model_with_a_convolution_is_trained_resumed_saved_served_and_drawn(re
     check = """
 import json, sys
 import mlflow, pandas as pd, torch
+from cvae import models
 from cvae.artifacts import saved_model
-from cvae.data.idx import load
+from cvae.data.dataset import load
 mlflow.set_tracking_uri("sqlite:///mlflow.db")
 (model,) = mlflow.get_run(sys.argv[1]).outputs.model_outputs
 served = mlflow.pyfunc.load_model(f"models:/{model.model_id}")
-image = load("data/raw")[1].images[0] / 255
+image = load("data/raw").test.images[0] / 255
 row = served.predict(pd.DataFrame({"digit": [3], "image": [image.tolist()]})).iloc[0]
 own = saved_model.load("data/model")
 mu, _ = own.encode(torch.tensor(image[None]).float(), torch.tensor([3]))
@@ -284,7 +289,8 @@ def load_weights(content: bytes) -> dict:
 def initial_smoothing(clone: Repository) -> torch.Tensor:
     """Return the convolution's weights before the first training step."""
     code = (
-        "import torch; from cvae.model import CVAE; from cvae.compute.seeding import generator;"
-        "torch.manual_seed(generator(0, 'torch').initial_seed()); print(CVAE().smoothing.weight.tolist())"
+        "import torch; from cvae.compute.seeding import generator; from cvae.data.dataset import mnist_like;"
+        "from cvae.model import CVAE;"
+        "torch.manual_seed(generator(0, 'torch').initial_seed()); print(CVAE(mnist_like()).smoothing.weight.tolist())"
     )
     return torch.tensor(json.loads(clone.run(sys.executable, "-c", code, PYTHONPATH="src").stdout))

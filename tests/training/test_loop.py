@@ -3,6 +3,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from helpers.models import MNIST
 
 from cvae.compute.devices import open_device, precisions
 from cvae.compute.seeding import generator
@@ -19,7 +20,7 @@ SETTINGS = {"epochs": 3, "batch_size": 128, "learning_rate": 1e-3, "beta": 1.0, 
 def fit(splits, model_settings=None, **settings) -> tuple[CVAE, list[dict]]:
     settings = SETTINGS | settings
     device = open_device("cpu", threads=1)
-    model = CVAE(**(model_settings or {})).initialise(generator(settings["seed"], "weights")).to(device)
+    model = CVAE(MNIST, **(model_settings or {})).initialise(generator(settings["seed"], "weights")).to(device)
     return model, list(Training(model, *splits, **settings))
 
 
@@ -64,7 +65,7 @@ def compare_with_plain_loop(digits, images_of=lambda grey, epoch: grey, rates=(1
     """Compare three epochs of `fit` with `settings` with a plain loop on the images and at the rate of each epoch."""
     model, rows = fit(digits, **settings)
 
-    plain = CVAE().initialise(generator(0, "weights"))
+    plain = CVAE(MNIST).initialise(generator(0, "weights"))
     grey, labels = torch.tensor(digits[0].images) / 255, torch.tensor(digits[0].labels).long()
     shuffles, noises = generator(0, "shuffles"), generator(0, "noise")
     optimiser = torch.optim.Adam(plain.parameters(), lr=1e-3)

@@ -20,6 +20,7 @@ from cvae.support.files import write_whole
 
 HEADER = 2**18  # bytes: an upper limit for config.json, and for the header of model.safetensors
 ARTICLE = "cvae.model:CVAE"
+REMEDY = "; `dvc repro train` trains it on them"  # for a model of other data than data/raw
 
 
 def save(model: VAE, folder: str | Path) -> None:
@@ -42,14 +43,14 @@ def load(folder: str | Path, device: torch.device | str = "cpu") -> VAE:
     """Load the model that `save` wrote to `folder` onto `device`, in evaluation mode and without gradients.
 
     Raises:
-        UserError: a file is missing or damaged, or the two files do not belong together.
+        UserError: a file is missing or damaged, the two files do not belong together, or the model's class is not here.
     """
     folder = Path(folder)
     try:
         configuration, checksum = _read_configuration(_read(folder / "config.json", HEADER))
         name, schema, settings = _interpret(configuration)
         with torch.device("meta"):  # only shapes: allocate nothing before the file is known to have the weights
-            expected = models.build(name, schema, settings).state_dict()
+            expected = _build(name, schema, settings).state_dict()
         most = sum(weight.nbytes for weight in expected.values()) + HEADER
         content = _read(folder / "model.safetensors", most)
         weights = _read_weights(content, expected)
@@ -59,6 +60,8 @@ def load(folder: str | Path, device: torch.device | str = "cpu") -> VAE:
         raise UserError(f"{error.filename or folder}: {error.strerror}; `dvc repro train` makes the model") from None
     except ValueError as error:
         raise UserError(f"{folder}: damaged ({one_line(error)}); `dvc repro -sf train` makes it again") from None
+    except UserError as error:
+        raise UserError(f"{folder}/config.json: {error}") from None
     model = models.build(name, schema, settings)
     model.load_state_dict(weights)
     return model.eval().requires_grad_(False).to(device)
@@ -111,6 +114,14 @@ def _interpret(configuration: dict) -> tuple[str, Schema, dict]:
         raise ValueError(f"config.json: {error}") from None
     _require_allowed(settings, models.arguments(name))
     return name, schema, settings
+
+
+def _build(name: str, schema: Schema, settings: dict) -> VAE:
+    """Return `models.build`'s model; raise a `ValueError` if its class refuses the values of its own arguments."""
+    try:
+        return models.build(name, schema, settings)
+    except (LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(f"config.json: {name} cannot be built from it ({error})") from None
 
 
 def _require_allowed(settings: dict, arguments: Collection[str]) -> None:

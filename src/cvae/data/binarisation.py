@@ -1,5 +1,8 @@
 """Sample binary images from grey ones: a pixel becomes ink with a probability equal to its grey level.
 
+In a colour image, each channel of a pixel is sampled on its own, as the likelihood takes them to be independent: a
+pixel becomes one of eight colours.
+
 Salakhutdinov and Murray 2008, "On the quantitative analysis of deep belief networks", section 5, sample each image
 once. Burda, Grosse and Salakhutdinov 2016, section 5, sample training images again each time they are used.
 """

@@ -145,12 +145,20 @@ def _schema_bytes(schema: Schema) -> bytes:
     return (json.dumps(schema.as_json(), indent=2, ensure_ascii=False) + "\n").encode()
 
 
-def require_same(model: Schema, data: Schema, folder: str | Path) -> None:
-    """Raise a `UserError` if images of the schema `data`, in `folder`, cannot be given to a model of another one."""
+def require_same(model: Schema, data: Schema, folder: str | Path, remedy: str = "") -> None:
+    """Raise a `UserError` if images of the schema `data`, in `folder`, cannot be given to a model of another one.
+
+    `remedy` ends the message.
+    """
     if model.shape != data.shape:
-        raise UserError(f"the model takes images of {by(model.shape)}, but those in {folder} are {by(data.shape)}")
-    if model.classes != data.classes:
-        raise UserError(f"the model knows {names(model.classes)}, but {folder} has {names(data.classes)}")
+        message = f"the model takes images of {by(model.shape)}, but those in {folder} are {by(data.shape)}"
+        raise UserError(message + remedy)
+    if len(model.classes) != len(data.classes):
+        raise UserError(f"the model knows {names(model.classes)}, but {folder} has {names(data.classes)}{remedy}")
+    for number, (own, other) in enumerate(zip(model.classes, data.classes, strict=True)):
+        if own != other:
+            message = f"the model's class {number} is {own}, but that of {folder} is {other}"
+            raise UserError(message + remedy)
 
 
 def names(classes: tuple[str, ...]) -> str:

@@ -25,6 +25,6 @@ LABEL_NAMES = {
 }
 
 
-def kind_of_pixels(binarize: str) -> str:
-    """Return "grey" or "binary". Compare nats only between models of the same kind of pixels."""
-    return "grey" if binarize == "none" else "binary"
+def kind_of_pixels(binarize: str, channels: int = 1) -> str:
+    """Return "grey", "colour" or "binary". Compare nats only between models of the same kind of pixels."""
+    return "binary" if binarize != "none" else "colour" if channels == 3 else "grey"

@@ -28,7 +28,7 @@ MEANINGS = {
     "reconstruction": "-ln p(image | z, label)",
     "kl": "KL divergence of posterior from prior",
     "nll": "upper bound on -ln p(image | label)",
-    "bits_per_dim": "bits per pixel of a code based on nll",
+    "bits_per_dim": "bits per pixel and channel of a code by nll",
     "likelihood_constant": "constant that loss and nll leave out",
     "label_accuracy": "share of images whose label has the top ELBO",
     "label_accuracy_iw": "label_accuracy by importance-weighted bound",
@@ -40,6 +40,7 @@ MEANINGS = {
     "active_units": "number of latents in use",
     "prior_distance": "mean distance of latents to prior, in its SD",
 }
+WITHOUT_LABELS = {"reconstruction": "-ln p(image | z)", "nll": "upper bound on -ln p(image)"}
 
 Row = dict[str, float]
 
@@ -50,8 +51,8 @@ class Evaluation:
 
     `figures`: over all test images. `per_class`: the same, one row per class. `per_latent`: one row per latent.
     `confusion`: the actual and the predicted class of each test image; empty if the model has no labels.
-    `likelihood` and `pixels` ("grey" or "binary"): what the nats refer to; compare them only between models that share
-    both.
+    `likelihood` and `pixels` ("grey", "colour" or "binary"): what the nats refer to; compare them only between models
+    that share both.
     """
 
     likelihood: str
@@ -65,11 +66,11 @@ class Evaluation:
 def evaluate(
     model: VAE, train: Split, test: Split, *, binarize: str, beta: float, seed: int, nll_samples: int
 ) -> Evaluation:
-    """Measure `model` on the images of `test`: grey if `binarize` is "none", otherwise binary (`binarised`).
+    """Measure `model` on the images of `test`: as they are if `binarize` is "none", otherwise binary (`binarised`).
 
     Nats are summed over pixels and latents, and averaged over images. Like the training loss, they leave out the
     constant of the Gaussian likelihood. For the exact density, add `likelihood_constant` to `loss`, `reconstruction`
-    or `nll`: 784 · ½ ln π = 448.73 for the Gaussian of variance ½, 0 for the Bernoulli.
+    or `nll`: ½ ln π per pixel and channel for the Gaussian of variance ½, on MNIST 448.73; 0 for the Bernoulli.
 
     - `loss`: reconstruction + beta · kl. With beta = 1, the negative ELBO under the model's own prior and likelihood
       (Kingma and Welling 2014, equation 3). Uses one sample of z per image, the same as the training curves; for a
@@ -77,27 +78,30 @@ def evaluate(
     - `reconstruction`: -ln p(x|z,y), which is the squared error for a Gaussian and the cross-entropy for a Bernoulli.
     - `kl`: KL(q(z|x,y) ‖ p(z)), in closed form.
     - `nll`: the importance-weighted bound on -ln p(x|y) from `nll_samples` samples of z per image
-      (`importance_weighted_nll`). For a Bernoulli with grey pixels it is a score, not a likelihood.
-    - `bits_per_dim`: the bits per pixel of a code based on that likelihood; absent if there is none (`bits_per_dim`).
+      (`importance_weighted_nll`). For a Bernoulli with pixels that are not binary it is a score, not a likelihood.
+    - `bits_per_dim`: the bits per pixel and channel of a code based on that likelihood; absent if there is none
+      (`bits_per_dim`).
     - `label_accuracy`: the share of images whose true label has the highest ELBO of all. It shows how much the
       decoder depends on the label. This is Bayes' rule for equally frequent labels, with the ELBO in place of
       ln p(x|y). `label_accuracy_iw`: the same with the importance-weighted bound. Both use 10 samples of z.
     - `label_gap`: by how many nats the negative ELBO rises when labels are shuffled among the images, averaged over
       all shuffles; 0 for a model that ignores the label.
-    - `sample_accuracy`: decode samples of the prior for each label, 300 if there are ten; this is the share of images for which that
-      label is the most common one among the five nearest training images (`nearest_labels`). `sample_accuracy_low` and
-      `sample_accuracy_high`: its 95 % Wilson interval, over samples of z from this one model. Real MNIST test images
-      score 96.9 %, but decoded images are smoother than those.
+    - `sample_accuracy`: decode samples of the prior for each label, 300 if there are ten labels; this is the share of
+      images for which that label is the most common one among the five nearest training images (`nearest_labels`).
+      `sample_accuracy_low` and `sample_accuracy_high`: its 95 % Wilson interval, over samples of z from this one model.
+      Real MNIST test images score 96.9 %, but decoded images are smoother than those.
     - `sample_diversity`: the mean distance between two of these images with the same label, divided by that between
-      two test images with it, averaged over labels. Below 1, samples are more alike than real images.
+      two test images with it, averaged over labels. Below 1, samples are more alike than real images. Absent if no
+      label has two test images that differ.
     - `active_units`: the number of latents whose posterior mean has a variance above 0.01 (`latents.active`).
     - `prior_distance`: the distance between the aggregate posterior and the prior, in standard deviations of the
       prior, averaged over latents (`latents.prior_distance`).
 
-    A model without labels has no figures of labels, and its diversity is over all samples and all test images.
+    For a model without labels, p(x|y) is p(x), and the figures that involve labels are absent. `sample_diversity` then
+    compares all samples with all test images, so no class has one.
 
-    The figures of one class use only its own test images and samples. Samples are always compared with grey images,
-    whatever `binarize` is, because the decoder's output is grey.
+    The figures of one class use only its own test images and samples; a class without test images has none. Samples are
+    always compared with images as they are, whatever `binarize` is, because the decoder's output is not binary.
 
     Raises:
         UserError: a figure is not finite, for instance because the model's weights are not.
@@ -142,7 +146,7 @@ def evaluate(
             raise UserError(f"{name} of the test images is {value}: the model's weights or latents are out of range")
     return Evaluation(
         model.likelihood,
-        kind_of_pixels(binarize),
+        kind_of_pixels(binarize, model.schema.shape[2]),
         figures,
         per_class,
         latents,
@@ -153,22 +157,21 @@ def evaluate(
 def likelihood_constant(model: VAE) -> float:
     """Return the constant that `loss`, `reconstruction` and `nll` leave out of -ln p(x|z,y), in nats per image.
 
-    For a Gaussian of variance ½, this is ½ ln(2π · ½) per value of an image, and 784 times that on MNIST; for a
-    Bernoulli, 0.
+    For a Gaussian of variance ½, this is ½ ln(2π · ½) per pixel and channel; for a Bernoulli, 0.
     """
     return model.schema.image_dims / 2 * math.log(math.pi) if model.likelihood == "gaussian" else 0.0
 
 
 def bits_per_dim(model: VAE, nll: float, binarize: str) -> Row:
-    """Return `bits_per_dim`, the bits per pixel of a code of length -log₂ p(x|y), or nothing if no such code exists.
+    """Return `bits_per_dim`, the bits per pixel and channel of a code of length -log₂ p(x|y), if such a code exists.
 
-    `nll`: in nats. A Bernoulli codes binary pixels. A Gaussian codes pixels with 256 grey levels k/255: the
+    `nll`: in nats. A Bernoulli codes binary pixels. A Gaussian codes pixels whose channels have 256 levels k/255: the
     probability of a level is the density times 1/255 (Theis, van den Oord and Bethge 2016, "A note on the evaluation
     of generative models", section 3.1). A variance of ½ is so wide that this takes more than the 8 bits needed without
-    any model. A Bernoulli is not a distribution over grey pixels, and a Gaussian density does not code binary ones.
+    any model. A Bernoulli is not a distribution over 256 levels, and a Gaussian density does not code binary pixels.
     """
-    is_grey, is_gaussian = binarize == "none", model.likelihood == "gaussian"
-    if is_grey != is_gaussian:
+    has_levels, is_gaussian = binarize == "none", model.likelihood == "gaussian"
+    if has_levels != is_gaussian:
         return {}
     bits = (nll + likelihood_constant(model)) / (model.schema.image_dims * math.log(2))
     return {"bits_per_dim": bits + math.log2(255) if is_gaussian else bits}
@@ -188,7 +191,8 @@ def _measure_latents(model: VAE, mu: Tensor, sigma: Tensor) -> list[Row]:
 
 def format_figures(evaluation: Evaluation) -> str:
     """Return the figures for all test images as a table with explanations, for a terminal of 80 columns."""
-    rows = [(name, f"{value:.6g}", MEANINGS.get(name, "")) for name, value in evaluation.figures.items()]
+    meanings = MEANINGS if "label_gap" in evaluation.figures else MEANINGS | WITHOUT_LABELS
+    rows = [(name, f"{value:.6g}", meanings.get(name, "")) for name, value in evaluation.figures.items()]
     title = f"Test images, {evaluation.likelihood} likelihood of {evaluation.pixels} pixels, nats per image:"
     return f"{title}\n{tabulate(rows, tablefmt='plain', disable_numparse=True, colalign=('left', 'right', 'left'))}"
 
@@ -198,10 +202,12 @@ def write_evaluation(evaluation: Evaluation, metrics: str | Path, plots: str | P
     metrics, plots = Path(metrics), Path(plots)
     context = {"likelihood": evaluation.likelihood, "pixels": evaluation.pixels}
     figures = json.dumps(context | rounded(evaluation.figures), indent=2) + "\n"
+    per_class = [context | rounded(row) for row in evaluation.per_class]
+    known = set().union(*per_class)  # a class with one test image has no `sample_diversity`, so its cell stays empty
+    columns = (*context, "label", "images", *(name for name in evaluation.figures if name in known))
     tables = {
-        metrics / "per_class.csv": [context | row for row in evaluation.per_class],
-        metrics / "per_latent.csv": evaluation.per_latent,
+        metrics / "per_class.csv": csv_bytes(per_class, columns),
+        metrics / "per_latent.csv": csv_bytes([rounded(row) for row in evaluation.per_latent]),
+        plots / "confusion.csv": csv_bytes(evaluation.confusion, ("actual", "predicted")),
     }
-    contents = {path: csv_bytes([rounded(row) for row in rows]) for path, rows in tables.items()}
-    contents[plots / "confusion.csv"] = csv_bytes(evaluation.confusion, ("actual", "predicted"))
-    write_whole({metrics / "test.json": figures.encode(), **contents})
+    write_whole({metrics / "test.json": figures.encode(), **tables})

@@ -89,7 +89,7 @@ def _sample_terms(
 
 
 def _log_likelihood(model: VAE, x: Tensor, z: Tensor, y: Tensor) -> Tensor:
-    """Return ln p(x|z,y), (k, n), for images `x` (n, image_dims), labels `y` (n,) and k samples `z` (k, n, latent_dims)."""
+    """Return ln p(x|z,y), (k, n), for images `x` (n, image_dims), labels `y` (n,), and `z` (k, n, latent_dims)."""
     k = len(z)
     z, y = z.flatten(0, 1), y.repeat(k)
     if model.likelihood == "gaussian":

@@ -15,8 +15,8 @@ from cvae.support.progress import progress
 
 NEIGHBOURS = 5
 SAMPLES = 3000  # in all, but 30 to 300 of each label
-ORIGINALS = 3000  # test images of a label, at most, whose distances are measured
-CHUNK = 250  # samples at a time; their distances to MNIST's training images take 60 MB
+PAIRED = 1200  # images, at most, whose distances from each other are measured; a label of MNIST has fewer
+DISTANCES = 15_000_000  # at a time, from samples to training images: 60 MB
 
 
 @dataclass(frozen=True)
@@ -24,37 +24,35 @@ class SampleQuality:
     """Figures of samples, in the terms of `evaluate`.
 
     `recognised`: whether each sample looks like its label, (labels, count) bool, or None if the model has no labels.
-    `diversity`: (labels,), NaN for a label with fewer than two test images; one value for all without labels.
+    `diversity`: (labels,), NaN for a label without two test images that differ; one value for all without labels.
     """
 
     recognised: Tensor | None
     diversity: Tensor
 
     def figures(self, label: int | None) -> dict[str, float]:
-        """Return the figures of one label, or over all if it is None. Without labels, one label has none."""
-        if self.recognised is None:
-            return {"sample_diversity": float(self.diversity)} if label is None else {}
-        own = slice(None) if label is None else slice(label, label + 1)
-        hits, tries = int(self.recognised[own].sum()), self.recognised[own].numel()
-        low, high = confidence_interval(hits, tries)
-        figures = {"sample_accuracy": hits / tries, "sample_accuracy_low": low, "sample_accuracy_high": high}
+        """Return the figures of one label, or over all if it is None. Without labels, a single label has none."""
+        figures, own = {}, slice(None) if label is None else slice(label, label + 1)
+        if self.recognised is not None:
+            hits, tries = int(self.recognised[own].sum()), self.recognised[own].numel()
+            low, high = confidence_interval(hits, tries)
+            figures = {"sample_accuracy": hits / tries, "sample_accuracy_low": low, "sample_accuracy_high": high}
+        elif label is not None:
+            return {}
         diversity = float(self.diversity[own].nanmean())
-        return figures | ({} if math.isnan(diversity) else {"sample_diversity": diversity})
+        return figures if math.isnan(diversity) else figures | {"sample_diversity": diversity}
 
 
 def judge_samples(model: VAE, train: Split, test: Split, seed: int) -> SampleQuality:
     """Compare samples with the nearest images of `train`, and their distances with those in `test`."""
-    count = min(300, max(30, SAMPLES // max(1, model.label_count)))
-    samples = sample_images(model, count if model.label_count else ORIGINALS, seed)
+    count = min(300, max(30, SAMPLES // model.label_count)) if model.label_count else PAIRED
+    samples = sample_images(model, count, seed)
     originals, labels = to_device(test, samples.device)
     if not model.label_count:
-        ratio = mean_distance(samples[0]) / mean_distance(originals[:ORIGINALS])
-        return SampleQuality(None, torch.tensor([ratio]))
+        return SampleQuality(None, torch.tensor([diversity(samples[0], originals)]))
     predicted = nearest_labels(samples.flatten(0, 1), *to_device(train, samples.device)).view(len(samples), -1).cpu()
-    recognised = predicted == torch.arange(len(samples))[:, None]
-    own = [originals[labels == label][:ORIGINALS] for label in range(len(samples))]
-    ratios = [mean_distance(drawn) / mean_distance(real) for drawn, real in zip(samples, own, strict=True)]
-    return SampleQuality(recognised, torch.tensor(ratios))
+    ratios = [diversity(own, originals[labels == label]) for label, own in enumerate(samples)]
+    return SampleQuality(predicted == torch.arange(len(samples))[:, None], torch.tensor(ratios))
 
 
 @torch.no_grad()
@@ -81,7 +79,7 @@ def nearest_labels(samples: Tensor, images: Tensor, labels: Tensor) -> Tensor:
     """
     parts, voters_each = [], min(NEIGHBOURS, len(images))
     with progress("sample_accuracy", len(samples)) as advance:
-        for chunk in samples.split(CHUNK):
+        for chunk in samples.split(max(1, DISTANCES // len(images))):
             nearest = torch.cdist(chunk, images).topk(voters_each, largest=False, sorted=True).indices
             voters = labels[nearest]  # (c, voters), nearest first
             votes = (voters[:, :, None] == voters[:, None, :]).sum(2)  # for each neighbour's label
@@ -97,6 +95,15 @@ def confidence_interval(successes: int, trials: int) -> tuple[float, float]:
 
     interval = binomtest(successes, trials).proportion_ci(0.95, method="wilson")
     return float(interval.low), float(interval.high)
+
+
+def diversity(samples: Tensor, originals: Tensor) -> float:
+    """Return the mean distance between two of `samples`, divided by that between two of `originals`.
+
+    Shapes: (n, image_dims) each. NaN if no two originals differ. Of many originals, evenly spaced ones are measured.
+    """
+    distance = mean_distance(originals[:: max(1, math.ceil(len(originals) / PAIRED))])
+    return mean_distance(samples) / distance if distance > 0 else math.nan
 
 
 def mean_distance(images: Tensor) -> float:

@@ -163,8 +163,9 @@ class Training:
 class Steps:
     """Take an optimiser step on each batch of an epoch: this defines how the model is trained.
 
-    `images`: all training images, (N, image_dims), on the model's device. `labels`: (N,). These, `batch_size` and `beta` may
-    change between two epochs. `optimiser` may be any of `torch.optim`. Checkpoints hold what `state_of` finds here.
+    `images`: all training images, (N, image_dims), on the model's device. `labels`: (N,). These, `batch_size` and
+    `beta` may change between two epochs. `optimiser` may be any of `torch.optim`. Checkpoints hold what `state_of`
+    finds here.
     """
 
     def __init__(

@@ -2,28 +2,36 @@
 
 import pytest
 import torch
+from helpers.models import MNIST
 from torch.distributions import Bernoulli, Independent, Normal, kl_divergence
 
 from cvae.artifacts import saved_model
 from cvae.compute.seeding import generator
-from cvae.data.idx import LABELS, PIXELS
+from cvae.data.dataset import Schema, mnist_like
 from cvae.model import CVAE
 from cvae.objective import RECONSTRUCTION, SQUARED_ERROR, training_loss
 from cvae.training.fast.gradients import DerivedGradients
 from cvae.training.fast.weights import WeightVector
 
+LABELS, PIXELS = len(MNIST.classes), MNIST.image_dims
 BATCHES = (16, 16, 5, 0)  # the third is short; the last is empty, as one process of several may get it
 
 
-def make_model(**settings) -> CVAE:
-    return CVAE(**({"hidden_dims": 12} | settings)).initialise(generator(3, "weights")).double()
+COLOUR = Schema((5, 3, 3), tuple(map(str, range(200))))
+PAIR = Schema((4, 4, 1), ("a", "b"))
 
 
-def make_data(latent_dims: int) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor], list[torch.Tensor]]:
+def make_model(schema: Schema = MNIST, **settings) -> CVAE:
+    return CVAE(schema, **({"hidden_dims": 12} | settings)).initialise(generator(3, "weights")).double()
+
+
+def make_data(
+    latent_dims: int, schema: Schema = MNIST
+) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor], list[torch.Tensor]]:
     """Return images, labels, and the order and the noise of one pass, in batches."""
     numbers = torch.Generator().manual_seed(1)
-    images = torch.rand(40, PIXELS, generator=numbers, dtype=torch.float64)
-    labels = torch.randint(LABELS, (40,), generator=numbers)
+    images = torch.rand(40, schema.image_dims, generator=numbers, dtype=torch.float64)
+    labels = torch.randint(len(schema.classes), (40,), generator=numbers)
     noise = torch.randn(sum(BATCHES), latent_dims, generator=numbers, dtype=torch.float64)
     order = torch.randperm(40, generator=numbers)[: sum(BATCHES)]
     return images, labels, list(order.split(BATCHES)), list(noise.split(BATCHES))
@@ -39,8 +47,15 @@ MODELS = pytest.mark.parametrize(
         ({"likelihood": "bernoulli", "latent_dims": 3, "hidden_dims": [12, 9], "activation": "tanh"}, 1.0),
         ({"likelihood": "gaussian", "latent_dims": 2, "hidden_dims": [7, 16, 11], "activation": "relu"}, 1.0),
         ({"likelihood": "gaussian", "latent_dims": 2, "hidden_dims": [8, 8], "activation": "sigmoid"}, 1.0),
+        ({"latent_dims": 2, "labels": "none"}, 1.0),
+        ({"latent_dims": 8, "labels": "none", "hidden_dims": [8, 16], "schema": PAIR}, 2.0),
+        ({"latent_dims": 2, "likelihood": "bernoulli", "schema": COLOUR}, 1.0),
+        ({"latent_dims": 2, "schema": mnist_like(1)}, 1.0),
     ],
-    ids=["gaussian", "gaussian-beta", "bernoulli", "no-kl", "two-layers", "three-layers", "sigmoid"],
+    ids=[
+        *("gaussian", "gaussian-beta", "bernoulli", "no-kl", "two-layers", "three-layers", "sigmoid"),
+        *("no labels", "no labels, two layers", "200 classes in colour", "one class"),
+    ],
 )
 
 
@@ -48,7 +63,7 @@ MODELS = pytest.mark.parametrize(
 def test_derived_gradients_equal_autograds(settings, beta):
     model = make_model(**settings)
     weights = WeightVector(model)
-    images, labels, order, noise = make_data(settings["latent_dims"])
+    images, labels, order, noise = make_data(settings["latent_dims"], settings.get("schema", MNIST))
     inputs = DerivedGradients.prepare(model, weights, images, labels)
     gradients = DerivedGradients(model, weights, beta, inputs, order, noise)
     total = 0
@@ -69,7 +84,7 @@ def test_derived_gradients_equal_autograds(settings, beta):
 @MODELS
 def test_derived_gradients_are_those_of_the_negative_elbo(settings, beta):
     """Compare them with finite differences of torch.distributions' ELBO along a random direction."""
-    images, labels, order, noise = make_data(settings["latent_dims"])
+    images, labels, order, noise = make_data(settings["latent_dims"], settings.get("schema", MNIST))
     model = make_model(**settings)
     weights = WeightVector(model)
     inputs = DerivedGradients.prepare(model, weights, images, labels)

@@ -2,6 +2,7 @@
 
 import sys
 
+import numpy as np
 import pytest
 import torch
 from helpers.edited_models import (
@@ -23,11 +24,13 @@ from helpers.edited_models import (
     make,
     train,
 )
+from helpers.models import MNIST
 from torch import nn
 
 from cvae.compute.seeding import generator
+from cvae.data.dataset import Schema, Split
 from cvae.data.tensors import to_device
-from cvae.model import CVAE
+from cvae.model import CVAE, ConditionalLinear
 from cvae.training import loop
 from cvae.training.fast import steps
 
@@ -122,7 +125,57 @@ def test_every_setting_of_the_articles_network_has_derived_gradients(digits, cap
         {"hidden_dims": (9, 8, 7), "activation": "sigmoid", "latent_dims": 1},
     ):
         for beta in (0.0, 1.0, 4.0):
-            train(CVAE(**settings).initialise(generator(1, "weights")), digits, epochs=1, beta=beta)
+            train(CVAE(MNIST, **settings).initialise(generator(1, "weights")), digits, epochs=1, beta=beta)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("labels", ["given", "none"])
+@pytest.mark.parametrize(("shape", "count"), [((4, 6, 1), 1), ((4, 6, 1), 200), ((8, 8, 3), 7)])
+def test_any_images_and_classes_have_derived_gradients_that_train_as_autograd_does(
+    shape, count, labels, capsys, monkeypatch
+):
+    schema = Schema(shape, tuple(map(str, range(count))))
+    numbers = np.random.RandomState(0)
+    own = [
+        Split(
+            numbers.randint(0, 256, (size, schema.image_dims)).astype(np.uint8),
+            numbers.randint(0, count, size).astype(np.uint8),
+        )
+        for size in (230, 20)
+    ]
+    derived, autograd = (CVAE(schema, labels, hidden_dims=16).initialise(generator(1, "weights")) for _ in range(2))
+    rows = train(derived, own)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setitem(sys.modules, "cvae.training.fast.steps", None)
+    others = train(autograd, own)
+    assert [row["train_loss"] for row in rows] == pytest.approx([row["train_loss"] for row in others], rel=1e-5)
+    for one, other in zip(derived.parameters(), autograd.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-4)
+
+
+class LabelForDecoder(CVAE):
+    """A model whose encoder does not see the label."""
+
+    def __init__(self, schema, **settings):
+        super().__init__(schema, **settings)
+        self.encoder = ConditionalLinear(schema.image_dims, 0, self.hidden_dims[0])
+
+
+def test_a_label_in_one_half_of_the_model_has_derived_gradients_too(digits, capsys, monkeypatch):
+    model, same = make(LabelForDecoder), make(LabelForDecoder)
+    rows = train(model, digits)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setitem(sys.modules, "cvae.training.fast.steps", None)
+    others = train(same, digits)
+    assert [row["train_loss"] for row in rows] == pytest.approx([row["train_loss"] for row in others], rel=1e-5)
+
+
+def test_two_training_images_are_enough(capsys):
+    images = Split(np.array([[0, 255, 3, 9], [1, 2, 3, 4]], np.uint8), np.array([0, 1], np.uint8))
+    for labels in ("given", "none"):
+        model = CVAE(Schema((2, 2, 1), ("a", "b")), labels, hidden_dims=4).initialise(generator(1, "weights"))
+        rows = train(model, (images, Split(images.images[:1], images.labels[:1])), epochs=20, learning_rate=0.1)
+        assert rows[-1]["train_loss"] < rows[0]["train_loss"]
     assert capsys.readouterr().err == ""
 
 

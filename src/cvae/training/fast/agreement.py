@@ -14,7 +14,7 @@ from cvae.objective import training_loss
 from cvae.training.adam import Adam
 from cvae.training.fast.gradients import IN_PLACE, DerivedGradients, stacks
 from cvae.training.fast.operations import Operations, plain_attributes, undone
-from cvae.training.fast.weights import WeightVector
+from cvae.training.fast.weights import WeightVector, label_count
 from cvae.training.loop import Steps
 
 AGREEMENT = 1e-4  # largest relative error of a parameter's gradient; float32 rounding is a hundredth of this
@@ -170,7 +170,7 @@ def _derived_loss(model: CVAE, x: Tensor, y: Tensor, noise: Tensor, beta: float)
         for number, layer in enumerate(stack):
             values = activation(values) if number else values
             values = F.linear(values, layer.weight, layer.bias)
-            if number == 0 and model.label_count:
+            if number == 0 and label_count(layer):
                 values = values + F.embedding(y, layer.label_weight)
         return values
 

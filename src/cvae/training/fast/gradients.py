@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cvae.model import ACTIVATIONS, CVAE, ConditionalLinear
-from cvae.training.fast.weights import WeightVector
+from cvae.training.fast.weights import WeightVector, label_count
 
 # These accept an output buffer, which torch.nn.functional does not offer.
 _sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
@@ -29,8 +29,8 @@ IN_PLACE = {  # an activation, and its backward, which turns d, the gradient at 
 class DerivedGradients:
     """Compute the gradient of one batch at a time by the chain rule, without allocating memory.
 
-    A layer's matrix has rows for its labels and its bias, and its input has columns for them, so that one matrix
-    product computes the layer.
+    A layer's matrix has rows for its labels, if it has any, and its bias, and its input has columns for them, so that
+    one matrix product computes the layer.
 
     `inputs`: the result of `prepare` for all images; the first columns of its first tensor are the pixels.
     `order`: for each batch, the numbers of its images, (n,) int64. `noise`: for each batch, (n, latent_dims).
@@ -50,7 +50,7 @@ class DerivedGradients:
         (encoder, *_), (decoder, *_) = stacks(model)
         z = images.new_zeros(len(labels), model.latent_dims)
         return tuple(
-            _with_label_and_one(values, labels, model.label_count, len(weights.matrices[layer]))
+            _with_label_and_one(values, labels, label_count(layer), len(weights.matrices[layer]))
             for values, layer in ((images, encoder), (z, decoder))
         )
 
@@ -186,12 +186,12 @@ def stacks(model: CVAE) -> tuple[list[ConditionalLinear | nn.Linear], list[Condi
     return encoder, [model.decoder, *model.decoder_hidden, model.pixel_logits]
 
 
-def _with_label_and_one(values: Tensor, labels: Tensor, label_count: int, width: int) -> Tensor:
+def _with_label_and_one(values: Tensor, labels: Tensor, classes: int, width: int) -> Tensor:
     """Return `values` (n, k) followed by one-hot labels, a column of ones and columns of zeros: (n, width)."""
     count, columns = values.shape
     wide = values.new_zeros(count, width)
     wide[:, :columns] = values
-    if label_count:
-        wide[:, columns : columns + label_count] = F.one_hot(labels, label_count)
-    wide[:, columns + label_count] = 1
+    if classes:
+        wide[:, columns : columns + classes] = F.one_hot(labels, classes)
+    wide[:, columns + classes] = 1
     return wide

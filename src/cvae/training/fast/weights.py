@@ -77,8 +77,13 @@ def _is_linear(module: nn.Module) -> bool:
 
 def _rows(layer: ConditionalLinear | nn.Linear) -> list[int]:
     """Return the number of rows for the layer's inputs, its labels if it is conditional, and its bias."""
+    return [layer.weight.shape[1], *filter(None, [label_count(layer)]), 1]
+
+
+def label_count(layer: ConditionalLinear | nn.Linear) -> int:
+    """Return how many labels `layer` has a row of weights for, 0 if it is not conditional."""
     table = getattr(layer, "label_weight", None)
-    return [layer.weight.shape[1], *([] if table is None else [len(table)]), 1]
+    return 0 if table is None else len(table)
 
 
 def _parameters_of_linear(layer: ConditionalLinear | nn.Linear, matrix: Tensor) -> list[tuple[nn.Parameter, Tensor]]:
