@@ -41,7 +41,7 @@ def test_the_results_of_repro_are_current(workspace):
     ("edit", "message"),
     [
         ({"learning_rate": 0.5}, "params.yaml: learning_rate is 0.5, but train ran with 0.001 (dvc.lock); "),
-        ({"dataset": "mnist"}, "params.yaml: dataset is 'mnist', but render ran with 'digits' (dvc.lock); "),
+        ({"dataset": "mnist"}, "params.yaml: dataset is 'mnist', but download ran with 'digits' (dvc.lock); "),
         ({"nll_samples": 7}, "params.yaml: nll_samples is 7, but evaluate ran with 50 (dvc.lock); "),
         ({"grid_size": 7}, "params.yaml: grid_size is 7, but render ran with 20 (dvc.lock); "),
         ({"launcher": "nice"}, "train ran as `python -m stages.train` (dvc.lock), not as `nice -m stages.train`; "),
