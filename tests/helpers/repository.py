@@ -1,4 +1,8 @@
-"""A real git and DVC repository of the project that runs quickly: `digits`, two epochs, one thread."""
+"""A real git and DVC repository of the project that runs quickly: `digits`, two epochs, one thread.
+
+It has the project's code as it stands, but neither your params.yaml nor your images, so that tests pass whatever these
+are.
+"""
 
 import json
 import os
@@ -9,15 +13,19 @@ import sys
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from pathlib import Path
 
+import yaml
 from filelock import FileLock
 
+from cvae.pipeline.parameters import Parameters
 from helpers.processes import environment, kill_group, wait_for
 
 PROJECT = Path(__file__).resolve().parents[2]
-RESULTS = ("dvc.lock", "metrics/*", "plots/*.csv", "plots/*.png")  # in git, but the tests make their own
+# What git knows of the project, without its results: folders, some files, and all files at the top except two kinds.
+CODE = (".dvc", "src", "stages", "tests", "benchmarks", "data/.gitignore", "plots/.gitignore")
+CODE += (":(glob)*", ":(exclude)dvc.lock", ":(exclude)*.dvc")
+QUICK = {"dataset": "digits", "epochs": 2, "nll_samples": 50, "threads": 1}
 STORE = ("mlflow.db*", "mlartifacts", "tracked.json")  # not in a clone
 
 
@@ -116,15 +124,18 @@ def made_once(tmp_path_factory, name: str, make: Callable[[Path], None]) -> Path
 
 def make_repository(folder: Path) -> None:
     repository = Repository(folder / "cvae")
-    names = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard"], cwd=PROJECT, capture_output=True, text=True, check=True
-    ).stdout.splitlines()
-    for name in names:
-        if (PROJECT / name).is_file() and not any(fnmatch(name, pattern) for pattern in RESULTS):
-            target = repository.root / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(PROJECT / name, target)
-    repository.set(dataset="digits", epochs=2, nll_samples=50, threads=1)
+    known = ["git", "ls-files", "-co", "--exclude-standard", "--", *CODE]
+    names = subprocess.run(known, cwd=PROJECT, capture_output=True, text=True, check=True).stdout.splitlines()
+    for name in filter(lambda name: (PROJECT / name).is_file(), names):
+        target = repository.root / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(PROJECT / name, target)
+    parameters = Parameters().model_dump() | QUICK
+    (repository.root / "params.yaml").write_text(yaml.safe_dump(parameters, sort_keys=False))
+    ignored = repository.root / "data/.gitignore"
+    ignored.write_text(ignored.read_text().replace("/own\n", ""))  # `dvc add data/own` leaves it
+    (repository.root / "data/own").mkdir()
+    (repository.root / "data/own/README.md").write_text("No images yet.\n")
     repository.git("init", "--quiet")
     repository.git("config", "user.name", "Test")
     repository.git("config", "user.email", "test@example.org")

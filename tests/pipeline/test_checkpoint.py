@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.edited_models import Buffers
+from helpers.models import MNIST
 from helpers.repository import Repository, interrupt
 from safetensors.torch import load
 
@@ -33,7 +34,7 @@ KINDS = {  # each kind of training has its own kind of state
 def begin(splits, kind: str, weights_seed: int = 3) -> tuple[CVAE, Training]:
     model_kind, of_model, of_training = KINDS[kind]
     torch.manual_seed(weights_seed)
-    model = model_kind(**{"hidden_dims": 32} | of_model).initialise(generator(weights_seed, "weights"))
+    model = model_kind(MNIST, **{"hidden_dims": 32} | of_model).initialise(generator(weights_seed, "weights"))
     open_device("cpu", threads=1)
     return model, Training(model, *splits, **SETTINGS | of_training)
 
@@ -187,16 +188,17 @@ def test_the_key_depends_on_parameters_code_data_and_device(repository, tmp_path
     assert checkpoint_key(params | {"grid_size": 7}, "CPU, 1 thread") in keys, "train does not read grid_size"
     keys.add(checkpoint_key(params | {"beta": 2}, "CPU, 1 thread"))
     keys.add(checkpoint_key(params, "CPU, 2 threads"))
-    with open(clone.root / "src/cvae/training/loop.py", "a") as file:
-        file.write("# edited\n")
-    keys.add(checkpoint_key(params, "CPU, 1 thread"))
+    for code in ("training/loop.py", "models/__init__.py"):
+        with open(clone.root / "src/cvae" / code, "a") as file:
+            file.write("# edited\n")
+        keys.add(checkpoint_key(params, "CPU, 1 thread"))
     images = clone.root / "data/raw/train-images-idx3-ubyte.gz"
     content = np.frombuffer(images.read_bytes(), np.uint8).copy()
     content[-1] ^= 1
     images.unlink()  # it may be a link into DVC's cache
     images.write_bytes(content.tobytes())
     keys.add(checkpoint_key(params, "CPU, 1 thread"))
-    assert len(keys) == 5
+    assert len(keys) == 6
 
 
 OUTPUTS = ("data/model/model.safetensors", "data/model/config.json", "plots/training.csv", "metrics/train.json")

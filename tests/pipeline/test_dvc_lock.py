@@ -1,5 +1,6 @@
 """track refuses results that do not belong together, or do not belong to params.yaml."""
 
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import yaml
 from helpers.repository import Repository
 
 from cvae.pipeline.dvc_lock import md5, read_lock, require_current
+from cvae.pipeline.dvc_yaml import paths, stage
 from cvae.support.errors import UserError
 from cvae.tracking import run_keys
 
@@ -39,7 +41,7 @@ def test_the_results_of_repro_are_current(workspace):
     ("edit", "message"),
     [
         ({"learning_rate": 0.5}, "params.yaml: learning_rate is 0.5, but train ran with 0.001 (dvc.lock); "),
-        ({"dataset": "mnist"}, "params.yaml: dataset is 'mnist', but render ran with 'digits' (dvc.lock); "),
+        ({"dataset": "mnist"}, "params.yaml: dataset is 'mnist', but download ran with 'digits' (dvc.lock); "),
         ({"nll_samples": 7}, "params.yaml: nll_samples is 7, but evaluate ran with 50 (dvc.lock); "),
         ({"grid_size": 7}, "params.yaml: grid_size is 7, but render ran with 20 (dvc.lock); "),
         ({"launcher": "nice"}, "train ran as `python -m stages.train` (dvc.lock), not as `nice -m stages.train`; "),
@@ -68,6 +70,59 @@ def test_a_number_in_a_stages_command_is_accepted(workspace):
         pipeline["stages"]["train"]["cmd"] += " ${learning_rate}"
         lock["stages"]["train"]["cmd"] += " 1e-3"
     require_current(run_keys.results())
+
+
+@pytest.fixture
+def images(workspace) -> str:
+    """The folder data/own, which download reads because a parameter names it."""
+    with edited_yaml("dvc.yaml") as pipeline, edited_yaml("dvc.lock") as lock:
+        pipeline["stages"]["download"]["deps"] += ["data/${registered_model}"]
+        lock["stages"]["download"]["deps"] += [{"path": "data/own", "md5": md5("data/own")}]
+    workspace.set(registered_model="own")
+    return "data/own"
+
+
+def test_a_folder_that_a_parameter_names_is_current(images):
+    assert images in paths(stage("download"), "deps")
+    require_current(run_keys.results())
+
+
+def test_a_folder_in_the_repository_may_be_named_by_its_whole_path(images):
+    """DVC writes it to dvc.lock as a relative one."""
+    with edited_yaml("dvc.yaml") as pipeline:
+        pipeline["stages"]["download"]["deps"][-1] = f"{Path.cwd()}/data/${{registered_model}}"
+    require_current(run_keys.results())
+
+
+def test_a_folder_outside_the_repository_is_current(images, tmp_path):
+    outside = str(tmp_path / "own")
+    with edited_yaml("dvc.yaml") as pipeline, edited_yaml("dvc.lock") as lock:
+        pipeline["stages"]["download"]["deps"][-1] = f"{tmp_path}/${{registered_model}}"
+        lock["stages"]["download"]["deps"][-1]["path"] = outside
+    require_current(run_keys.results())
+    assert paths(stage("download"), "deps")[-1] == outside
+
+
+def test_another_folder_than_the_one_that_was_read_is_refused(images, workspace):
+    workspace.set(registered_model="other")
+    message = (
+        "params.yaml names data/other, which download has not read (dvc.lock); `dvc repro` makes the results again"
+    )
+    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+        require_current(run_keys.results())
+
+
+def test_a_path_that_params_yaml_does_not_complete_is_reported(workspace):
+    with edited_yaml("dvc.yaml") as pipeline:
+        pipeline["stages"]["download"]["deps"] += ["data/${imges}"]
+    with pytest.raises(UserError, match=r"^dvc\.yaml: data/\$\{imges\} cannot be filled in from params\.yaml$"):
+        require_current(run_keys.results())
+
+
+def test_a_damaged_params_yaml_is_reported(workspace):
+    Path("params.yaml").write_text("<<<<<<< HEAD\n")
+    with pytest.raises(UserError, match=r"^params\.yaml: "):
+        require_current(run_keys.results())
 
 
 def test_a_users_own_inputs_are_accepted_and_checked_if_a_stage_makes_them(workspace):

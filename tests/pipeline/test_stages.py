@@ -13,7 +13,10 @@ from helpers.pages import PICTURES
 from helpers.processes import environment
 from helpers.repository import PROJECT, Repository, stages_run
 
+from cvae.models import arguments
+from cvae.pipeline.dvc_yaml import NAMED
 from cvae.pipeline.parameters import Parameters
+from cvae.support.errors import UserError
 from cvae.tracking.run_keys import recorded
 
 STAGES = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]
@@ -53,7 +56,10 @@ def imported_by(file: str) -> set[str]:
 
 
 def code_of(stage: str) -> set[str]:
-    """Return the files of our modules that the stage may import, except tracking, which train imports only to log."""
+    """Return the files of our modules that the stage may import, except tracking, which train imports only to log.
+
+    Whoever imports `cvae.models` may import each model in it, by the name in params.yaml.
+    """
     files, waiting = set(), [f"stages.{stage}"]
     while waiting:
         name = waiting.pop()
@@ -63,7 +69,16 @@ def code_of(stage: str) -> set[str]:
         files.add(file)
         package = name.rpartition(".")[0]
         waiting += [*imported_by(file), *([package] if package else [])]
+        if name == "cvae.models":
+            waiting += MODELS
     return files
+
+
+MODELS = [
+    ".".join(file.relative_to(PROJECT / "src").with_suffix("").parts)
+    for file in sorted((PROJECT / "src/cvae/models").rglob("*.py"))
+    if file.name != "__init__.py"
+]
 
 
 def room_of(file: str) -> str:
@@ -81,6 +96,7 @@ NOT_LISTED = {
     "src/cvae/pipeline": STAGES.keys() - {"track"},
     "src/cvae/tracking": {"train"},
     "src/cvae/model.py": {"track"},  # its input is the saved model
+    "src/cvae/models": {"track"},
     "src/cvae/compute": {"track"},
     "src/cvae/data": {"track"},
 }
@@ -91,6 +107,24 @@ def test_a_stage_lists_the_rooms_that_it_imports(stage):
     rooms = {room_of(file) for file in code_of(stage)}
     listed = {dep for dep in STAGES[stage]["deps"] if dep.startswith(("src/", "stages/"))}
     assert listed == {room for room in rooms if stage not in NOT_LISTED.get(room, ())}
+
+
+def read_by_models() -> set[str]:
+    """Return the parameters that models take as arguments."""
+    classes = [
+        f"{module}:{node.name}"
+        for module in ("cvae.model", *MODELS)
+        for node in ast.parse((PROJECT / module_file(module)).read_text()).body
+        if isinstance(node, ast.ClassDef)
+    ]
+    return {name for model in classes if is_model(model) for name in arguments(model)} & Parameters.model_fields.keys()
+
+
+def is_model(name: str) -> bool:
+    try:
+        return bool(arguments(name))
+    except UserError:  # another class
+        return False
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -105,20 +139,26 @@ def test_a_stage_lists_the_parameters_that_it_reads(stage):
         assert "model_dump" in read
         assert STAGES[stage]["params"] == [{"params.yaml": None}], "track logs every parameter"
     else:
-        # train passes model_dump() to its live run, which logs the parameters of the list
-        assert set(STAGES[stage]["params"]) == read - {"model_dump"}
+        # train passes model_dump() to the model, and to its live run, which logs the parameters of the list
+        expected = read - {"model_dump"} | (read_by_models() if stage == "train" else set())
+        assert set(STAGES[stage]["params"]) | named_in(STAGES[stage]["deps"]) == expected
+
+
+def named_in(templates: object) -> set[str]:
+    """Return the parameters that `templates` name: `images` in "${images}"."""
+    return set(NAMED.findall(str(templates)))
 
 
 def test_every_parameter_decides_what_a_stage_does():
     listed = {name for stage in STAGES.values() for name in stage["params"] if isinstance(name, str)}
-    in_command_or_track = {"launcher", "registered_model"}
-    assert listed | in_command_or_track == Parameters.model_fields.keys()
+    in_track = {"registered_model"}
+    assert listed | named_in(STAGES) | in_track == Parameters.model_fields.keys()
 
 
-def test_a_stage_depends_only_on_data_that_another_stage_makes():
+def test_a_stage_depends_only_on_data_that_another_stage_makes_or_that_params_yaml_names():
     outs = {path for stage in STAGES for path in outs_of(stage)}
     for stage, declared in STAGES.items():
-        data = {dep for dep in declared["deps"] if not dep.startswith(("src/", "stages/"))}
+        data = {dep for dep in declared["deps"] if not dep.startswith(("src/", "stages/", "${"))}
         assert data <= outs, stage
 
 
@@ -152,6 +192,7 @@ def test_editing_messages_commands_and_tags_retrains_nothing(edited, room):
     [
         ("training/loop.py", {"train"}),
         ("model.py", {"train", "evaluate", "embed", "render"}),
+        ("models/__init__.py", {"train", "evaluate", "embed", "render"}),
         ("evaluation", {"evaluate"}),
         ("figures", {"render"}),
     ],
@@ -165,7 +206,7 @@ def test_editing_code_that_decides_results_re_runs_its_stages(edited, room, chan
 
 def test_repro_makes_all_results(repository):
     data = ["data/raw/train-images-idx3-ubyte.gz", "data/model/model.safetensors", "data/latents.parquet"]
-    metrics = [f"metrics/{name}" for name in ("train.json", "test.json", "per_digit.csv", "per_latent.csv")]
+    metrics = [f"metrics/{name}" for name in ("train.json", "test.json", "per_class.csv", "per_latent.csv")]
     tables = [*metrics, "plots/training.csv", "plots/latents.csv", "plots/confusion.csv"]
     made = [*data, *tables, *(f"plots/{p}" for p in PICTURES)]
     assert [path for path in made if not (repository.root / path).is_file()] == []
@@ -308,7 +349,7 @@ def test_an_experiments_run_has_each_picture_as_artifact_and_as_image(compared, 
     _, (run,) = experiment
     files = Path(run.info.artifact_uri)
     assert files.is_relative_to(compared.root)
-    tables = {"confusion.csv", "latents.csv", "per_digit.csv", "per_latent.csv", "training.csv"}
+    tables = {"confusion.csv", "latents.csv", "per_class.csv", "per_latent.csv", "training.csv"}
     top = {"images", "params.yaml", "test.json", "train.json", *tables}
     named = {path.relative_to(files).as_posix() for path in files.rglob("*") if path.is_file()}
     images = {name for name in named if name.startswith("images/")}

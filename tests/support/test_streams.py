@@ -9,7 +9,7 @@ from helpers.processes import environment
 from helpers.repository import Repository
 
 TRAIN = ("stages.train",)
-SAMPLE = ("cvae", "sample", "--digit", "3", "--out", "drawn ü.png")
+SAMPLE = ("cvae", "sample", "--label", "3", "--out", "drawn ü.png")
 
 
 @pytest.fixture

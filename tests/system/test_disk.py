@@ -201,7 +201,7 @@ def test_a_stage_makes_the_same_bytes_once_there_is_space(made, on_a_disk):
 
 
 def test_a_picture_that_does_not_fit_is_reported_and_leaves_no_part(made, on_a_disk):
-    done = on_a_disk(made, 0, *module("cvae"), "sample", "--digit", "7", "--out", "plots/sevens.png")
+    done = on_a_disk(made, 0, *module("cvae"), "sample", "--label", "7", "--out", "plots/sevens.png")
     assert done.status("full") == 1
     line = "sample: plots/sevens.png: No space left on device; free some space, then run it again"
     assert done.lines("full") == [line]

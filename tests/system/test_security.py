@@ -33,7 +33,7 @@ from cvae.tracking.fetch import fetch_run
 folder, _ = fetch_run(sys.argv[1], sys.argv[2])
 saved_model.load(folder)
 import mlflow, pandas
-mlflow.pyfunc.load_model(str(folder.parents[1])).predict(pandas.DataFrame({"digit": [3]}))
+mlflow.pyfunc.load_model(str(folder.parents[1])).predict(pandas.DataFrame({"label": [3]}))
 print(found)
 import pickle, pathlib
 pickle.loads(pickle.dumps(pathlib.Path))  # to prove that the hook works

@@ -22,7 +22,7 @@ from types import TracebackType
 import torch
 from torch import Tensor
 
-from cvae.pipeline.dvc_yaml import fingerprint, stage
+from cvae.pipeline.dvc_yaml import fingerprint, paths, stage
 from cvae.pipeline.repository import main_repository
 from cvae.support.errors import UserError
 from cvae.support.files import write_whole
@@ -56,7 +56,7 @@ def checkpoint_key(params: dict, device: str) -> str:
         "device": device,
         "processor": torch.backends.cpu.get_cpu_capability(),
     }
-    return fingerprint(facts, described["deps"])
+    return fingerprint(facts, paths(described, "deps"))
 
 
 class Checkpoint:

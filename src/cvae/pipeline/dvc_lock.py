@@ -2,13 +2,13 @@
 
 import hashlib
 import json
-import re
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cvae.pipeline.dvc_yaml import files_in, stages
-from cvae.pipeline.parameters import load_yaml
+from cvae.pipeline.dvc_yaml import files_in, filled, paths, stages
+from cvae.pipeline.parameters import load_yaml, read_parameters
 from cvae.support.errors import UserError
 
 LOCK = "dvc.lock"
@@ -93,11 +93,11 @@ def require_current(results: Sequence[str]) -> None:
         UserError: one of `results` has changed since its stage wrote it, or a stage would run again on these files.
     """
     lock, described = read_lock(), stages()
-    present = load_yaml(Path("params.yaml").read_text(encoding="utf-8"))
+    present = read_parameters().model_dump()
     described = {name: entry for name, entry in described.items() if "wdir" not in entry}
     recorded = [_RecordedStage(name, entry, lock[name]) for name, entry in described.items() if name in lock]
     makers = {path: stage for stage in recorded for path in stage.made.outs}
-    all_outputs = {path for entry in described.values() for path in _paths(entry, "outs", "metrics", "plots")}
+    all_outputs = {path for entry in described.values() for path in paths(entry, "outs", "metrics", "plots")}
     for path in results:
         if path in makers:
             if md5(path) != makers[path].made.outs[path]:
@@ -130,7 +130,7 @@ class _RecordedStage:
     @property
     def deps(self) -> dict[str, str]:
         """Return the ones that dvc.yaml still lists; dvc.lock keeps removed ones until the stage runs again."""
-        return {path: self.made.deps[path] for path in _paths(self.entry, "deps") if path in self.made.deps}
+        return {path: self.made.deps[path] for path in paths(self.entry, "deps") if path in self.made.deps}
 
     def require_same(self, params: dict) -> None:
         """Raise a `UserError` if the stage ran with values that differ from `params`, for keys dvc.yaml still lists."""
@@ -138,12 +138,13 @@ class _RecordedStage:
             if key in self.made.parameters and params.get(key) != (was := self.made.parameters[key]):
                 now = f"{params.get(key)!r:.60}"
                 raise UserError(f"params.yaml: {key} is {now}, but {self.name} ran with {was!r:.60} ({LOCK}); {REMEDY}")
-        template = str(self.entry.get("cmd"))
-        names = re.findall(r"\$\{(.*?)\}", template)
-        if all(isinstance(params.get(name), str) for name in names):  # DVC has its own ways to write numbers and lists
-            command = re.sub(r"\$\{(.*?)\}", lambda match: params[match[1]], template)
-            if command != str(self.made.command):
-                raise UserError(f"{self.name} ran as `{self.made.command}` ({LOCK}), not as `{command}`; {REMEDY}")
+        command = filled(str(self.entry.get("cmd")), params)
+        if command is not None and command != str(self.made.command):
+            raise UserError(f"{self.name} ran as `{self.made.command}` ({LOCK}), not as `{command}`; {REMEDY}")
+        read = set(map(os.path.abspath, self.made.deps))  # DVC writes a folder in the repository as a relative path
+        for listed, path in zip(self.entry.get("deps", []), paths(self.entry, "deps"), strict=True):
+            if listed != path and os.path.abspath(path) not in read:
+                raise UserError(f"params.yaml names {path}, which {self.name} has not read ({LOCK}); {REMEDY}")
 
     def _keys(self) -> list[str]:
         keys = []
@@ -153,12 +154,6 @@ class _RecordedStage:
             elif "params.yaml" in each:  # with a list of keys, or with none for all keys
                 keys += each["params.yaml"] or self.made.parameters
         return keys
-
-
-def _paths(entry: dict, *groups: str) -> list[str]:
-    """Return the paths in these groups of a stage's entry in dvc.yaml; each may come with options."""
-    listed = [each for group in groups for each in entry.get(group, [])]
-    return [each if isinstance(each, str) else next(iter(each)) for each in listed]
 
 
 def md5(path: str | Path) -> str:

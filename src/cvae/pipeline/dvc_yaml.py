@@ -2,11 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from cvae.pipeline.parameters import load_yaml
+from cvae.pipeline.parameters import load_yaml, read_parameters
 from cvae.support.errors import UserError
+
+NAMED = re.compile(r"\$\{(.*?)\}")  # a parameter in a command or path
 
 
 def stages() -> dict[str, dict]:
@@ -28,6 +31,35 @@ def stage(name: str) -> dict:
     if name not in described:
         raise UserError(f"dvc.yaml: has no stage `{name}`; `git checkout HEAD dvc.yaml` brings it back")
     return described[name]
+
+
+def paths(entry: dict, *groups: str) -> list[str]:
+    """Return the paths in these groups of a stage's description, such as "deps"; each may come with options.
+
+    A path may name a parameter: `${images}`.
+
+    Raises:
+        UserError: a path names one that is neither text nor a whole number, or params.yaml is not as it should be.
+    """
+    listed = [each for group in groups for each in entry.get(group, [])]
+    found = [each if isinstance(each, str) else next(iter(each)) for each in listed]
+    if any(map(NAMED.search, found)):
+        params = read_parameters().model_dump()
+        for template in found:
+            if filled(template, params) is None:
+                raise UserError(f"dvc.yaml: {template} cannot be filled in from params.yaml")
+        found = [filled(template, params) for template in found]
+    return found
+
+
+def filled(template: str, params: Mapping[str, object]) -> str | None:
+    """Return `template` with the values of the parameters that it names.
+
+    Returns None if one is neither text nor a whole number: DVC has its own ways to write others.
+    """
+    if not all(type(params.get(name)) in (str, int) for name in NAMED.findall(template)):
+        return None
+    return NAMED.sub(lambda match: str(params[match[1]]), template)
 
 
 def fingerprint(facts: object, paths: Iterable[str]) -> str:

@@ -30,7 +30,8 @@ Width = Annotated[int, Field(ge=1, le=65536)]
 class Parameters(BaseModel):
     """Every key of params.yaml, its type and its range; comments in params.yaml explain the keys.
 
-    The defaults are the article's settings, but a file must still list every key.
+    The defaults are the article's settings, but a file must still list every key. A description says what is allowed
+    where the constraints themselves would not be clear.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -38,15 +39,24 @@ class Parameters(BaseModel):
     dataset: Literal["mnist", "fashion-mnist", "kmnist", "emnist-letters", "emnist-balanced", "digits", "images"] = (
         "mnist"
     )
-    images: Annotated[str, AfterValidator(_in_repository_or_absolute)] = "data/own"
+    images: Annotated[str, AfterValidator(_in_repository_or_absolute)] = Field(
+        "data/own", description="a folder in this repository, or an absolute path"
+    )
     image_size: int = Field(28, ge=8, le=256)
     channels: Annotated[Literal[1, 3], BeforeValidator(_whole)] = 1
     test_share: float = Field(0.15, gt=0, lt=1)
 
-    model: str = Field("cvae.model:CVAE", pattern=r"^cvae\.model(s(\.\w+)+)?:\w+$", max_length=200)
+    model: str = Field(
+        "cvae.model:CVAE",
+        pattern=r"^cvae\.model(s(\.\w+)+)?:\w+$",
+        max_length=200,
+        description="cvae.model:CVAE, or cvae.models.FILE:CLASS for a class in src/cvae/models/FILE.py",
+    )
     labels: Literal["given", "none"] = "given"
     latent_dims: int = Field(2, ge=1, le=1024)
-    hidden_dims: Width | Annotated[list[Width], Field(min_length=1, max_length=16)] = 256
+    hidden_dims: Width | Annotated[list[Width], Field(min_length=1, max_length=16)] = Field(
+        256, description="a whole number from 1 to 65536, or a list of 1 to 16 of them"
+    )
     activation: Literal["article", "relu", "tanh", "sigmoid"] = "article"
     likelihood: Literal["gaussian", "bernoulli"] = "gaussian"
     binarize: Literal["none", "dynamic", "static"] = "none"
@@ -59,17 +69,24 @@ class Parameters(BaseModel):
     learning_rate_schedule: Literal["constant", "cosine"] = "constant"
     seed: int = Field(0, ge=0, le=2**32 - 1)
 
-    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,3})?)$")
+    device: str = Field(
+        "auto", pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,3})?)$", description="auto, cpu, mps, cuda or cuda:N"
+    )
     precision: Literal["float32", "tf32", "bfloat16"] = "float32"
     threads: int = Field(2, ge=1, le=1024)
-    launcher: str = Field("python", min_length=1)
+    launcher: str = Field("python", min_length=1, description="a command that starts train")
 
     nll_samples: int = Field(500, ge=1, le=1_000_000)
 
     grid_size: int = Field(20, ge=2, le=100)
     grid_range: float = Field(2.0, ge=1e-3, le=100)
 
-    registered_model: str = Field("", max_length=200, pattern=r"^([A-Za-z][A-Za-z0-9_. -]*)?$")
+    registered_model: str = Field(
+        "",
+        pattern=r"^([A-Za-z][A-Za-z0-9_. -]*)?$",
+        max_length=200,
+        description="a name of letters, digits, spaces and _ . -, or '' for none",
+    )
 
 
 def load_yaml(text: str) -> object:
@@ -126,26 +143,17 @@ def check_parameters(content: object, name: str = "params.yaml") -> Parameters:
 
 
 def _allowed(key: str) -> str:
-    """Describe the values allowed for `key`, from the constraints that check it."""
+    """Describe the values allowed for `key`."""
     schema = Parameters.model_json_schema()["properties"][key]
+    if "description" in schema:
+        return schema["description"]
     if "enum" in schema:
         return "one of " + ", ".join(map(str, schema["enum"]))
-    if "anyOf" in schema:
-        return "a whole number from 1 to 65536, or a list of 1 to 16 of them"
-    if schema["type"] == "string":
-        return {
-            "images": "a folder in this repository, or an absolute path",
-            "device": "auto, cpu, mps, cuda or cuda:N",
-            "launcher": "a command that starts train",
-            "model": "cvae.model:CVAE, or cvae.models.FILE:CLASS for a class in src/cvae/models/FILE.py",
-            "registered_model": "a name of letters, digits, spaces and _ . -, or '' for none",
-        }[key]
     kind = {"integer": "a whole number", "number": "a number"}[schema["type"]]
+    above = schema.get("exclusiveMinimum")
     if "exclusiveMaximum" in schema:
-        return f"{kind} above {schema['exclusiveMinimum']} and below {schema['exclusiveMaximum']}"
-    low = (
-        f"above {schema['exclusiveMinimum']}, up to" if "exclusiveMinimum" in schema else f"from {schema['minimum']} to"
-    )
+        return f"{kind} above {above} and below {schema['exclusiveMaximum']}"
+    low = f"from {schema['minimum']} to" if above is None else f"above {above}, up to"
     return f"{kind} {low} {schema['maximum']}"
 
 

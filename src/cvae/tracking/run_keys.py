@@ -1,6 +1,6 @@
 """Keys that identify runs: hashes of what a run records."""
 
-from cvae.pipeline.dvc_yaml import fingerprint, stage
+from cvae.pipeline.dvc_yaml import fingerprint, paths, stage
 
 MODEL = "data/model"
 HISTORY = "plots/training.csv"
@@ -22,7 +22,7 @@ def training_key(params: dict) -> str:
 def inputs_key(params: dict) -> str:
     """Hash what decides whether DVC trains again: the parameters, code and data that train reads."""
     described = stage("train")
-    return fingerprint({name: params[name] for name in described["params"]}, described["deps"])
+    return fingerprint({name: params[name] for name in described["params"]}, paths(described, "deps"))
 
 
 def pipeline_key(params: dict) -> str:
@@ -37,4 +37,4 @@ def training_parameters() -> list[str]:
 
 def results() -> list[str]:
     """Return the files and folders of other stages that track reads, by dvc.yaml. It records all of them."""
-    return [dep for dep in stage("track")["deps"] if not dep.startswith(("src/", "stages/"))]
+    return [dep for dep in paths(stage("track"), "deps") if not dep.startswith(("src/", "stages/"))]
