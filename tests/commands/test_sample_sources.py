@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 from helpers.locks import write_lock
+from helpers.models import MNIST
 
 from cvae.artifacts import saved_model
 from cvae.commands.sample.sources import Origin, Source, open_data, open_model
@@ -38,7 +39,7 @@ def test_images_of_another_data_set_are_refused(tmp_path, monkeypatch):
     write_lock(tmp_path, "mnist")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"data/raw is mnist, says dvc.lock, but the model was trained on kmnist; use"):
-        open_data(None, Origin("kmnist"))
+        open_data(None, Origin("kmnist"), MNIST)
 
 
 @pytest.mark.parametrize("own", [True, False], ids=["--data", "data/raw"])
@@ -48,7 +49,7 @@ def test_damaged_images_are_reported_with_advice_only_if_the_pipeline_made_them(
     labels = Path("data/raw/train-labels-idx1-ubyte.gz")
     labels.write_bytes(b"")
     with pytest.raises(UserError) as caught:
-        open_data("data/raw" if own else None, Origin())
+        open_data("data/raw" if own else None, Origin(), MNIST)
     message = f"{labels}: not an IDX file of bytes with 1 dimensions (starts )"
     assert str(caught.value) == (message if own else f"{message}; `dvc repro -sf download` brings it back")
 
