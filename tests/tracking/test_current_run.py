@@ -120,7 +120,8 @@ def test_a_missing_store_is_reported_with_the_command_that_creates_it(clone):
 
 def test_a_model_has_no_origin_if_dvc_lock_describes_other_files(clone):
     origin = Origin("digits", "none")
-    assert open_model(Source())[1] == origin
+    model, found = open_model(Source())
+    assert found == origin
     open_data(None, origin, model.schema)
     labels = clone.root / "data/raw/t10k-labels-idx1-ubyte.gz"
     labels.unlink()  # it may be a link into DVC's cache

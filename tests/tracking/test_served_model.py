@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import urllib.error
@@ -16,6 +17,7 @@ import pytest
 import torch
 from helpers.models import MNIST
 from helpers.processes import closed_port, end, environment, is_served, wait_for
+from helpers.repository import PROJECT
 from packaging.requirements import Requirement
 
 from cvae.artifacts import saved_model
@@ -114,6 +116,120 @@ def test_the_logged_model_needs_its_requirements_and_its_own_code_only(compared,
     assert np.shape(sampled["image"]) == (LABELS, SIDE, SIDE)
     np.testing.assert_allclose(sampled["image"], decoded(model, sampled["z"], list(range(LABELS))), rtol=0, atol=1e-6)
     assert (np.array(sampled["z"]) != np.array(other["z"])).all()
+
+
+# A model of your own, of other images
+
+
+TINY = """
+import torch
+from cvae.model import VAE
+
+class Tiny(VAE):
+    def __init__(self, schema, labels="given", latent_dims=2):
+        super().__init__(schema, labels, latent_dims)
+        self.up = torch.nn.Linear(latent_dims + self.label_count, schema.image_dims)
+
+    def encode(self, x, y):
+        return x[:, : self.latent_dims], torch.zeros(len(x), self.latent_dims)
+
+    def logits(self, z, y):
+        label = torch.nn.functional.one_hot(y, self.label_count).to(z) if self.label_count else z[:, :0]
+        return self.up(torch.cat((z, label), dim=1))
+
+    def configuration(self):
+        return {"labels": self.labels, "latent_dims": self.latent_dims}
+"""
+LOG = """
+import sys
+import mlflow
+from cvae import models
+from cvae.artifacts import saved_model
+from cvae.data.dataset import Schema
+from cvae.tracking import served_model
+
+mlflow.set_tracking_uri("sqlite:///mlflow.db")
+mlflow.set_experiment(experiment_id=mlflow.create_experiment("own", artifact_location="kept"))
+pets = Schema((4, 6, 3), ("cat", "guinea pig", "it's"), "pets")
+for labels in ("given", "none"):
+    saved_model.save(models.build("cvae.models.tiny:Tiny", pets, {"labels": labels}), labels)
+    with mlflow.start_run() as run:
+        served_model.log(labels)
+    (model,) = mlflow.MlflowClient().get_run(run.info.run_id).outputs.model_outputs
+    print(mlflow.MlflowClient().get_logged_model(model.model_id).artifact_location)
+"""
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory, empty_database) -> dict[str, Path]:
+    """Logged models with and without labels, of a class in cvae.models that this project does not have."""
+    root = tmp_path_factory.mktemp("own")
+    shutil.copytree(PROJECT / "src", root / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    (root / "src/cvae/models/tiny.py").write_text(TINY)
+    shutil.copy(empty_database, root / "mlflow.db")
+    done = subprocess.run(
+        [sys.executable, "-c", LOG],
+        cwd=root,
+        env=environment(MLFLOW_DISABLE_TELEMETRY="true", PYTHONPATH=str(root / "src")),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "WARNING" not in done.stderr, "MLflow ran the input example, and it failed"
+    places = (root / line for line in done.stdout.splitlines()[-2:])
+    return dict(zip(("given", "none"), places, strict=True))
+
+
+def ask(folder: Path, *tables: dict) -> list[dict]:
+    """Load the model in another process, and return its answers to `tables`."""
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD, json.dumps([[], str(folder), [(table, None) for table in tables]])],
+        cwd=folder,
+        env=environment(MLFLOW_DISABLE_TELEMETRY="true"),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    code, answers = json.loads(done.stdout.splitlines()[-1])
+    assert Path(code).is_relative_to(folder), "it must carry its own code"
+    return answers
+
+
+def test_a_model_of_your_own_in_colour_is_served_by_the_names_of_its_classes(own):
+    colour = np.linspace(0, 1, 4 * 6 * 3)
+    by_name, by_position, flat, nested = ask(
+        own["given"],
+        {"label": ["it's", "cat"], "z_0": [0, 1], "z_1": [0.5, 1]},
+        {"label": [2, "0"], "z_0": [0, 1], "z_1": [0.5, 1]},
+        {"label": ["cat"], "image": [colour.tolist()]},
+        {"label": ["cat"], "image": [colour.reshape(4, 6, 3).tolist()]},
+    )
+    assert np.shape(by_name["image"]) == (2, 4, 6, 3)
+    assert by_name == by_position
+    assert flat == nested
+    np.testing.assert_allclose(flat["z"], [colour[:2]], atol=1e-6)
+
+
+def test_a_model_without_labels_needs_none_and_ignores_them(own):
+    plain, labelled, bare = ask(
+        own["none"],
+        {"z_0": [0.5, -0.5], "z_1": [0, 0]},
+        {"z_0": [0.5, -0.5], "z_1": [0, 0], "label": ["no such class", None]},
+        {"label": ["cat", "cat"]},
+    )
+    assert plain == labelled
+    assert np.shape(bare["image"]) == (2, 4, 6, 3)
+    assert bare["image"][0] != bare["image"][1]
+
+
+@pytest.mark.parametrize("labels", ["given", "none"])
+def test_the_input_example_has_the_columns_that_the_model_takes(own, labels):
+    example = json.loads((own[labels] / "input_example.json").read_text())
+    expected = (["label"], [["cat"], ["guinea pig"], ["it's"]]) if labels == "given" else (["z_0"], [[0.0], [0.5**0.5]])
+    assert (example["columns"], example["data"]) == expected
+
+
+# A running server
 
 
 @pytest.fixture(scope="module")

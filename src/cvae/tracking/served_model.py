@@ -153,7 +153,8 @@ def log(folder: str | Path, model=None) -> None:
 
     trained = saved_model.load(folder)
     optional = [*(f"z_{d}" for d in range(trained.latent_dims)), "image"]
-    columns = [ColSpec(AnyType(), "label")] if trained.label_count else []
+    # MLflow drops columns that it does not know, and with them all rows of a table that has no others.
+    columns = [ColSpec(AnyType(), "label", required=bool(trained.label_count))]
     columns += [ColSpec(AnyType(), name, required=False) for name in optional]
     numbers = Array(DataType.double)
     image = numbers

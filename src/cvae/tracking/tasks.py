@@ -11,11 +11,11 @@ def applicable(params: Mapping) -> dict:
 
 
 def data_name(params: Mapping) -> str:
-    """Return the data set's name, or for images of your own their folder and what decides what becomes of them.
+    """Return the data set's name, or for images of your own their folder and the parameters that shape them.
 
-    `params`: as in params.yaml, or as text, as MLflow stores them.
+    MLflow stores the values of `params` as text; the name is the same.
     """
     if params["dataset"] != "images":
         return params["dataset"]
     folder, size, channels, share = (params.get(key) for key in OWN_IMAGES)
-    return f"{folder} ({size} × {size} pixels, {'colour' if str(channels) == '3' else 'grey'}, test share {share})"
+    return f"{folder} (image_size {size}, channels {channels}, test_share {share})"

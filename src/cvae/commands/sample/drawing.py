@@ -79,7 +79,7 @@ def draw_samples(model: "VAE", origin: Origin, label: str | None, count: int | N
     if each:
         table, row_names = images.reshape(each, count, *images.shape[1:]), classes
     else:
-        table, row_names = fill_table(images, choose_columns(count), model.schema), ()
+        table, row_names = fill_table(images, choose_columns(count)), ()
     title = make_title(model.schema, "samples from the prior", chosen)
     of = " of each class" if each else f" of {classes[chosen]}" if chosen is not None else ""
     return drawing.draw_table(table, title, row_names), f"{count} sample{'s' if count > 1 else ''}{of}, seed {seed}"
@@ -91,19 +91,12 @@ def choose_columns(count: int) -> int:
     return min(range(least, 2 * least + 1), key=lambda columns: -count % columns)
 
 
-def fill_table(images: "np.ndarray", columns: int, schema: "Schema") -> "np.ndarray":
-    """Arrange `images`, (n, height, width[, 3]), in reading order as a table, with blank ones at the end."""
+def fill_table(images: "np.ndarray", columns: int) -> "np.ndarray":
+    """Arrange `images`, (n, height, width[, 3]), in reading order as a table, with blank ones (NaN) at the end."""
     import numpy as np
 
-    gaps = [blank(images[0], schema)] * (-len(images) % columns)
-    return np.array([*images, *gaps]).reshape(-1, columns, *images.shape[1:])
-
-
-def blank(image: "np.ndarray", schema: "Schema") -> "np.ndarray":
-    """Return an image that is white where it is drawn, of the shape of `image`."""
-    import numpy as np
-
-    return np.full_like(image, 0 if schema.ink and schema.shape[2] == 1 else 1)
+    blank = np.full((-len(images) % columns, *images.shape[1:]), np.nan, images.dtype)
+    return np.concatenate((images, blank)).reshape(-1, columns, *images.shape[1:])
 
 
 def draw_grid(
@@ -228,7 +221,7 @@ def draw_interpolation(
     path = first + np.linspace(0, 1, count)[:, None] * (second - first)
 
     originals = as_pictures(ends.images / 255, schema)
-    empty = blank(originals[0], schema)
+    empty = np.full_like(originals[0], np.nan)
     own = ends.labels.tolist() if model.label_count else [0, 0]
     rows, labels = [], list(dict.fromkeys(own))
     for label in labels:
