@@ -1,5 +1,6 @@
 """What the pictures of `cvae sample` show."""
 
+import re
 import shutil
 from types import SimpleNamespace
 
@@ -8,18 +9,20 @@ import pandas as pd
 import pytest
 import torch
 from helpers.locks import write_lock
-from helpers.models import MNIST
+from helpers.models import MNIST, make_model
 
 from cvae.artifacts import saved_model
 from cvae.commands.sample import drawing
+from cvae.commands.sample.sources import Origin
 from cvae.compute.seeding import generator
 from cvae.data.binarisation import binarised
-from cvae.data.dataset import Schema, Split
+from cvae.data.dataset import Dataset, Schema, Split, save
 from cvae.figures import drawing as figures
 from cvae.figures import style
 from cvae.figures.label_view import LabelView
 from cvae.figures.latent_plane import decode
 from cvae.model import CVAE
+from cvae.support.errors import UserError
 
 DIMS = (1, 2, 4)
 SIDE, LABELS = MNIST.shape[0], len(MNIST.classes)
@@ -135,6 +138,110 @@ def test_a_model_of_binary_pixels_interpolates_between_binary_images(draw, folde
     arguments = ["interpolate", "3", "8", "--count", "2", "--data", str(folder / "data/raw")]
     picture = draw(*arguments, dims=None, here=tmp_path)
     place(interpolation(model, test, 3, 8, posterior_means(model, test, [3, 8])), picture)
+
+
+@pytest.fixture
+def tables(monkeypatch) -> list[tuple]:
+    """Collect the tables of images that are drawn: the images, the title, the names of rows and of columns."""
+    tables = []
+
+    def draw_table(images, title, row_names=(), column_names=(), **_):
+        tables.append((images, title, [*row_names], [*column_names]))
+        return SimpleNamespace()
+
+    monkeypatch.setattr(figures, "draw_table", draw_table)
+    return tables
+
+
+def some(count: int, shape=(4, 6, 3)) -> Schema:
+    return Schema(shape, tuple(f"kind {label}" for label in range(count)), "things")
+
+
+UNKNOWN = Origin()
+
+
+@pytest.mark.parametrize(("classes", "each"), [(1, 16), (2, 16), (5, 16), (26, 16), (47, 16), (200, 5)])
+def test_samples_of_any_number_of_classes_have_a_row_for_each(tables, classes, each):
+    _, what = drawing.draw_samples(make_model(some(classes)), UNKNOWN, None, None, 0)
+    [(images, title, rows, _)] = tables
+    assert images.shape == (classes, each, 4, 6, 3)
+    assert (title, rows) == ("things: samples from the prior", list(some(classes).classes))
+    assert what == f"{each} samples of each class, seed 0"
+
+
+def test_styles_of_many_classes_have_a_row_for_each_class(tables):
+    for classes in (10, 26):
+        drawing.draw_styles(make_model(some(classes)), UNKNOWN, 3, 0)
+    (few, _, few_rows, few_columns), (many, title, rows, columns) = tables
+    assert (few.shape[:2], len(few_rows), few_columns[1]) == ((3, 10), 3, "kind\n1")
+    assert (many.shape[:2], rows[1], len(columns)) == ((26, 3), "kind 1", 3)
+    assert "per column" in title
+    model, z = make_model(some(26)), prior(make_model(some(26)), 3, 0, "styles")
+    np.testing.assert_allclose(many[25], decode(model, z, 25), atol=1e-6)
+
+
+@pytest.mark.parametrize("draw_kind", [drawing.draw_samples, drawing.draw_styles])
+def test_too_many_images_for_one_picture_are_refused(draw_kind):
+    arguments = (None, 39, 0) if draw_kind is drawing.draw_samples else (39, 0)
+    with pytest.raises(UserError, match=r"^--count 39: for all 26 classes together, use at most 38$"):
+        draw_kind(make_model(some(26)), UNKNOWN, *arguments)
+
+
+def test_a_class_is_chosen_by_name_or_number(tables):
+    model = make_model(some(3))
+    for label in ("kind 2", "2"):
+        _, what = drawing.draw_samples(model, UNKNOWN, label, 5, 0)
+        assert what == "5 samples of kind 2, seed 0"
+    (by_name, title, *_), (by_number, *_) = tables
+    assert title == "things kind 2: samples from the prior"
+    np.testing.assert_array_equal(by_name, by_number)
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        ("kind2", "--label kind2: the model has no such class; did you mean kind 2?"),
+        ("3", "--label 3: the model has no such class; it has kind 0, kind 1, kind 2"),
+    ],
+)
+def test_an_unknown_class_is_refused_with_those_that_exist(label, message):
+    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+        drawing.draw_samples(make_model(some(3)), UNKNOWN, label, 5, 0)
+
+
+def test_a_model_without_labels_draws_a_square_of_samples_one_grid_and_one_row(tables, views, tmp_path, monkeypatch):
+    schema = some(3, (28, 28, 1))
+    model = make_model(schema, labels="none")
+    _, what = drawing.draw_samples(model, UNKNOWN, None, None, 0)
+    assert what == "16 samples, seed 0"
+    _, what = drawing.draw_grid(model, UNKNOWN, None, 3, 2.0, None)
+    assert (len(views), what) == (1, "9 images across z from -2 to 2")
+    split = Split(np.arange(3 * 784, dtype=np.uint8).reshape(3, 784), np.arange(3, dtype=np.uint8))
+    save(Dataset(split, split, schema), tmp_path)
+    drawing.draw_interpolation(model, UNKNOWN, 0, 1, 3, str(tmp_path))
+    (square, _, no_names, _), (row, _, row_names, _) = tables
+    assert (square.shape[:2], row.shape[:2], no_names, row_names) == ((4, 4), (1, 7), [], [])
+    np.testing.assert_allclose(row[0][[0, -1]], split.images[:2].reshape(2, 28, 28) / 255)
+    for refused in (
+        lambda: drawing.draw_samples(model, UNKNOWN, "kind 1", 1, 0),
+        lambda: drawing.draw_grid(model, UNKNOWN, "kind 1", 3, 2.0, None),
+        lambda: drawing.draw_styles(model, UNKNOWN, 3, 0),
+    ):
+        with pytest.raises(UserError, match=r"the model was trained without labels") as caught:
+            refused()
+        assert "\n" not in str(caught.value)
+
+
+def test_an_interpolation_of_colours_shows_both_images_and_leaves_gaps(tables, tmp_path):
+    schema = some(2)
+    split = Split(np.arange(2 * 72, dtype=np.uint8).reshape(2, 72), np.arange(2, dtype=np.uint8))
+    save(Dataset(split, split, schema), tmp_path)
+    drawing.draw_interpolation(make_model(schema), UNKNOWN, 0, 1, 2, str(tmp_path))
+    [(images, _, rows, _)] = tables
+    assert (images.shape, rows) == ((2, 6, 4, 6, 3), ["as kind 0", "as kind 1"])
+    np.testing.assert_allclose(images[0, 0], split.images[0].reshape(4, 6, 3) / 255)
+    assert np.isnan(images[0, 1]).all()
+    assert np.isnan(images[0, -1]).all()
 
 
 @pytest.fixture

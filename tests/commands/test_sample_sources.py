@@ -2,8 +2,10 @@
 
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from helpers.locks import write_lock
@@ -11,6 +13,7 @@ from helpers.models import MNIST
 
 from cvae.artifacts import saved_model
 from cvae.commands.sample.sources import Origin, Source, open_data, open_model
+from cvae.data.dataset import Dataset, Schema, Split, save
 from cvae.support.errors import UserError
 from cvae.tracking import fetch
 
@@ -40,6 +43,45 @@ def test_images_of_another_data_set_are_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"data/raw is mnist, says dvc.lock, but the model was trained on kmnist; use"):
         open_data(None, Origin("kmnist"), MNIST)
+
+
+PETS = Schema((28, 28, 1), ("cat", "dog"), "pets")
+
+
+@pytest.mark.parametrize(
+    ("schema", "message"),
+    [
+        (replace(PETS, shape=(28, 28, 3)), "the model takes images of 28 × 28, but those in other are 28 × 28 × 3"),
+        (
+            replace(PETS, classes=("cow", "dog")),
+            "the model knows 2 classes (cat, dog), but other has 2 classes (cow, dog)",
+        ),
+    ],
+)
+def test_images_unlike_those_of_the_model_are_refused(tmp_path, monkeypatch, schema, message):
+    monkeypatch.chdir(tmp_path)
+    split = Split(np.zeros((2, schema.image_dims), np.uint8), np.arange(2, dtype=np.uint8))
+    save(Dataset(split, split, schema), "other")
+    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+        open_data("other", Origin(), PETS)
+
+
+def test_images_without_names_fit_a_model_if_their_numbers_do(tmp_path):
+    split = Split(np.zeros((2, 784), np.uint8), np.arange(2, dtype=np.uint8))
+    save(Dataset(split, split, PETS), tmp_path)
+    (tmp_path / "schema.json").unlink()
+    assert len(open_data(str(tmp_path), Origin(), PETS).train) == 2
+    with pytest.raises(UserError, match=r"the model knows 1 class \(cat\)"):
+        open_data(str(tmp_path), Origin(), replace(PETS, classes=("cat",)))
+
+
+def test_a_model_older_than_schemas_has_the_names_of_its_data_set(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(folder / "2", tmp_path / "data/model")
+    write_lock(tmp_path, "fashion-mnist")
+    model, origin = open_model(Source())
+    assert (origin.dataset, model.schema.title) == ("fashion-mnist", "Fashion-MNIST")
+    assert model.schema.classes[9] == "9 ankle boot"
 
 
 @pytest.mark.parametrize("own", [True, False], ids=["--data", "data/raw"])

@@ -102,7 +102,7 @@ class Logged:
 def test_the_printed_request_is_quoted_for_the_shell(name):
     content = serve._example(Logged(pd.DataFrame({"label": [name, "other"]})), "")
     assert content.isprintable()
-    printed = subprocess.run(f"printf %s {content}", shell=True, capture_output=True, text=True, check=True).stdout
+    printed = subprocess.run(["sh", "-c", f"printf %s {content}"], capture_output=True, text=True, check=True).stdout
     assert json.loads(printed) == {"dataframe_records": [{"label": name}]}
 
 

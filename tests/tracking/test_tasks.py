@@ -53,5 +53,5 @@ def test_a_served_model_is_described_by_its_schema():
     assert "as 32 by 32 by 3 or 3072 numbers" in given
     none = description.of_model(make_model(PETS, labels="none"))
     assert none.startswith("A variational autoencoder without labels, trained on my pets: ")
-    assert "`label`" not in none
+    assert "- `label`: ignored\n" in none
     assert "as 28 by 28 or 784 numbers" in description.of_model(make_model())

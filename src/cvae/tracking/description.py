@@ -35,13 +35,11 @@ def of_model(model: "VAE") -> str:
         "It generates images, and encodes and reconstructs your own. The input is a table with one row per image:",
         "",
     ]
-    if model.label_count:
-        lines.append(
-            "- `label`: the name of a class; if no name is a number, also its position, counted from 0; required"
-        )
+    label = "the name of a class; if no name is a number, also its position, counted from 0; required"
     lines += [
+        f"- `label`: {label if model.label_count else 'ignored'}",
         "- `z_0`, `z_1`, …: latents; if null or missing, they are sampled from the prior with the parameter `seed`",
-        f"- `image`: an image to encode, as {sides} or {schema.image_dims} numbers in [0, 1]; only if there are no latents",
+        f"- `image`: an image to encode, as {sides} or {schema.image_dims} numbers in [0, 1], in a row without latents",
         "",
         "The output has one row for each input row, in the same order:",
         "",
