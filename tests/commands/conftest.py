@@ -4,13 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.models import make_model
 from PIL import Image
 
 from cvae.artifacts import saved_model
 from cvae.commands.program import invoke
-from cvae.compute.seeding import generator
-from cvae.data import idx
-from cvae.model import CVAE
+from cvae.data.digits import write_digits
 
 DIMS = (1, 2, 4)
 
@@ -19,9 +18,9 @@ DIMS = (1, 2, 4)
 def folder(tmp_path_factory) -> Path:
     """The digits in data/raw, and untrained models of one, two and four latents in 1, 2 and 4. Tests change nothing."""
     folder = tmp_path_factory.mktemp("sample")
-    idx.write_digits(folder / "data/raw")
+    write_digits(folder / "data/raw")
     for dims in DIMS:
-        model = CVAE(latent_dims=dims, hidden_dims=32).initialise(generator(0, "weights")).requires_grad_(False)
+        model = make_model(latent_dims=dims, hidden_dims=32).requires_grad_(False)
         for weight in model.parameters():
             weight *= 3  # so that images differ as much as those of a trained model
         saved_model.save(model, folder / str(dims))

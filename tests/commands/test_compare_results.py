@@ -6,7 +6,8 @@ import yaml
 from helpers.repository import PROJECT
 from helpers.results import MEASURED, PARAMETERS, result, row, table
 
-from cvae.commands.compare.results import by_task, figures_of, read_results, sample_counts, task_name, varied
+from cvae.commands.compare.results import COMPARED, by_task, figures_of, read_results, sample_counts, task_name, varied
+from cvae.commands.compare.tables import format_table, heading
 from cvae.support.errors import UserError
 
 
@@ -127,6 +128,55 @@ def test_data_sets_likelihoods_and_kinds_of_pixels_are_separate_tasks():
     }
     assert varied(groups["mnist, gaussian likelihood, grey pixels"]) == ["latent_dims"]
     assert varied(groups["mnist, bernoulli likelihood, binary pixels"]) == ["binarize"]
+
+
+def test_models_and_labels_are_parameters_of_one_task_and_older_runs_have_the_articles():
+    old = row("old", kl=3.1)
+    del old["model"], old["labels"]
+    own = {"model": "cvae.models.convolutional:ConvolutionalCVAE"}
+    results, _ = read_results([old, row("new", kl=3.2), row("vae", kl=9, labels="none"), row("own", kl=5, **own)])
+    (group,) = by_task(results)
+    assert varied(group) == ["model", "labels"]
+    cells = {name: cells for name, *cells in (line.split()[:3] for line in format_table(group).splitlines())}
+    assert cells["old"] == cells["new"] == ["CVAE", "given"]
+    assert (cells["vae"], cells["own"]) == (["CVAE", "none"], ["ConvolutionalCVAE", "given"])
+    assert "with labels none, nats are of the image alone" in heading(group)
+    assert "labels" not in heading(group[group["labels"] == "given"])
+
+
+def own_images(name: str, **others) -> dict:
+    images = {"images": "data/own", "image_size": 32.0, "channels": 3.0, "test_share": 0.15}
+    return row(name, dataset="images", **images | others)
+
+
+needs_own_images = pytest.mark.skipif("images" not in COMPARED, reason="your own images have no parameters yet")
+
+
+@needs_own_images
+def test_your_own_images_are_a_task_for_each_folder_and_what_shapes_them():
+    rows = [
+        own_images("a"),
+        own_images("b", kl=4.0),
+        own_images("c", images="data/other"),
+        own_images("d", channels=1.0),
+    ]
+    results, _ = read_results([*rows, own_images("e", image_size=64.0), own_images("f", test_share=0.3), row("g")])
+    tasks = {task_name(group).partition(", g")[0]: group["experiment"].tolist() for group in by_task(results)}
+    assert tasks == {
+        "data/own (image_size 32, channels 3, test_share 0.15)": ["a", "b"],
+        "data/other (image_size 32, channels 3, test_share 0.15)": ["c"],
+        "data/own (image_size 32, channels 1, test_share 0.15)": ["d"],
+        "data/own (image_size 64, channels 3, test_share 0.15)": ["e"],
+        "data/own (image_size 32, channels 3, test_share 0.3)": ["f"],
+        "mnist": ["g"],
+    }
+
+
+@needs_own_images
+def test_parameters_of_your_own_images_set_no_other_results_apart():
+    results, notes = read_results([row("a"), row("b", images="data/other", image_size=64.0), row("c", kl=4.0)])
+    assert notes == ["The same result as a: b."]
+    assert varied(results) == []
 
 
 def test_only_figures_that_a_run_has_are_shown():

@@ -98,6 +98,17 @@ def test_only_figures_that_were_measured_are_drawn():
     assert entries_of(shares) + entries_of(nats) == [["label_accuracy (test images)"], ["negative_elbo"]]
 
 
+def test_a_sweep_without_labels_has_no_accuracies_beside_those_of_one_with_labels():
+    without = {"labels": "none", "label_accuracy": None, "sample_accuracy": None}
+    given = [measured(latent_dims=d) for d in (1, 2, 3)]
+    shares, nats = axes_of_sweep(*given, *(measured(latent_dims=d, **without) for d in (1, 2, 3)))
+    assert [len(line) for line in lines_of(shares)] == [3, 0, 3, 0]
+    assert [len(line) for line in lines_of(nats)] == [3, 3, 3, 3]
+    assert entries_of(shares)[1] == ["labels:", "given", "none"]
+    (nats,) = axes_of_sweep(*(measured(latent_dims=d, **without) for d in (1, 2, 3)))
+    assert nats.get_title() == "NLL over latent_dims"
+
+
 def test_runs_that_are_not_a_sweep_have_no_second_picture():
     assert axes_of_sweep(measured(hidden_dims="[200, 200]"), measured(hidden_dims=256)) == []
 
@@ -144,6 +155,7 @@ SWEEPS = {
     ],
     "sample counts": [measured(latent_dims=d, nll_samples=500 + d) for d in (1, 2, 3)],
     "no accuracies": [result("", d, 20, latent_dims=d, nll=22.5, nll_samples=500) for d in (1, 2)],
+    "labels": [measured(latent_dims=d, labels=labels) for d in (1, 2, 4) for labels in ("given", "none")],
     "tasks": [
         *(measured(latent_dims=d) for d in (1, 2)),
         *(measured(latent_dims=d, dataset="fashion-mnist", likelihood="bernoulli", binarize="static") for d in (1, 2)),

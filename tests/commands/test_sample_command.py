@@ -22,10 +22,10 @@ def run(folder: Path, *arguments: str, **variables: str) -> subprocess.Completed
 
 def test_the_same_arguments_give_the_same_bytes_without_mlflow(folder, tmp_path):
     shutil.copytree(folder / "2", tmp_path / "data/model")
-    first = run(tmp_path, "--digit", "7", PYTHONPATH=hide("mlflow", tmp_path))
+    first = run(tmp_path, "--label", "7", PYTHONPATH=hide("mlflow", tmp_path))
     assert (first.returncode, first.stderr) == (0, "")
     assert first.stdout == "samples.png: 16 samples of 7, seed 0, drawn by data/model\n"
-    second = run(tmp_path, "--digit", "7", "--count", "16", "--seed", "0", "--out", "new/sevens.png")
+    second = run(tmp_path, "--label", "7", "--count", "16", "--seed", "0", "--out", "new/sevens.png")
     assert second.stdout == "new/sevens.png: 16 samples of 7, seed 0, drawn by data/model\n"
     assert (tmp_path / "samples.png").read_bytes() == (tmp_path / "new/sevens.png").read_bytes()
 
@@ -39,22 +39,19 @@ def hide(package: str, folder: Path) -> str:
 
 
 MISTAKES = {
-    "--digit 12": "Invalid value for '--digit': 12 is not in the range 0<=x<=9.",
-    "--digit x": "Invalid value for '--digit': 'x' is not a valid integer range.",
     "--count 0": "Invalid value for '--count': 0 is not in the range 1<=x<=1000.",
-    "--digit 3 --count 1000000": "Invalid value for '--count': 1000000 is not in the range 1<=x<=1000.",
-    "--count 51": "--count 51: without --digit, use at most 50",
+    "--label 3 --count 1000000": "Invalid value for '--count': 1000000 is not in the range 1<=x<=1000.",
     "interpolate 3 8 --count 1": "Invalid value for '--count': 1 is not in the range 2<=x<=50.",
     "interpolate 3": "Missing argument 'B'.",
     "styles grid": "Got unexpected extra argument (grid)",
-    "styles --digit 3": "No such option '--digit'. `cvae sample styles --help` lists what there is.",
+    "styles --label 3": "No such option '--label'. Did you mean '--help'?",
     "grid --seed 3": "No such option '--seed'. Did you mean '--size'?",
     "--range 1": "No such option '--range'. Did you mean '--run'?",
     "--range 1 grid": "No such option '--range'. Did you mean '--run'?",
     "grid --range nan": "--range nan: use a number from 0.001 to 100",
     "grid --range 1e-300": "Invalid value for '--range': 1e-300 is not in the range 0.001<=x<=100.",
     "--run abc --model x": "--model, --run and --exp each name a model; use only one of them",
-    "--diigt 3": "No such option '--diigt'. Did you mean '--digit'?",
+    "--lable 3": "No such option '--lable'. Did you mean '--label'?",
     "gird": "No such command 'gird'. Did you mean 'grid'?",
     "--out data": "--out data: is a folder; name a file in it",
     "--out x.jpg": "--out x.jpg: pictures are PNG files; choose a name that ends in .png",
@@ -123,8 +120,8 @@ def test_a_picture_that_cannot_be_written_is_reported_in_one_line(folder, monkey
 def test_a_model_of_mlflow_draws_the_same_picture_as_the_pipelines(draw, repository, tmp_path):
     [recorded] = repository.runs()
     run_id = recorded.info.run_id
-    done = run(repository.root, "--run", run_id, "--digit", "7", "--out", str(tmp_path / "of_run.png"))
+    done = run(repository.root, "--run", run_id, "--label", "7", "--out", str(tmp_path / "of_run.png"))
     assert done.stderr == ""
     assert done.stdout == f"{tmp_path}/of_run.png: 16 samples of 7, seed 0, drawn by MLflow run {run_id}\n"
-    draw("--digit", "7", dims=None, here=repository.root)
+    draw("--label", "7", dims=None, here=repository.root)
     assert (tmp_path / "of_run.png").read_bytes() == (tmp_path / "picture.png").read_bytes()

@@ -1,5 +1,6 @@
 """What the pictures of `cvae sample` show."""
 
+import re
 import shutil
 from types import SimpleNamespace
 
@@ -8,26 +9,29 @@ import pandas as pd
 import pytest
 import torch
 from helpers.locks import write_lock
+from helpers.models import MNIST, make_model
 
 from cvae.artifacts import saved_model
 from cvae.commands.sample import drawing
+from cvae.commands.sample.sources import Origin
 from cvae.compute.seeding import generator
-from cvae.data import idx
 from cvae.data.binarisation import binarised
-from cvae.data.idx import LABELS, SIDE
+from cvae.data.dataset import Dataset, Schema, Split, save
 from cvae.figures import drawing as figures
 from cvae.figures import style
 from cvae.figures.label_view import LabelView
 from cvae.figures.latent_plane import decode
 from cvae.model import CVAE
+from cvae.support.errors import UserError
 
 DIMS = (1, 2, 4)
+SIDE, LABELS = MNIST.shape[0], len(MNIST.classes)
 SECOND = slice(SIDE, 2 * SIDE)  # of the images along a side
 KINDS = {
     "samples of all": [],
-    "samples of one": ["--digit", "7", "--count", "7"],
+    "samples of one": ["--label", "7", "--count", "7"],
     "grid of all": ["grid", "--size", "3"],
-    "grid of one": ["grid", "--digit", "7"],
+    "grid of one": ["grid", "--label", "7"],
     "styles": ["styles", "--count", "3"],
     "interpolation": ["interpolate", "3", "8"],
 }
@@ -53,12 +57,12 @@ def prior(model: CVAE, count: int, seed: int, purpose: str = "samples") -> np.nd
     return (torch.randn(count, model.latent_dims, generator=generator(seed, purpose)) * model.prior_std).numpy()
 
 
-def posterior_means(model: CVAE, split: idx.Split, chosen) -> np.ndarray:
+def posterior_means(model: CVAE, split: Split, chosen) -> np.ndarray:
     x = torch.tensor(split.images[chosen], dtype=torch.float32) / 255
     return model.encode(x, torch.tensor(split.labels[chosen], dtype=torch.int64))[0].numpy()
 
 
-def interpolation(model: CVAE, test: idx.Split, a: int, b: int, path: np.ndarray) -> np.ndarray:
+def interpolation(model: CVAE, test: Split, a: int, b: int, path: np.ndarray) -> np.ndarray:
     """Return a row for each of two labels: `path` decoded as this label, beside the image that has it."""
     blank = np.zeros((SIDE, SIDE))
     before, after = (test.images[index].reshape(SIDE, SIDE) / 255 for index in (a, b))
@@ -79,11 +83,11 @@ def test_every_kind_is_drawn_for_any_number_of_latents(draw, kind, dims):
 
 
 @pytest.mark.parametrize("dims", DIMS)
-def test_samples_of_a_digit_are_decoded_from_the_prior(draw, folder, dims):
+def test_samples_of_a_class_are_decoded_from_the_prior(draw, folder, dims):
     model = saved_model.load(folder / str(dims))
     images = decode(model, prior(model, 7, seed=1), 7)
     images = np.concatenate((images, np.zeros((1, SIDE, SIDE)))).reshape(2, 4, SIDE, SIDE)
-    place(images, draw("--digit", "7", "--count", "7", "--seed", "1", dims=dims))
+    place(images, draw("--label", "7", "--count", "7", "--seed", "1", dims=dims))
 
 
 def test_the_served_model_returns_the_same_samples(draw, folder):
@@ -91,12 +95,12 @@ def test_the_served_model_returns_the_same_samples(draw, folder):
 
     served = Generator()
     served.load_context(SimpleNamespace(artifacts={"model": str(folder / "2")}))
-    answer = served.predict(None, pd.DataFrame({"digit": [7] * 4}), {"seed": 3})
+    answer = served.predict(None, pd.DataFrame({"label": [7] * 4}), {"seed": 3})
     images = np.array(answer["image"].tolist() if isinstance(answer, pd.DataFrame) else answer)
-    place(images.reshape(2, 2, SIDE, SIDE), draw("--digit", "7", "--count", "4", "--seed", "3"))
+    place(images.reshape(2, 2, SIDE, SIDE), draw("--label", "7", "--count", "4", "--seed", "3"))
 
 
-def test_samples_of_all_digits_have_a_row_for_each_digit(draw, folder):
+def test_samples_of_all_classes_have_a_row_for_each(draw, folder):
     model = saved_model.load(folder / "2")
     images = decode(model, prior(model, 30, seed=0), np.arange(LABELS).repeat(3))
     place(images.reshape(LABELS, 3, SIDE, SIDE), draw("--count", "3"))
@@ -137,6 +141,110 @@ def test_a_model_of_binary_pixels_interpolates_between_binary_images(draw, folde
 
 
 @pytest.fixture
+def tables(monkeypatch) -> list[tuple]:
+    """Collect the tables of images that are drawn: the images, the title, the names of rows and of columns."""
+    tables = []
+
+    def draw_table(images, title, row_names=(), column_names=(), **_):
+        tables.append((images, title, [*row_names], [*column_names]))
+        return SimpleNamespace()
+
+    monkeypatch.setattr(figures, "draw_table", draw_table)
+    return tables
+
+
+def some(count: int, shape=(4, 6, 3)) -> Schema:
+    return Schema(shape, tuple(f"kind {label}" for label in range(count)), "things")
+
+
+UNKNOWN = Origin()
+
+
+@pytest.mark.parametrize(("classes", "each"), [(1, 16), (2, 16), (5, 16), (26, 16), (47, 16), (200, 5)])
+def test_samples_of_any_number_of_classes_have_a_row_for_each(tables, classes, each):
+    _, what = drawing.draw_samples(make_model(some(classes)), UNKNOWN, None, None, 0)
+    [(images, title, rows, _)] = tables
+    assert images.shape == (classes, each, 4, 6, 3)
+    assert (title, rows) == ("things: samples from the prior", list(some(classes).classes))
+    assert what == f"{each} samples of each class, seed 0"
+
+
+def test_styles_of_many_classes_have_a_row_for_each_class(tables):
+    for classes in (10, 26):
+        drawing.draw_styles(make_model(some(classes)), UNKNOWN, 3, 0)
+    (few, _, few_rows, few_columns), (many, title, rows, columns) = tables
+    assert (few.shape[:2], len(few_rows), few_columns[1]) == ((3, 10), 3, "kind\n1")
+    assert (many.shape[:2], rows[1], len(columns)) == ((26, 3), "kind 1", 3)
+    assert "per column" in title
+    model, z = make_model(some(26)), prior(make_model(some(26)), 3, 0, "styles")
+    np.testing.assert_allclose(many[25], decode(model, z, 25), atol=1e-6)
+
+
+@pytest.mark.parametrize("draw_kind", [drawing.draw_samples, drawing.draw_styles])
+def test_too_many_images_for_one_picture_are_refused(draw_kind):
+    arguments = (None, 39, 0) if draw_kind is drawing.draw_samples else (39, 0)
+    with pytest.raises(UserError, match=r"^--count 39: for all 26 classes together, use at most 38$"):
+        draw_kind(make_model(some(26)), UNKNOWN, *arguments)
+
+
+def test_a_class_is_chosen_by_name_or_number(tables):
+    model = make_model(some(3))
+    for label in ("kind 2", "2"):
+        _, what = drawing.draw_samples(model, UNKNOWN, label, 5, 0)
+        assert what == "5 samples of kind 2, seed 0"
+    (by_name, title, *_), (by_number, *_) = tables
+    assert title == "things kind 2: samples from the prior"
+    np.testing.assert_array_equal(by_name, by_number)
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        ("kind2", "--label kind2: the model has no such class; did you mean kind 2?"),
+        ("3", "--label 3: the model has no such class; it has kind 0, kind 1, kind 2"),
+    ],
+)
+def test_an_unknown_class_is_refused_with_those_that_exist(label, message):
+    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+        drawing.draw_samples(make_model(some(3)), UNKNOWN, label, 5, 0)
+
+
+def test_a_model_without_labels_draws_a_square_of_samples_one_grid_and_one_row(tables, views, tmp_path, monkeypatch):
+    schema = some(3, (28, 28, 1))
+    model = make_model(schema, labels="none")
+    _, what = drawing.draw_samples(model, UNKNOWN, None, None, 0)
+    assert what == "16 samples, seed 0"
+    _, what = drawing.draw_grid(model, UNKNOWN, None, 3, 2.0, None)
+    assert (len(views), what) == (1, "9 images across z from -2 to 2")
+    split = Split(np.arange(3 * 784, dtype=np.uint8).reshape(3, 784), np.arange(3, dtype=np.uint8))
+    save(Dataset(split, split, schema), tmp_path)
+    drawing.draw_interpolation(model, UNKNOWN, 0, 1, 3, str(tmp_path))
+    (square, _, no_names, _), (row, _, row_names, _) = tables
+    assert (square.shape[:2], row.shape[:2], no_names, row_names) == ((4, 4), (1, 7), [], [])
+    np.testing.assert_allclose(row[0][[0, -1]], split.images[:2].reshape(2, 28, 28) / 255)
+    for refused in (
+        lambda: drawing.draw_samples(model, UNKNOWN, "kind 1", 1, 0),
+        lambda: drawing.draw_grid(model, UNKNOWN, "kind 1", 3, 2.0, None),
+        lambda: drawing.draw_styles(model, UNKNOWN, 3, 0),
+    ):
+        with pytest.raises(UserError, match=r"the model was trained without labels") as caught:
+            refused()
+        assert "\n" not in str(caught.value)
+
+
+def test_an_interpolation_of_colours_shows_both_images_and_leaves_gaps(tables, tmp_path):
+    schema = some(2)
+    split = Split(np.arange(2 * 72, dtype=np.uint8).reshape(2, 72), np.arange(2, dtype=np.uint8))
+    save(Dataset(split, split, schema), tmp_path)
+    drawing.draw_interpolation(make_model(schema), UNKNOWN, 0, 1, 2, str(tmp_path))
+    [(images, _, rows, _)] = tables
+    assert (images.shape, rows) == ((2, 6, 4, 6, 3), ["as kind 0", "as kind 1"])
+    np.testing.assert_allclose(images[0, 0], split.images[0].reshape(4, 6, 3) / 255)
+    assert np.isnan(images[0, 1]).all()
+    assert np.isnan(images[0, -1]).all()
+
+
+@pytest.fixture
 def views(monkeypatch) -> list[LabelView]:
     """Collect the manifolds drawn during a test."""
     views, draw_manifold = [], figures.draw_manifold
@@ -145,7 +253,7 @@ def views(monkeypatch) -> list[LabelView]:
 
 
 def test_a_grid_has_the_requested_size_and_range(draw, folder, views):
-    draw("grid", "--digit", "7", "--size", "5", "--range", "1.5")
+    draw("grid", "--label", "7", "--size", "5", "--range", "1.5")
     [view] = views
     assert (view.label, view.grid_range, view.manifold.shape) == (7, 1.5, (5 * SIDE, 5 * SIDE))
     corner = decode(saved_model.load(folder / "2"), np.array([[-1.5, 1.5]]), 7)[0]
@@ -165,14 +273,14 @@ def test_a_grid_of_a_model_of_binary_pixels_lies_through_binary_images(draw, fol
     shutil.copytree(folder / "data/raw", tmp_path / "data/raw")
     shutil.copytree(folder / "4", tmp_path / "data/model")
     write_lock(tmp_path, "digits", binarize="static")
-    draw("grid", "--size", "3", "--digit", "7", dims=None, here=tmp_path)
+    draw("grid", "--size", "3", "--label", "7", dims=None, here=tmp_path)
     model, train = saved_model.load(folder / "4"), binarised(digits[0], "train")
     centre = posterior_means(model, train, train.labels == 7).mean(0, keepdims=True)
     np.testing.assert_allclose(views[0].manifold[SECOND, SECOND], decode(model, centre, 7)[0], atol=1e-4)
 
 
 def test_a_grid_is_byte_identical_to_the_pipelines_picture(draw, repository, tmp_path):
-    for arguments, picture in ((["--digit", "7"], "manifolds/7.png"), ([], "manifolds.png")):
+    for arguments, picture in ((["--label", "7"], "manifolds/7.png"), ([], "manifolds.png")):
         draw("grid", *arguments, dims=None, here=repository.root)
         assert (tmp_path / "picture.png").read_bytes() == (repository.root / "plots" / picture).read_bytes()
 
@@ -180,7 +288,7 @@ def test_a_grid_is_byte_identical_to_the_pipelines_picture(draw, repository, tmp
 @pytest.mark.parametrize("count", [1, 2, 7, 50])
 def test_all_text_is_within_the_picture_and_none_overlaps(count):
     images = np.zeros((2, count, SIDE, SIDE))
-    title = drawing.make_title("fashion-mnist", "between the posterior means of two test images", 9)
+    title = "Fashion-MNIST 9 ankle boot: between the posterior means of two test images"
     figure = figures.draw_table(images, title, ["as 9 ankle boot", "0"], ["image 59999", *[""] * (count - 1)])
     width, height = figure.bbox.size
     boxes = [text.get_window_extent() for text in figure.texts if text.get_text()]
@@ -198,11 +306,12 @@ def test_samples_form_a_table_with_few_gaps(count, columns):
     assert drawing.choose_columns(count) == columns
 
 
-def test_a_title_names_data_set_and_label_as_far_as_they_are_known():
-    assert drawing.make_title("fashion-mnist", "samples", 9) == "Fashion-MNIST 9 ankle boot: samples"
-    assert drawing.make_title("mnist", "samples") == "MNIST: samples"
-    assert drawing.make_title(None, "samples", 3) == "Label 3: samples"
-    assert drawing.make_title(None, "samples") == "Samples"
+def test_a_title_names_data_set_and_class_as_far_as_they_are_known():
+    pets = Schema((28, 28, 1), ("cat", "guinea pig"), "pets")
+    assert drawing.make_title(pets, "samples", 1) == "pets guinea pig: samples"
+    assert drawing.make_title(pets, "samples") == "pets: samples"
+    assert drawing.make_title(MNIST, "samples", 3) == "Class 3: samples"
+    assert drawing.make_title(MNIST, "samples") == "Samples"
 
 
 def test_a_title_names_the_data_set_that_the_model_was_trained_on(draw, folder, tmp_path, monkeypatch):
@@ -214,6 +323,6 @@ def test_a_title_names_the_data_set_that_the_model_was_trained_on(draw, folder, 
     shutil.copytree(folder / "2", tmp_path / "data/model")
     write_lock(tmp_path, "kmnist")
     shutil.copytree(folder / "2", tmp_path / "other")
-    draw("--digit", "1", "--count", "1", dims=None, here=tmp_path)
-    draw("--digit", "1", "--count", "1", "--model", "other", dims=None, here=tmp_path)
-    assert titles == ["Kuzushiji-MNIST 1 ki: samples from the prior", "Label 1: samples from the prior"]
+    draw("--label", "1", "--count", "1", dims=None, here=tmp_path)
+    draw("--label", "1", "--count", "1", "--model", "other", dims=None, here=tmp_path)
+    assert titles == ["Kuzushiji-MNIST 1 ki: samples from the prior", "Class 1: samples from the prior"]

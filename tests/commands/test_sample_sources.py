@@ -2,14 +2,18 @@
 
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from helpers.locks import write_lock
+from helpers.models import MNIST
 
 from cvae.artifacts import saved_model
 from cvae.commands.sample.sources import Origin, Source, open_data, open_model
+from cvae.data.dataset import Dataset, Schema, Split, save
 from cvae.support.errors import UserError
 from cvae.tracking import fetch
 
@@ -38,7 +42,46 @@ def test_images_of_another_data_set_are_refused(tmp_path, monkeypatch):
     write_lock(tmp_path, "mnist")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"data/raw is mnist, says dvc.lock, but the model was trained on kmnist; use"):
-        open_data(None, Origin("kmnist"))
+        open_data(None, Origin("kmnist"), MNIST)
+
+
+PETS = Schema((28, 28, 1), ("cat", "dog"), "pets")
+
+
+@pytest.mark.parametrize(
+    ("schema", "message"),
+    [
+        (replace(PETS, shape=(28, 28, 3)), "the model takes images of 28 × 28, but those in other are 28 × 28 × 3"),
+        (
+            replace(PETS, classes=("cow", "dog")),
+            "the model knows 2 classes (cat, dog), but other has 2 classes (cow, dog)",
+        ),
+    ],
+)
+def test_images_unlike_those_of_the_model_are_refused(tmp_path, monkeypatch, schema, message):
+    monkeypatch.chdir(tmp_path)
+    split = Split(np.zeros((2, schema.image_dims), np.uint8), np.arange(2, dtype=np.uint8))
+    save(Dataset(split, split, schema), "other")
+    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+        open_data("other", Origin(), PETS)
+
+
+def test_images_without_names_fit_a_model_if_their_numbers_do(tmp_path):
+    split = Split(np.zeros((2, 784), np.uint8), np.arange(2, dtype=np.uint8))
+    save(Dataset(split, split, PETS), tmp_path)
+    (tmp_path / "schema.json").unlink()
+    assert len(open_data(str(tmp_path), Origin(), PETS).train) == 2
+    with pytest.raises(UserError, match=r"the model knows 1 class \(cat\)"):
+        open_data(str(tmp_path), Origin(), replace(PETS, classes=("cat",)))
+
+
+def test_a_model_older_than_schemas_has_the_names_of_its_data_set(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(folder / "2", tmp_path / "data/model")
+    write_lock(tmp_path, "fashion-mnist")
+    model, origin = open_model(Source())
+    assert (origin.dataset, model.schema.title) == ("fashion-mnist", "Fashion-MNIST")
+    assert model.schema.classes[9] == "9 ankle boot"
 
 
 @pytest.mark.parametrize("own", [True, False], ids=["--data", "data/raw"])
@@ -48,7 +91,7 @@ def test_damaged_images_are_reported_with_advice_only_if_the_pipeline_made_them(
     labels = Path("data/raw/train-labels-idx1-ubyte.gz")
     labels.write_bytes(b"")
     with pytest.raises(UserError) as caught:
-        open_data("data/raw" if own else None, Origin())
+        open_data("data/raw" if own else None, Origin(), MNIST)
     message = f"{labels}: not an IDX file of bytes with 1 dimensions (starts )"
     assert str(caught.value) == (message if own else f"{message}; `dvc repro -sf download` brings it back")
 

@@ -1,5 +1,6 @@
 """`cvae serve`: which model it serves, what it refuses, and how it and `cvae ui` end."""
 
+import json
 import os
 import re
 import shutil
@@ -12,11 +13,14 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import psutil
 import pytest
 from helpers.processes import closed_port, environment, kill_group, wait_for
 from helpers.repository import PROJECT
 
+from cvae.commands import serve
 from cvae.commands.program import invoke
 from cvae.support.errors import UserError
 
@@ -82,6 +86,34 @@ def test_a_run_or_model_that_does_not_exist_is_reported_in_one_line(serve_with, 
         serve_with(*arguments, "--port", str(closed_port()))
     assert re.match(expected, str(refused.value))
     assert "\n" not in str(refused.value)
+
+
+class Logged:
+    """A logged model with this table as its input example."""
+
+    def __init__(self, example: object):
+        self.example = example
+
+    def load_input_example(self, _):
+        return self.example
+
+
+@pytest.mark.parametrize("name", ["it's a $(cat) `dog` \"!\\", "naïve 犬", "\u202e\n"])
+def test_the_printed_request_is_quoted_for_the_shell(name):
+    content = serve._example(Logged(pd.DataFrame({"label": [name, "other"]})), "")
+    assert content.isprintable()
+    printed = subprocess.run(["sh", "-c", f"printf %s {content}"], capture_output=True, text=True, check=True).stdout
+    assert json.loads(printed) == {"dataframe_records": [{"label": name}]}
+
+
+def test_a_model_of_older_code_is_asked_with_its_own_column():
+    content = serve._example(Logged(pd.DataFrame({"digit": range(10)})), "")
+    assert content == """'{"dataframe_records": [{"digit": 0}]}'"""
+
+
+@pytest.mark.parametrize("example", [None, np.zeros((2, 3))], ids=["none", "an array"])
+def test_no_request_is_printed_for_another_projects_model_that_takes_no_table(example):
+    assert serve._example(Logged(example), "") == ""
 
 
 @pytest.fixture

@@ -120,15 +120,16 @@ def test_a_missing_store_is_reported_with_the_command_that_creates_it(clone):
 
 def test_a_model_has_no_origin_if_dvc_lock_describes_other_files(clone):
     origin = Origin("digits", "none")
-    assert open_model(Source())[1] == origin
-    open_data(None, origin)
+    model, found = open_model(Source())
+    assert found == origin
+    open_data(None, origin, model.schema)
     labels = clone.root / "data/raw/t10k-labels-idx1-ubyte.gz"
     labels.unlink()  # it may be a link into DVC's cache
     labels.write_bytes(b"other images")
     with pytest.raises(
         UserError, match=r"^data/raw has changed since dvc.lock recorded digits; `dvc checkout data/raw`"
     ):
-        open_data(None, origin)
+        open_data(None, origin, model.schema)
     clone.dvc("exp", "apply", "wide")
     clone.git("checkout", "--", ".")
     assert open_model(Source())[1] == Origin(None, None)

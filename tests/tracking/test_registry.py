@@ -80,6 +80,18 @@ def test_best_is_the_version_with_the_lowest_nll(workspace):
     assert (enter(workspace, 102.0), best(workspace)) == ("7", "5")
 
 
+OWN = {"dataset": "images", "images": "data/own", "image_size": 32, "channels": 3, "test_share": 0.15}
+
+
+def test_best_compares_models_of_the_same_images_of_your_own_only(workspace, capsys):
+    assert (enter(workspace, 100.0, **OWN), best(workspace)) == ("1", "1")
+    assert (enter(workspace, 99.0, **OWN, labels="none", model="cvae.models.a:B"), best(workspace)) == ("2", "2")
+    capsys.readouterr()
+    assert (enter(workspace, 1.0, **OWN | {"image_size": 64}), best(workspace)) == ("3", "2")
+    difference = "dataset data/own (image_size 32, channels 3, test_share 0.15), not data/own (image_size 64, "
+    assert difference in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("task", "difference"),
     [

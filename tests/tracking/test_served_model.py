@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import urllib.error
@@ -14,17 +15,20 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from helpers.models import MNIST
 from helpers.processes import closed_port, end, environment, is_served, wait_for
+from helpers.repository import PROJECT
 from packaging.requirements import Requirement
 
 from cvae.artifacts import saved_model
 from cvae.compute.seeding import generator
-from cvae.data import idx
-from cvae.data.idx import LABELS, PIXELS, SIDE
+from cvae.data import dataset
 from cvae.model import CVAE
 
+SIDE, PIXELS, LABELS = MNIST.shape[0], MNIST.image_dims, len(MNIST.classes)
 GREY = [[0.5] * SIDE] * SIDE
 A, B = 0, LABELS - 1  # two labels
+KNOWN = "the model knows 10 classes (0, 1, 2, 3, 4, …)"
 
 
 @pytest.fixture(scope="module")
@@ -89,9 +93,9 @@ def test_the_logged_model_needs_its_requirements_and_its_own_code_only(compared,
     (tmp_path / "elsewhere/cvae/__init__.py").write_text("raise ImportError('another cvae')")
 
     asked = [
-        ({"digit": [A, A, B], "z_0": [-1.0, 0.5, None], "z_1": [0.25, 2.0, 0.0]}, None),
-        ({"digit": list(range(LABELS))}, None),
-        ({"digit": list(range(LABELS))}, {"seed": 1}),
+        ({"label": [A, A, B], "z_0": [-1.0, 0.5, None], "z_1": [0.25, 2.0, 0.0]}, None),
+        ({"label": list(range(LABELS))}, None),
+        ({"label": list(range(LABELS))}, {"seed": 1}),
     ]
     done = subprocess.run(
         [sys.executable, "-c", LOAD, json.dumps([blocked, str(folder), asked])],
@@ -112,6 +116,120 @@ def test_the_logged_model_needs_its_requirements_and_its_own_code_only(compared,
     assert np.shape(sampled["image"]) == (LABELS, SIDE, SIDE)
     np.testing.assert_allclose(sampled["image"], decoded(model, sampled["z"], list(range(LABELS))), rtol=0, atol=1e-6)
     assert (np.array(sampled["z"]) != np.array(other["z"])).all()
+
+
+# A model of your own, of other images
+
+
+TINY = """
+import torch
+from cvae.model import VAE
+
+class Tiny(VAE):
+    def __init__(self, schema, labels="given", latent_dims=2):
+        super().__init__(schema, labels, latent_dims)
+        self.up = torch.nn.Linear(latent_dims + self.label_count, schema.image_dims)
+
+    def encode(self, x, y):
+        return x[:, : self.latent_dims], torch.zeros(len(x), self.latent_dims)
+
+    def logits(self, z, y):
+        label = torch.nn.functional.one_hot(y, self.label_count).to(z) if self.label_count else z[:, :0]
+        return self.up(torch.cat((z, label), dim=1))
+
+    def configuration(self):
+        return {"labels": self.labels, "latent_dims": self.latent_dims}
+"""
+LOG = """
+import sys
+import mlflow
+from cvae import models
+from cvae.artifacts import saved_model
+from cvae.data.dataset import Schema
+from cvae.tracking import served_model
+
+mlflow.set_tracking_uri("sqlite:///mlflow.db")
+mlflow.set_experiment(experiment_id=mlflow.create_experiment("own", artifact_location="kept"))
+pets = Schema((4, 6, 3), ("cat", "guinea pig", "it's"), "pets")
+for labels in ("given", "none"):
+    saved_model.save(models.build("cvae.models.tiny:Tiny", pets, {"labels": labels}), labels)
+    with mlflow.start_run() as run:
+        served_model.log(labels)
+    (model,) = mlflow.MlflowClient().get_run(run.info.run_id).outputs.model_outputs
+    print(mlflow.MlflowClient().get_logged_model(model.model_id).artifact_location)
+"""
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory, empty_database) -> dict[str, Path]:
+    """Logged models with and without labels, of a class in cvae.models that this project does not have."""
+    root = tmp_path_factory.mktemp("own")
+    shutil.copytree(PROJECT / "src", root / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    (root / "src/cvae/models/tiny.py").write_text(TINY)
+    shutil.copy(empty_database, root / "mlflow.db")
+    done = subprocess.run(
+        [sys.executable, "-c", LOG],
+        cwd=root,
+        env=environment(MLFLOW_DISABLE_TELEMETRY="true", PYTHONPATH=str(root / "src")),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "WARNING" not in done.stderr, "MLflow ran the input example, and it failed"
+    places = (root / line for line in done.stdout.splitlines()[-2:])
+    return dict(zip(("given", "none"), places, strict=True))
+
+
+def ask(folder: Path, *tables: dict) -> list[dict]:
+    """Load the model in another process, and return its answers to `tables`."""
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD, json.dumps([[], str(folder), [(table, None) for table in tables]])],
+        cwd=folder,
+        env=environment(MLFLOW_DISABLE_TELEMETRY="true"),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    code, answers = json.loads(done.stdout.splitlines()[-1])
+    assert Path(code).is_relative_to(folder), "it must carry its own code"
+    return answers
+
+
+def test_a_model_of_your_own_in_colour_is_served_by_the_names_of_its_classes(own):
+    colour = np.linspace(0, 1, 4 * 6 * 3)
+    by_name, by_position, flat, nested = ask(
+        own["given"],
+        {"label": ["it's", "cat"], "z_0": [0, 1], "z_1": [0.5, 1]},
+        {"label": [2, "0"], "z_0": [0, 1], "z_1": [0.5, 1]},
+        {"label": ["cat"], "image": [colour.tolist()]},
+        {"label": ["cat"], "image": [colour.reshape(4, 6, 3).tolist()]},
+    )
+    assert np.shape(by_name["image"]) == (2, 4, 6, 3)
+    assert by_name == by_position
+    assert flat == nested
+    np.testing.assert_allclose(flat["z"], [colour[:2]], atol=1e-6)
+
+
+def test_a_model_without_labels_needs_none_and_ignores_them(own):
+    plain, labelled, bare = ask(
+        own["none"],
+        {"z_0": [0.5, -0.5], "z_1": [0, 0]},
+        {"z_0": [0.5, -0.5], "z_1": [0, 0], "label": ["no such class", None]},
+        {"label": ["cat", "cat"]},
+    )
+    assert plain == labelled
+    assert np.shape(bare["image"]) == (2, 4, 6, 3)
+    assert bare["image"][0] != bare["image"][1]
+
+
+@pytest.mark.parametrize("labels", ["given", "none"])
+def test_the_input_example_has_the_columns_that_the_model_takes(own, labels):
+    example = json.loads((own[labels] / "input_example.json").read_text())
+    expected = (["label"], [["cat"], ["guinea pig"], ["it's"]]) if labels == "given" else (["z_0"], [[0.0], [0.5**0.5]])
+    assert (example["columns"], example["data"]) == expected
+
+
+# A running server
 
 
 @pytest.fixture(scope="module")
@@ -153,24 +271,24 @@ def test_the_printed_request_returns_a_picture(served, model):
     z = prior_sample(model, 1)
     np.testing.assert_allclose(row["z"], z[0], rtol=0, atol=1e-6)
     (asked,) = json.loads(content)["dataframe_records"]
-    np.testing.assert_allclose([row["image"]], decoded(model, z.tolist(), [asked["digit"]]), rtol=0, atol=1e-6)
+    np.testing.assert_allclose([row["image"]], decoded(model, z.tolist(), [int(asked["label"])]), rtol=0, atol=1e-6)
 
 
 def test_images_are_served_as_their_reconstructions(served, compared, model):
     _, address, _ = served
-    _, test = idx.load(compared.root / "data/raw")
+    test = dataset.load(compared.root / "data/raw").test
     x = test.images[:2].astype(np.float32) / 255  # shape (2, PIXELS)
     digits = [int(label) for label in test.labels[:2]]
     mu = model.encode(torch.from_numpy(x), torch.tensor(digits))[0].tolist()
 
     records = [
-        {"digit": digits[0], "image": x[0].reshape(SIDE, SIDE).tolist()},
-        {"digit": A, "z_0": 1, "z_1": -2},
-        {"digit": digits[1], "image": x[1].tolist()},
+        {"label": digits[0], "image": x[0].reshape(SIDE, SIDE).tolist()},
+        {"label": A, "z_0": 1, "z_1": -2},
+        {"label": digits[1], "image": x[1].tolist()},
     ]
     split = {
-        "columns": ["digit", "image", "z_0", "z_1"],
-        "data": [[row["digit"], row.get("image"), row.get("z_0"), row.get("z_1")] for row in records],
+        "columns": ["label", "image", "z_0", "z_1"],
+        "data": [[row["label"], row.get("image"), row.get("z_0"), row.get("z_1")] for row in records],
     }
     between = prior_sample(model, 3)[1]
     between[:2] = torch.tensor([1.0, -2.0])
@@ -185,27 +303,28 @@ def test_images_are_served_as_their_reconstructions(served, compared, model):
 @pytest.mark.parametrize(
     ("row", "expected"),
     [
-        ({"digit": LABELS}, f"column digit: {LABELS} is not a whole number from 0 to {LABELS - 1}"),
-        ({"digit": 3.5}, "column digit: 3.5 is not"),
-        ({"digit": None}, "column digit: null is not"),
-        ({"digit": "3"}, "column digit: '3' is not"),
-        ({"digit": True}, "column digit: True is not"),
+        ({"label": LABELS}, f"column label: {LABELS} is not a label; {KNOWN}"),
+        ({"label": 3.5}, "column label: 3.5 is not"),
+        ({"label": None}, "column label: null is not"),
+        ({"label": "three"}, "column label: 'three' is not"),
+        ({"label": True}, "column label: True is not"),
+        ({"label": [3]}, "column label: [3] is not"),
         (
-            {"digit": A, "image": GREY[1:]},
+            {"label": A, "image": GREY[1:]},
             f"column image: {SIDE - 1} by {SIDE} numbers, not {SIDE} by {SIDE} or {PIXELS}",
         ),
-        ({"digit": A, "image": [*GREY[1:], [0.5]]}, f"column image: not {SIDE} by {SIDE} or {PIXELS} numbers"),
-        ({"digit": A, "image": [255] * PIXELS}, "column image: a pixel is 255, not from 0 to 1"),
-        ({"digit": A, "image": [None] * PIXELS}, "column image: a pixel is nan, not from 0 to 1"),
-        ({"digit": A, "z_1": float("inf")}, "column z_1: inf is not a number from -1,000,000 to 1,000,000"),
-        ({"digit": A, "z_1": 1, "image": GREY}, "column image: a row has an image or latents, not both"),
+        ({"label": A, "image": [*GREY[1:], [0.5]]}, f"column image: not {SIDE} by {SIDE} or {PIXELS} numbers"),
+        ({"label": A, "image": [255] * PIXELS}, "column image: a pixel is 255, not from 0 to 1"),
+        ({"label": A, "image": [None] * PIXELS}, "column image: a pixel is nan, not from 0 to 1"),
+        ({"label": A, "z_1": float("inf")}, "column z_1: inf is not a number from -1,000,000 to 1,000,000"),
+        ({"label": A, "z_1": 1, "image": GREY}, "column image: a row has an image or latents, not both"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_bad_input_is_refused_with_its_row_and_column(served, row, expected):
     _, address, _ = served
     with pytest.raises(urllib.error.HTTPError) as refused:
-        answer(address, {"dataframe_records": [{"digit": B}, row]})
+        answer(address, {"dataframe_records": [{"label": B}, row]})
     assert refused.value.code == 400
     content = json.load(refused.value)
     assert f"row 1 (the first is 0), {expected}" in content["message"]
@@ -220,12 +339,12 @@ def answer_to_csv(address: str, content: bytes, kind: str = "text/csv") -> list[
 @pytest.mark.parametrize("kind", ["text/csv", "text/csv; charset=utf-8", "Text/CSV"])
 def test_a_table_in_csv_is_answered_as_in_json(served, kind):
     _, address, _ = served
-    records = [{"digit": A, "z_0": 0.1234567890123}, {"digit": B, "z_1": -2}, {"digit": A}]
-    content = f"digit,z_0,z_1\n{A},0.1234567890123,\n{B},,-2\n{A},,\n".encode("utf-8-sig")
+    records = [{"label": A, "z_0": 0.1234567890123}, {"label": B, "z_1": -2}, {"label": A}]
+    content = f"label,z_0,z_1\n{A},0.1234567890123,\n{B},,-2\n{A},,\n".encode("utf-8-sig")
     assert answer_to_csv(address, content, kind) == answer(address, {"dataframe_records": records})
-    quoted = f'"z_1", "digit"\r\n,{A}\r\n-2,{B}\r\n'.encode()
+    quoted = f'"z_1", "label"\r\n,{A}\r\n-2,{B}\r\n'.encode()
     assert [row["z"][1] for row in answer_to_csv(address, quoted, kind)][1] == -2
-    assert len(answer_to_csv(address, b"digit\n" + b"%d\n" % A * 5000, kind)) == 5000
+    assert len(answer_to_csv(address, b"label\n" + b"%d\n" % A * 5000, kind)) == 5000
 
 
 @pytest.mark.parametrize(
@@ -233,11 +352,11 @@ def test_a_table_in_csv_is_answered_as_in_json(served, kind):
     [
         (b"", "not a table in CSV"),
         (b"\xff\xfe", "not a table in CSV"),
-        (b'digit\n"3', "not a table in CSV"),
-        (b"digit,z_0\n1,2\n3.5,2\n", "row 1 (the first is 0), column digit: 3.5 is not"),
-        (b"digit\nthree\n", "column digit: 'three' is not"),
-        (b'digit,image\n1,"[0.5, 0.5]"\n', f"column image: not {SIDE} by {SIDE} or {PIXELS} numbers"),
-        (b"z_0\n1\n", "missing inputs ['digit']"),
+        (b'label\n"3', "not a table in CSV"),
+        (b"label,z_0\n1,2\n3.5,2\n", "row 1 (the first is 0), column label: '3.5' is not"),
+        (b"label\nthree\n", "column label: 'three' is not"),
+        (b'label,image\n1,"[0.5, 0.5]"\n', f"column image: not {SIDE} by {SIDE} or {PIXELS} numbers"),
+        (b"z_0\n1\n", "missing inputs ['label']"),
     ],
 )
 def test_bad_csv_is_refused_with_what_is_wrong(served, content, expected):
@@ -251,24 +370,24 @@ def test_bad_csv_is_refused_with_what_is_wrong(served, content, expected):
 @pytest.mark.parametrize(
     "content",
     [
-        {"inputs": [{"digit": A}, {"digit": B}]},
-        {"inputs": {"digit": [A, B]}},
-        {"instances": [{"digit": A}, {"digit": B}]},
-        {"dataframe_split": {"columns": ["digit"], "data": [[A], [B]]}},
+        {"inputs": [{"label": A}, {"label": B}]},
+        {"inputs": {"label": [A, B]}},
+        {"instances": [{"label": A}, {"label": B}]},
+        {"dataframe_split": {"columns": ["label"], "data": [[A], [B]]}},
     ],
     ids=json.dumps,
 )
 def test_every_form_of_mlflows_json_is_the_same_table(served, content):
     _, address, _ = served
-    assert answer(address, content) == answer(address, {"dataframe_records": [{"digit": A}, {"digit": B}]})
+    assert answer(address, content) == answer(address, {"dataframe_records": [{"label": A}, {"label": B}]})
 
 
-def test_a_table_without_digits_is_refused(served):
+def test_a_table_without_labels_is_refused(served):
     _, address, _ = served
     with pytest.raises(urllib.error.HTTPError) as refused:
         answer(address, {"dataframe_records": [{"z_0": 1}]})
     assert refused.value.code == 400
-    assert "missing inputs ['digit']" in json.load(refused.value)["message"]
+    assert "missing inputs ['label']" in json.load(refused.value)["message"]
 
 
 def test_the_server_listens_on_this_machine_only(served):

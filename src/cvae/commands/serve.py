@@ -3,9 +3,12 @@
 `cvae.tracking.served_model` describes requests and answers.
 """
 
+import json
 import os
+import shlex
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import click
 
@@ -23,9 +26,10 @@ from cvae.tracking.runs import newest_model
 from cvae.tracking.store import locked, open_store
 from cvae.tracking.store_errors import reported_in_one_line
 
-REQUEST = """\
-curl -s {address}/invocations -H 'Content-Type: application/json' -d '{{"dataframe_records": [{{"digit": 3}}]}}'
-"""
+if TYPE_CHECKING:
+    from mlflow.models import Model
+
+REQUEST = "curl -s {address}/invocations -H 'Content-Type: application/json' -d {content}"
 
 
 @click.command()
@@ -56,14 +60,28 @@ def serve(run: str | None, model: str | None, port: int) -> None:
         else:
             model = registry.resolve(client, model)
             served = model
-            mlflow.models.get_model_info(model)  # raises an error if there is no such model
+        content = _example(mlflow.models.Model.load(model), model)  # raises an error if there is no such model
     print(f"Serving {served} at {address}/invocations")
-    print("Once the server is running, this command returns the pixels of one image:")
-    print(REQUEST.format(address=address), end="")
+    if content:
+        print("Once the server is running, this command returns the pixels of one image:")
+        print(REQUEST.format(address=address, content=content))
     os.environ["MLFLOW_TRACKING_URI"] = location.uri
     # -P: do not import from the script's own folder
     script = Path(registry.__file__).with_name("mlflow_server.py")
     server.serve("-P", str(script), "--model-uri", model, port=port)
+
+
+def _example(logged: "Model", uri: str) -> str:
+    """Return a request's content, quoted for a shell: the first row of the input example that the model carries.
+
+    So it fits models of any labels, older ones with a column `digit`, and those of other projects if they take tables.
+    """
+    table = logged.load_input_example(uri)
+    if not hasattr(table, "to_dict"):
+        return ""
+    content = {"dataframe_records": table.head(1).to_dict("records")}
+    text = json.dumps(content, ensure_ascii=False, default=str)
+    return shlex.quote(text if text.isprintable() else json.dumps(content, default=str))
 
 
 def _check(model: str) -> None:

@@ -5,6 +5,9 @@ has one small card for each metric and picture, in alphabetical order, and crops
 """
 
 import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
 
 VIEW = "cvae"
 TAG = f"mlflow.sharedViewState.{VIEW}"
@@ -12,6 +15,8 @@ TAG = f"mlflow.sharedViewState.{VIEW}"
 PARTS = ("loss", "reconstruction", "kl")
 FIGURES = (*PARTS, "nll", "label_accuracy", "sample_accuracy", "label_gap", "active_units")
 OVERVIEWS = ("manifolds", "latents", "reconstructions", "styles")
+PER_CLASS = ("manifolds", "latents")  # folders in plots/ with a picture of each class
+MOST_ROWS = 30  # of pictures; further ones are in the hidden sections, which MLflow fills itself
 
 
 def page(experiment: str) -> str:
@@ -19,14 +24,28 @@ def page(experiment: str) -> str:
     return f"#/experiments/{experiment}/runs?compareRunsMode=CHART&viewStateShareKey={VIEW}"
 
 
-def layout() -> str:
-    """Return the value of `TAG`: curves, figures, and pictures with a column per run, in the format of MLflow 3.17."""
-    digits = range(10)
+def present_pictures() -> list[str]:
+    """Return MLflow's keys of the pictures per class in the workspace: manifolds/0, …, latents/all."""
+    files = [file for folder in PER_CLASS for file in Path("plots", folder).glob("*.png")]
+    return [f"{file.parent.name}/{file.stem}" for file in files]
+
+
+def pictures_in(layout: str) -> list[str]:
+    """Return the keys of the pictures per class that `layout`, a value of `TAG`, has rows for."""
+    return re.findall(rf'"((?:{"|".join(PER_CLASS)})/\w+)"', layout)
+
+
+def layout(pictures: Iterable[str]) -> str:
+    """Return the value of `TAG`: curves, figures, and pictures with a column per run, in the format of MLflow 3.17.
+
+    `pictures`: the keys of those per class. Each has a row, empty for runs that do not have it.
+    """
+    rows = {folder: _in_order({key for key in pictures if key.startswith(f"{folder}/")}) for folder in PER_CLASS}
     sections = [
         _section("Curves, nats per image: training and test", columns=3, cardHeight=360),
         _section("Overviews, one column per run", columns=1, cardHeight=900),
-        _section("Manifolds, one row per digit", columns=1, cardHeight=900),
-        _section("Latents, one row per digit", columns=1, cardHeight=900),
+        _section("Manifolds, one row per class", columns=1, cardHeight=900),
+        _section("Latents, one row per class", columns=1, cardHeight=900),
         _section("Trained model, on the test images", columns=4, cardHeight=300),
         *(_section(name, shown=False) for name in ("train", "test", "final_test", "latents", "manifolds")),
     ]
@@ -34,8 +53,11 @@ def layout() -> str:
     charts = [
         *(_line(curves, [f"train/{part}", f"test/{part}"]) for part in PARTS),
         _images(overviews, list(OVERVIEWS)),
-        _images(manifolds, [f"manifolds/{digit}" for digit in digits]),
-        _images(latents, [f"latents/{digit}" for digit in digits]),
+        *(
+            _images(place, rows[name])
+            for place, name in zip((manifolds, latents), PER_CLASS, strict=True)
+            if rows[name]
+        ),
         *(_bar(figures, f"final_test/{part}") for part in FIGURES),
     ]
     state = {
@@ -45,6 +67,13 @@ def layout() -> str:
         "hideEmptyCharts": True,
     }
     return json.dumps(state, separators=(",", ":"))
+
+
+def _in_order(keys: set[str]) -> list[str]:
+    """Return the first classes in their order, then pictures of all classes, at most `MOST_ROWS`."""
+    numbered = sorted((key for key in keys if key.rpartition("/")[2].isdecimal()), key=lambda key: (len(key), key))
+    others = sorted(keys - set(numbered))
+    return [*numbered[: MOST_ROWS - len(others)], *others]
 
 
 def _section(name: str, shown: bool = True, **size: int) -> dict:

@@ -27,10 +27,17 @@ class CSVAsJSON:
             message = await receive()
             content, more = content + message.get("body", b""), message.get("more_body", False)
         try:
-            table = pd.read_csv(io.BytesIO(content), encoding="utf-8-sig", skipinitialspace=True, index_col=False)
+            # Labels stay as they are: a class may be called 007, NA or True.
+            table = pd.read_csv(
+                io.BytesIO(content),
+                encoding="utf-8-sig",
+                skipinitialspace=True,
+                index_col=False,
+                converters={"label": str.strip},
+            )
         except ValueError as error:  # includes pandas' errors and UnicodeDecodeError
             reason = (
-                f"not a table in CSV ({error}); the first line must name the columns: digit, and perhaps z_0, z_1, …"
+                f"not a table in CSV ({error}); the first line must name the columns: label, and perhaps z_0, z_1, …"
             )
             return await refuse(send, reason)
         split = table.to_json(orient="split", index=False, double_precision=15)

@@ -8,7 +8,7 @@ from cvae.support.errors import shown
 from cvae.support.files import write_whole
 from cvae.tracking import description, registry, run_keys
 from cvae.tracking.location import Location, locate
-from cvae.tracking.results import has_its_files, log_results, read_results
+from cvae.tracking.results import Results, has_its_files, log_results, read_results
 from cvae.tracking.runs import (
     PIPELINE_KEY,
     TRACKING,
@@ -58,9 +58,9 @@ def record(params: dict) -> str:
 
         if complete:
             run_id, verb = complete.info.run_id, "are already"
-            ours = description.of_run(params, complete.data.tags)
+            ours = description.of_run(params, complete.data.tags, results.schema)
             edited = complete.data.tags.get(description.NOTE, ours) != ours
-            _tag(client, run_id, params, measured, keep_description=edited)
+            _tag(client, run_id, results, measured, keep_description=edited)
         else:
             candidates = [*known, *_completable(unfinished, key)]
             left = next((run for each in candidates if (run := own.claim(client, each.info.run_id))), None)
@@ -73,7 +73,7 @@ def record(params: dict) -> str:
                 client.set_tag(run_id, TRACKING, key)  # first, since MLflow never changes a parameter once it is logged
                 remove_tags(client, run_id, {PIPELINE_KEY} & left.data.tags.keys() if left else [])
                 log_results(client, run_id, results)
-                _tag(client, run_id, params, measured)
+                _tag(client, run_id, results, measured)
                 remove_tags(client, run_id, {"error"} & client.get_run(run_id).data.tags.keys())
                 client.set_terminated(run_id, "FINISHED")
                 client.set_tag(run_id, PIPELINE_KEY, key)
@@ -134,7 +134,7 @@ def _measured(runs: list) -> dict[str, str]:
     return {"torch.version": importlib.metadata.version("torch")}
 
 
-def _tag(client, run_id: str, params: dict, measured: dict[str, str], keep_description: bool = False) -> None:
+def _tag(client, run_id: str, results: Results, measured: dict[str, str], keep_description: bool = False) -> None:
     """Tag the run with this experiment's name and with what train measured, and write its description."""
     from mlflow.entities import RunTag
 
@@ -145,7 +145,7 @@ def _tag(client, run_id: str, params: dict, measured: dict[str, str], keep_descr
     if names:
         tags["dvc.experiments"] = " ".join(names)
     if not keep_description:
-        tags[description.NOTE] = description.of_run(params, tags)
+        tags[description.NOTE] = description.of_run(results.params, tags, results.schema)
     added = [*measured, "dvc.experiments", description.NOTE]
     client.log_batch(run_id, tags=[RunTag(name, tags[name]) for name in added if name in tags])
 

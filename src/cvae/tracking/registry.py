@@ -9,6 +9,7 @@ from cvae.tracking import description
 from cvae.tracking.location import Location
 from cvae.tracking.runs import newest_model
 from cvae.tracking.store_errors import explain
+from cvae.tracking.tasks import data_name
 from cvae.tracking.writers import DELETED
 
 ALIAS = "best"
@@ -42,13 +43,14 @@ def _version_of(client, run, name: str):
     from mlflow.exceptions import MlflowException
 
     try:
-        client.create_registered_model(name, description=description.OF_MODEL)
+        client.create_registered_model(name, description=description.OF_REGISTERED_MODEL)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     params = run.data.params
     pixels = kind_of_pixels(params["binarize"])  # static and dynamic have the same test images
-    task = {key: (params | {"pixels": pixels})[key] for key in TASK}
+    values = params | {"dataset": data_name(params), "pixels": pixels}
+    task = {key: values[key] for key in TASK}
     model = newest_model(client, run)
     for version in _versions(client, name):
         if version.run_id == run.info.run_id and version.source.endswith(model.model_id):
@@ -56,7 +58,8 @@ def _version_of(client, run, name: str):
                 if version.tags.get(key) != task[key]:  # a person may have registered it without tags
                     client.set_model_version_tag(name, version.version, key, task[key])
             return client.get_model_version(name, version.version)
-    return client.create_model_version(name, model.model_uri, run.info.run_id, tags=task, model_id=model.model_id)
+    about = {"tags": task, "description": model.tags.get(description.NOTE), "model_id": model.model_id}
+    return client.create_model_version(name, model.model_uri, run.info.run_id, **about)
 
 
 def resolve(client, uri: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from cvae.artifacts.history import read_history
+from cvae.data.dataset import Schema, by, mnist_like, names
 from cvae.pipeline.dvc_lock import read_lock
 from cvae.pipeline.dvc_yaml import files_in
 from cvae.support.errors import UserError, one_line
@@ -27,12 +28,14 @@ class Results:
         history: plots/training.csv, a row per epoch
         figures: the numbers of metrics/test.json
         hashes: tags with DVC's hashes of the data and the model
+        schema: what the data are, according to the model
     """
 
     params: dict
     history: pd.DataFrame
     figures: dict[str, float]
     hashes: dict[str, str]
+    schema: Schema
 
 
 def read_results(params: dict) -> Results:
@@ -41,7 +44,7 @@ def read_results(params: dict) -> Results:
     Raises:
         UserError: a file is missing or damaged.
     """
-    return Results(params, read_history(run_keys.HISTORY), _test_figures(), _hash_tags())
+    return Results(params, read_history(run_keys.HISTORY), _test_figures(), _hash_tags(), _schema())
 
 
 def _test_figures() -> dict[str, float]:
@@ -59,6 +62,18 @@ def _test_figures() -> dict[str, float]:
     return {name: value for name, value in figures.items() if not isinstance(value, str)}
 
 
+def _schema() -> Schema:
+    """Return the schema in the model's config.json; models without one are older, and of images like MNIST's."""
+    path = Path(run_keys.MODEL, "config.json")
+    try:
+        described = json.loads(path.read_text(encoding="utf-8"))
+        return Schema.from_json(described["schema"]) if "schema" in described else mnist_like()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; `dvc repro -sf train` makes it again") from None
+    except (ValueError, TypeError, RecursionError) as error:
+        raise UserError(f"{path}: damaged ({one_line(error)}); `dvc repro -sf train` makes it again") from None
+
+
 def _hash_tags() -> dict[str, str]:
     """Return DVC's hashes of the data and the model, from dvc.lock, as tags."""
     outs = {place: digest for made in read_lock().values() for place, digest in made.outs.items()}
@@ -74,6 +89,7 @@ def log_results(client, run_id: str, results: Results) -> None:
     from cvae.tracking import served_model
 
     tags = source_tags() | results.hashes | {INPUTS: run_keys.inputs_key(results.params)}
+    tags |= {"data.classes": names(results.schema.classes), "data.shape": by(results.schema.shape)}
     client.log_batch(
         run_id,
         params=[Param(name, str(value)) for name, value in results.params.items()],
@@ -91,7 +107,8 @@ def log_results(client, run_id: str, results: Results) -> None:
 
     _log_files(client, run_id)
     with mlflow.start_run(run_id=run_id):
-        _log_data(results.params["dataset"], tags.get("dvc.data.raw", ""))
+        own = results.params["dataset"] == "images" and results.schema.title
+        _log_data(own or results.params["dataset"], tags.get("dvc.data.raw", ""))
         if not (run.outputs and run.outputs.model_outputs):
             served_model.log(run_keys.MODEL)
         elif not _has_the_model(model := newest_model(client, run)):  # an earlier attempt failed, or files are gone

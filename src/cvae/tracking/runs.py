@@ -9,6 +9,7 @@ from cvae.pipeline.repository import main_repository
 from cvae.support.errors import UserError
 from cvae.tracking import description
 from cvae.tracking.store import lock_folder
+from cvae.tracking.tasks import applicable
 from cvae.tracking.writers import Writer, is_abandoned, remove_tags, remove_writers, writers_of
 
 # Tags. run_keys computes the values of all but the first.
@@ -152,9 +153,14 @@ def experiment_name() -> str | None:
 
 
 def run_name(params: dict) -> str:
-    """Return the DVC experiment's name, else the data set and each parameter that differs from its default."""
+    """Return the DVC experiment's name, else the data set and each parameter that differs from its default.
+
+    Your own images are named by their folder, and models by their class.
+    """
     from cvae.pipeline.parameters import Parameters
 
-    default = Parameters().model_dump()
-    changed = [f"{key}={params[key]}" for key in params if key != "dataset" and params[key] != default[key]]
-    return experiment_name() or " ".join([params["dataset"], *changed])
+    default, params = Parameters().model_dump(), applicable(params)
+    data = Path(params.get("images", "")).name or params["dataset"]
+    changed = [key for key in params if key not in ("dataset", "images") and params[key] != default.get(key)]
+    values = {key: params[key].rpartition(":")[2] if key == "model" else params[key] for key in changed}
+    return experiment_name() or " ".join([data, *(f"{key}={value}" for key, value in values.items())])

@@ -68,7 +68,7 @@ def open_store(location: Location):
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
-        tags = {description.NOTE: description.OF_EXPERIMENT, charts.TAG: charts.layout()}
+        tags = {description.NOTE: description.OF_EXPERIMENT, charts.TAG: charts.layout(charts.present_pictures())}
         folder = None if location.artifacts is None else str(location.artifacts)
         try:
             return client, client.create_experiment(name, artifact_location=folder, tags=tags)
@@ -77,8 +77,10 @@ def open_store(location: Location):
                 raise
             experiment = client.get_experiment_by_name(name)  # another clone, with its own lock, was faster
     _require_own_experiment(location, experiment, name)
-    if experiment.tags.get(charts.TAG) != charts.layout():
-        client.set_experiment_tag(experiment.experiment_id, charts.TAG, charts.layout())
+    stored = experiment.tags.get(charts.TAG, "")
+    # All runs share the layout, so keep the rows of those with other classes.
+    if (layout := charts.layout({*charts.pictures_in(stored), *charts.present_pictures()})) != stored:
+        client.set_experiment_tag(experiment.experiment_id, charts.TAG, layout)
     return client, experiment.experiment_id
 
 

@@ -8,9 +8,10 @@ cannot be compared across values of `beta`.
 `nll` is a tighter bound on the negative log-likelihood. It tightens with the number of samples, so it can be compared
 only at equal `nll_samples`.
 
-Nats cannot be compared across data sets, likelihoods or kinds of pixels (grey or binary). Each combination is a task,
-with its own table and axes. Runs that differ only in their seed have the same configuration and are summarised by
-mean and sample standard deviation.
+Nats cannot be compared across data, likelihoods or kinds of pixels (grey or binary). Each combination is a task, with
+its own table and axes. With `labels: given` they are those of an image given its label, with `none` of the image alone;
+the difference is what the label tells about the image, so the two are one task. Runs that differ only in their seed
+have the same configuration and are summarised by mean and sample standard deviation.
 """
 
 import fnmatch
@@ -24,6 +25,7 @@ import pandas as pd
 from cvae.data.names import kind_of_pixels
 from cvae.pipeline.parameters import Parameters
 from cvae.support.errors import UserError, suggest
+from cvae.tracking.tasks import applicable, data_name
 
 MEASURED = "metrics/test.json"
 # Parameters that leave the figures the same, except for rounding.
@@ -31,6 +33,8 @@ IMMATERIAL = ("device", "threads", "launcher", "grid_size", "grid_range", "regis
 COMPARED = [key for key in Parameters.model_fields if key not in (*IMMATERIAL, "nll_samples")]
 CONFIGURATION = [key for key in COMPARED if key != "seed"]
 DEFAULTS_OF_OLD_RUNS = {
+    "model": "cvae.model:CVAE",
+    "labels": "given",
     "activation": "article",
     "binarize": "none",
 }  # older than these parameters
@@ -58,7 +62,8 @@ Value = int | float | str | None
 def read_row(row: dict) -> dict[str, Value] | None:
     """Return the result in a row of `dvc.api.exp_show()`, or None if the row lacks `kl` or `reconstruction`.
 
-    A parameter that did not exist when the run was made is None. Figures that the run lacks are left out.
+    A parameter that did not exist when the run was made, or does not matter for its data, is None. Figures that the run
+    lacks are left out.
     """
 
     def cell(file: str, key: str) -> Value:
@@ -75,6 +80,7 @@ def read_row(row: dict) -> dict[str, Value] | None:
         figures["nll_samples"] = _plain(cell("params.yaml", "nll_samples"))
     parameters = {key: _plain(cell("params.yaml", key)) for key in COMPARED}
     parameters |= {key: value for key, value in DEFAULTS_OF_OLD_RUNS.items() if parameters[key] is None}
+    parameters |= dict.fromkeys(parameters.keys() - applicable(parameters).keys())
     return {"experiment": name_of(row)} | parameters | figures
 
 
@@ -166,9 +172,9 @@ def as_table(results: Iterable[Mapping[str, Value]]) -> pd.DataFrame:
 
 
 def by_task(results: pd.DataFrame) -> list[pd.DataFrame]:
-    """Split `results` by data set, likelihood and kind of pixels."""
-    pixels = results["binarize"].map(kind_of_pixels)
-    tasks = results.groupby(["dataset", "likelihood", pixels], sort=False, dropna=False)
+    """Split `results` by data, likelihood and kind of pixels."""
+    data, pixels = results.apply(data_name, axis=1), results["binarize"].map(kind_of_pixels)
+    tasks = results.groupby([data, "likelihood", pixels], sort=False, dropna=False)
     return [group.reset_index(drop=True) for _, group in tasks]
 
 
@@ -176,7 +182,7 @@ def task_name(results: pd.DataFrame) -> str:
     """Name the task that all of `results` belong to."""
     first = results.iloc[0]
     pixels = kind_of_pixels(first["binarize"])
-    return f"{first['dataset'] or 'unknown data set'}, {first['likelihood'] or 'unknown'} likelihood, {pixels} pixels"
+    return f"{data_name(first) or 'unknown data set'}, {first['likelihood'] or 'unknown'} likelihood, {pixels} pixels"
 
 
 def varied(results: pd.DataFrame) -> list[str]:
@@ -195,6 +201,8 @@ def sample_counts(results: pd.DataFrame) -> list[int]:
 
 
 def shown(value: Value) -> str:
+    if isinstance(value, str):
+        return re.sub(r"^cvae\.models?[\w.]*:", "", value)  # a model is shown by the name of its class
     return "–" if pd.isna(value) else f"{value:.6g}" if isinstance(value, float) else str(value)
 
 

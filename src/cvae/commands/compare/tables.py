@@ -26,6 +26,8 @@ AVERAGED = [figure for figure, digits in FIGURES.items() if digits != "d"]
 def heading(results: pd.DataFrame) -> str:
     """Return the heading of a task's table: the task and the units."""
     parts = [f"{task_name(results)}: test set, nats per image", "kl is the rate, reconstruction the distortion"]
+    if "labels" in varied(results):
+        parts.append("with labels none, nats are of the image alone, not given its label")
     if len(counts := sample_counts(results)) == 1:
         parts.append(f"nll from {counts[0]} samples")
     elif counts:

@@ -10,22 +10,29 @@ from pathlib import Path
 
 import click
 
-from cvae.commands.sample.drawing import draw_grid, draw_interpolation, draw_samples, draw_styles
+from cvae.commands.sample.drawing import (
+    MOST_EACH,
+    MOST_IMAGES,
+    SAMPLES,
+    STYLES,
+    draw_grid,
+    draw_interpolation,
+    draw_samples,
+    draw_styles,
+)
 from cvae.commands.sample.sources import DATA, MODEL, Source, open_model
-from cvae.data.idx import LABELS
 from cvae.support.errors import UserError, one_line
 from cvae.support.files import ensure_writable
 
-DIGIT = click.IntRange(0, LABELS - 1)
 SEED = click.IntRange(0, 2**32 - 1)
 EXAMPLES = """\b
 Examples:
-  cvae sample                            16 samples of each digit
-  cvae sample --digit 7 --seed 1         16 sevens, with another seed
-  cvae sample grid --digit 7             a grid of z, decoded as 7
-  cvae sample styles --count 5           5 samples of z, each as all ten digits
+  cvae sample                            16 samples of each class
+  cvae sample --label 7 --seed 1         16 samples of class 7, with another seed
+  cvae sample grid --label 7             a grid of z, decoded as class 7
+  cvae sample styles --count 5           5 samples of z, each as every class
   cvae sample interpolate 3 8            from test image 3 to test image 8
-  cvae sample --exp dims-4 --digit 7     use the model of a DVC experiment
+  cvae sample --exp dims-4 --label 7     use the model of a DVC experiment
   cvae sample --model models:/cvae@best  use a model in MLflow's registry
 
 Each command has its own options: see `cvae sample grid --help`, for example. All of them use the model in
@@ -65,24 +72,21 @@ def kind_of_picture(out: str) -> Callable:
 
 
 @kind_of_picture("samples.png")
-@click.option("--digit", type=DIGIT, metavar="N", help="Draw only this digit, not all ten.")
+@click.option("--label", metavar="NAME", help="Draw only this class.")
 @click.option(
     "--count",
-    type=click.IntRange(1, 1000),
+    type=click.IntRange(1, MOST_IMAGES),
     metavar="N",
-    default=16,
-    help="Samples of each digit, at most 50 without --digit.",
+    help=f"Samples of each class.  [default: {SAMPLES}, or fewer if there are many classes]",
 )
 @click.option("--seed", type=SEED, metavar="N", default=0, help="Seed for sampling z.")
-def prior(digit: int | None, count: int, seed: int, **source) -> None:
+def prior(label: str | None, count: int | None, seed: int, **source) -> None:
     """Decode samples from the prior (the default)."""
-    if digit is None and count > 50:
-        raise click.UsageError(f"--count {count}: without --digit, use at most 50")
-    make(draw_samples, (digit, count, seed), **source)
+    make(draw_samples, (label, count, seed), **source)
 
 
 @kind_of_picture("grid.png")
-@click.option("--digit", type=DIGIT, metavar="N", help="Draw only this digit, not all ten.")
+@click.option("--label", metavar="NAME", help="Draw only this class.")
 @click.option("--size", type=click.IntRange(2, 100), metavar="N", default=20, help="Images along each side.")
 @click.option(
     "--range", "half", type=click.FloatRange(0.001, 100), metavar="X", default=2.0, help="Span z from -X to X."
@@ -90,21 +94,26 @@ def prior(digit: int | None, count: int, seed: int, **source) -> None:
 @click.option(
     "--data", metavar="FOLDER", help=f"Folder of training images, for more than two latents.  [default: {DATA}]"
 )
-def grid(digit: int | None, size: int, half: float, data: str | None, **source) -> None:
-    """Decode a grid of z, as each digit or as one.
+def grid(label: str | None, size: int, half: float, data: str | None, **source) -> None:
+    """Decode a grid of z, as each class or as one.
 
-    With more than two latents, the grid lies in the plane that best fits the latents of a digit's training images.
+    With more than two latents, the grid lies in the plane that best fits the latents of a class's training images.
     """
     if math.isnan(half):  # click's range accepts it
         raise click.UsageError("--range nan: use a number from 0.001 to 100")
-    make(draw_grid, (digit, size, half, data), **source)
+    make(draw_grid, (label, size, half, data), **source)
 
 
 @kind_of_picture("styles.png")
-@click.option("--count", type=click.IntRange(1, 50), metavar="N", default=10, help="Rows, each with one sample of z.")
+@click.option(
+    "--count",
+    type=click.IntRange(1, MOST_EACH),
+    metavar="N",
+    help=f"Samples of z.  [default: {STYLES}, or fewer if there are many classes]",
+)
 @click.option("--seed", type=SEED, metavar="N", default=0, help="Seed for sampling z.")
-def styles(count: int, seed: int, **source) -> None:
-    """Decode each sample from the prior as all ten digits."""
+def styles(count: int | None, seed: int, **source) -> None:
+    """Decode each sample from the prior as every class."""
     make(draw_styles, (count, seed), **source)
 
 

@@ -4,53 +4,85 @@ Each `draw_…` function returns the figure and a short description.
 """
 
 import math
+import textwrap
 from typing import TYPE_CHECKING
 
 from cvae.commands.sample.sources import DATA, Origin, open_data
-from cvae.support.errors import UserError
+from cvae.support.errors import UserError, suggest
+from cvae.tracking.labels import find_class
 
 if TYPE_CHECKING:
     import numpy as np
     from matplotlib.figure import Figure
 
-    from cvae.data.dataset import Split
+    from cvae.data.dataset import Schema, Split
     from cvae.figures.label_view import LabelView
     from cvae.model import VAE
 
+SAMPLES, STYLES = 16, 10  # of each class, by default
+MOST_IMAGES, MOST_EACH = 1000, 50  # in a table with a row for each class: of all classes, and of one
+WIDE = 10  # classes that fit side by side
 
-def label_names(dataset: str | None) -> tuple[str, ...]:
-    return LABEL_NAMES.get(dataset, tuple(map(str, range(LABELS))))
 
-
-def make_title(dataset: str | None, caption: str, label: int | None = None) -> str:
-    """Return a picture's title, for one label or for all."""
-    subject = [TITLES.get(dataset, "Label" if label is not None else "")]
+def make_title(schema: "Schema", caption: str, label: int | None = None) -> str:
+    """Return a picture's title, for one class or for all."""
+    subject = [schema.title or ("Class" if label is not None else "")]
     if label is not None:
-        subject.append(label_names(dataset)[label])
+        subject.append(schema.classes[label])
     return f"{' '.join(subject)}: {caption}" if subject != [""] else caption.capitalize()
 
 
-def draw_samples(model: "VAE", origin: Origin, digit: int | None, count: int, seed: int) -> "tuple[Figure, str]":
-    """Draw samples from the prior: a square for one label, or a row for each of the ten.
+def choose_class(model: "VAE", label: str | None) -> int | None:
+    """Return the class that `--label` names, or None if it was not given.
 
-    MLflow's served model returns the same images for the same seed and the same rows of digits.
+    Raises:
+        UserError: the model has no such class, or no labels.
+    """
+    classes = model.schema.classes
+    if label is None:
+        return None
+    if not model.label_count:
+        raise UserError(f"--label {label}: the model was trained without labels, so no class can be chosen")
+    if (found := find_class(label, classes)) is None:
+        known = textwrap.shorten(", ".join(classes), 200, placeholder=" …")
+        raise UserError(f"--label {label}: the model has no such class; {suggest(label, classes, f'it has {known}')}")
+    return found
+
+
+def count_each(count: int | None, usual: int, classes: int) -> int:
+    """Return `count` images of each class, or by default `usual`, if that many fit into a picture of all classes.
+
+    Raises:
+        UserError: `count` is too large.
+    """
+    most = max(1, min(MOST_EACH, MOST_IMAGES // classes))
+    if (count or 0) > most:
+        raise UserError(f"--count {count}: for all {classes} classes together, use at most {most}")
+    return count or min(usual, most)
+
+
+def draw_samples(model: "VAE", origin: Origin, label: str | None, count: int | None, seed: int) -> "tuple[Figure, str]":
+    """Draw samples from the prior: a row for each class, or a square for one class or a model without labels.
+
+    MLflow's served model returns the same images for the same seed and the same rows of labels.
     """
     from cvae.compute.seeding import generator
     from cvae.figures import drawing
     from cvae.figures.latent_plane import decode
     from cvae.model import sample_prior
 
-    names = label_names(origin.dataset)
-    labels = [label for label in (range(LABELS) if digit is None else [digit]) for _ in range(count)]
+    classes, chosen = model.schema.classes, choose_class(model, label)
+    each = model.label_count if chosen is None else 0  # classes with a row of their own
+    count = count_each(count, SAMPLES, each) if each else count or SAMPLES
+    labels = [chosen or 0] * count if not each else [label for label in range(each) for _ in range(count)]
     images = decode(model, sample_prior(model, len(labels), generator(seed, "samples")).numpy(), labels)
-    if digit is None:
-        table, row_names = images.reshape(LABELS, count, SIDE, SIDE), names
+    if each:
+        table, row_names = images.reshape(each, count, *images.shape[1:]), classes
     else:
-        columns = choose_columns(count)
-        table, row_names = fill_table(images, columns), ()
-    title = make_title(origin.dataset, "samples from the prior", digit)
-    what = f"{count} sample{'s' if count > 1 else ''} of {'each label' if digit is None else names[digit]}"
-    return drawing.draw_table(table, title, row_names), f"{what}, seed {seed}"
+        table, row_names = fill_table(images, choose_columns(count)), ()
+    title = make_title(model.schema, "samples from the prior", chosen)
+    of = " of each class" if each else f" of {classes[chosen]}" if chosen is not None else ""
+    return drawing.draw_table(table, title, row_names), f"{count} sample{'s' if count > 1 else ''}{of}, seed {seed}"
 
 
 def choose_columns(count: int) -> int:
@@ -60,60 +92,65 @@ def choose_columns(count: int) -> int:
 
 
 def fill_table(images: "np.ndarray", columns: int) -> "np.ndarray":
-    """Arrange `images`, (n, 28, 28), in reading order as (rows, columns, 28, 28), with blank ones at the end."""
+    """Arrange `images`, (n, height, width[, 3]), in reading order as a table, with blank ones (NaN) at the end."""
     import numpy as np
 
-    blank = np.zeros((-len(images) % columns, SIDE, SIDE), images.dtype)
-    return np.concatenate((images, blank)).reshape(-1, columns, SIDE, SIDE)
+    blank = np.full((-len(images) % columns, *images.shape[1:]), np.nan, images.dtype)
+    return np.concatenate((images, blank)).reshape(-1, columns, *images.shape[1:])
 
 
 def draw_grid(
-    model: "VAE", origin: Origin, digit: int | None, size: int, half: float, folder: str | None
+    model: "VAE", origin: Origin, label: str | None, size: int, half: float, folder: str | None
 ) -> "tuple[Figure, str]":
-    """Draw the decoder's output over a grid of z, for one label or for each, like plots/manifolds.png.
+    """Draw the decoder's output over a grid of z, for one class or for each, like plots/manifolds.png.
+
+    A model without labels has one grid.
 
     Raises:
-        UserError: the model has more than two latents, and there are no images of the label to fit a plane to.
+        UserError: the model has more than two latents, and there are no images of the class to fit a plane to.
     """
     from cvae.figures import drawing
 
+    chosen, schema = choose_class(model, label), model.schema
     data = None
     if model.latent_dims > 2:
-        data, _ = open_data(folder, origin)
+        data = open_data(folder, origin, schema).train
     elif folder is not None:
         raise UserError(f"--data: a grid of a model of {model.latent_dims} latents needs no images")
     caption = "what the decoder draws across its latents"
-    labels = range(LABELS) if digit is None else [digit]
-    views = [view_label(model, origin.dataset, label, data, size, half) for label in labels]
-    what = f"{views[0].manifold.size // SIDE**2} images across z from -{half:g} to {half:g}"
-    if digit is None:
-        title = make_title(origin.dataset, caption)
-        return drawing.draw_overview(views, drawing.draw_manifold, title), f"{what}, of each label"
-    title = make_title(origin.dataset, caption, digit)
-    return drawing.draw_one(views[0], drawing.draw_manifold, title), f"{what}, of {views[0].name}"
+    labels = range(model.label_count) if chosen is None else [chosen]
+    views = [view_label(model, each, data, size, half) for each in labels or [None]]
+    what = f"{size if views[0].is_line else size**2} images across z from -{half:g} to {half:g}"
+    title = make_title(schema, caption, chosen)
+    if chosen is None and model.label_count:
+        return drawing.draw_overview(views, drawing.draw_manifold, title), f"{what}, of each class"
+    of = "" if chosen is None else f", of {schema.classes[chosen]}"
+    return drawing.draw_one(views[0], drawing.draw_manifold, title), f"{what}{of}"
 
 
-def view_label(
-    model: "VAE", dataset: str | None, label: int, data: "Split | None", size: int, half: float
-) -> "LabelView":
-    """Return one label's manifold, on the plane that fits its images in `data`. Up to two latents need no `data`."""
+def view_label(model: "VAE", label: int | None, data: "Split | None", size: int, half: float) -> "LabelView":
+    """Return the manifold of a class, or of all if it is None, on the plane that fits its images in `data`.
+
+    Up to two latents need no `data`.
+    """
     import numpy as np
 
     from cvae.data.dataset import Split
     from cvae.figures import label_view
     from cvae.figures.latent_plane import fit_plane
 
+    name = "all" if label is None else model.schema.classes[label]
     mu = np.zeros((1, model.latent_dims))
     if data is not None:
-        own = data.labels == label
-        if not own.any():
+        own = data.labels == label if label is not None else slice(None)
+        if not len(data.labels[own]):
             raise UserError(
-                f"no training image has label {label}, so no plane fits its latents; use other images with --data"
+                f"no training image has the label {name}, so no plane fits its latents; use other images with --data"
             )
         mu = encode(model, Split(data.images[own], data.labels[own]))
     plane = fit_plane(mu)
-    name, no_points = label_names(dataset)[label], np.zeros((0, len(plane.names)))
-    return label_view.view_label(model, label, name, plane, no_points, half, size, half)
+    no_points = np.zeros((0, len(plane.names)))
+    return label_view.view_label(model, label or 0, name, plane, no_points, half, size, half)
 
 
 def encode(model: "VAE", split: "Split") -> "np.ndarray":
@@ -126,8 +163,14 @@ def encode(model: "VAE", split: "Split") -> "np.ndarray":
         return model.encode(*to_device(split, torch.device("cpu")))[0].numpy()
 
 
-def draw_styles(model: "VAE", origin: Origin, count: int, seed: int) -> "tuple[Figure, str]":
-    """Draw a row for each sample z from the prior, decoded as all ten labels, like plots/styles.png."""
+def draw_styles(model: "VAE", origin: Origin, count: int | None, seed: int) -> "tuple[Figure, str]":
+    """Draw samples z from the prior, each decoded as every class, like plots/styles.png.
+
+    Each z is a row. If the classes are too many to be side by side, each class is a row and each z a column.
+
+    Raises:
+        UserError: the model has no labels.
+    """
     import numpy as np
 
     from cvae.compute.seeding import generator
@@ -135,13 +178,21 @@ def draw_styles(model: "VAE", origin: Origin, count: int, seed: int) -> "tuple[F
     from cvae.figures.latent_plane import decode
     from cvae.model import sample_prior
 
+    classes, labels = model.schema.classes, model.label_count
+    if not labels:
+        raise UserError("styles: the model was trained without labels; `cvae sample prior` draws samples of it")
+    count = count_each(count, STYLES, labels)
     z = sample_prior(model, count, generator(seed, "styles")).numpy()
-    images = decode(model, z.repeat(LABELS, axis=0), np.tile(np.arange(LABELS), count))
-    row_names = ["z = " + ", ".join(f"{value:z.1f}" for value in row) for row in z] if model.latent_dims <= 2 else ()
-    column_names = [name.replace(" ", "\n", 1) for name in label_names(origin.dataset)]
-    title = make_title(origin.dataset, "one z from the prior per row, decoded as every label")
-    figure = drawing.draw_table(images.reshape(count, LABELS, SIDE, SIDE), title, row_names, column_names)
-    return figure, f"{count} samples of z, each decoded as every label, seed {seed}"
+    images = decode(model, z.repeat(labels, axis=0), np.tile(np.arange(labels), count))
+    table = images.reshape(count, labels, *images.shape[1:])
+    z_names = ["z = " + ", ".join(f"{value:z.1f}" for value in row) if model.latent_dims <= 2 else "" for row in z]
+    if labels <= WIDE:
+        row_names, column_names = z_names, [name.replace(" ", "\n", 1) for name in classes]
+    else:
+        table, row_names, column_names = table.swapaxes(0, 1), classes, [name.replace(", ", ",\n") for name in z_names]
+    caption = f"one z from the prior per {'row' if labels <= WIDE else 'column'}, decoded as every class"
+    figure = drawing.draw_table(table, make_title(model.schema, caption), row_names, column_names)
+    return figure, f"{count} sample{'s' if count > 1 else ''} of z, each decoded as every class, seed {seed}"
 
 
 def draw_interpolation(
@@ -150,7 +201,7 @@ def draw_interpolation(
     """Draw two test images, and between them the decoder's output along a straight line in z.
 
     The line connects the posterior means of the images, each under its own label. If the labels differ, there is a row
-    for each: the line decoded as this label, beside the image that has this label.
+    for each: the line decoded as this label, beside the image that has this label. A model without labels has one row.
 
     Raises:
         UserError: the images cannot be read, or there is no image of this number.
@@ -159,23 +210,25 @@ def draw_interpolation(
 
     from cvae.data.dataset import Split
     from cvae.figures import drawing
-    from cvae.figures.latent_plane import decode
+    from cvae.figures.latent_plane import as_pictures, decode
 
-    _, test = open_data(folder, origin)
+    schema = model.schema
+    test = open_data(folder, origin, schema).test
     if (last := max(a, b)) >= len(test):
         raise UserError(f"interpolate {last}: {folder or DATA} has test images 0 to {len(test) - 1:,}")
     ends = Split(test.images[[a, b]], test.labels[[a, b]])
     first, second = encode(model, ends)
     path = first + np.linspace(0, 1, count)[:, None] * (second - first)
 
-    originals, blank = ends.images.reshape(2, SIDE, SIDE) / 255, np.zeros((SIDE, SIDE))
-    labels = list(dict.fromkeys(ends.labels.tolist()))
-    rows = []
+    originals = as_pictures(ends.images / 255, schema)
+    empty = np.full_like(originals[0], np.nan)
+    own = ends.labels.tolist() if model.label_count else [0, 0]
+    rows, labels = [], list(dict.fromkeys(own))
     for label in labels:
-        start, end = np.where((ends.labels == label)[:, None, None], originals, blank)
-        rows.append([start, blank, *decode(model, path, label), blank, end])
-    names, between = label_names(origin.dataset), [""] * (count + 2)
-    title = make_title(origin.dataset, "between the posterior means of two test images")
-    column_names = [f"image {a}", *between, f"image {b}"]
-    figure = drawing.draw_table(np.array(rows), title, [f"as {names[label]}" for label in labels], column_names)
+        start, end = (image if label == its else empty for image, its in zip(originals, own, strict=True))
+        rows.append([start, empty, *decode(model, path, label), empty, end])
+    title = make_title(schema, "between the posterior means of two test images")
+    row_names = [f"as {schema.classes[label]}" for label in labels] if model.label_count else ()
+    column_names = [f"image {a}", *[""] * (count + 2), f"image {b}"]
+    figure = drawing.draw_table(np.array(rows), title, row_names, column_names)
     return figure, f"{count} points from test image {a} to {b}"

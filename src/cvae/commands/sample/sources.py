@@ -1,15 +1,16 @@
 """Open the model and the images that pictures are drawn from."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from cvae.support.errors import UserError, one_line
+from cvae.tracking.tasks import data_name
 
 if TYPE_CHECKING:
-    from cvae.data.dataset import Dataset
+    from cvae.data.dataset import Dataset, Schema
     from cvae.model import VAE
     from cvae.pipeline.dvc_lock import StageRecord
 
@@ -33,7 +34,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Origin:
-    """The data set and the kind of pixels that a model was trained on; None if unknown."""
+    """The data, as `data_name` names them, and the kind of pixels that a model was trained on; None if unknown."""
 
     dataset: str | None = None
     binarize: str | None = None
@@ -41,7 +42,7 @@ class Origin:
     @classmethod
     def of(cls, parameters: "Mapping | None") -> "Origin":
         parameters = parameters or {}
-        return cls(parameters.get("dataset"), parameters.get("binarize"))
+        return cls(data_name(parameters) if "dataset" in parameters else None, parameters.get("binarize"))
 
 
 def open_model(source: Source) -> "tuple[VAE, Origin]":
@@ -50,6 +51,21 @@ def open_model(source: Source) -> "tuple[VAE, Origin]":
     Raises:
         UserError: the model is missing, damaged or out of reach.
     """
+    model, origin = _open(source)
+    model.schema = completed(model.schema, origin)
+    return model, origin
+
+
+def completed(schema: "Schema", origin: Origin) -> "Schema":
+    """Return `schema` with the title and class names of a built-in data set if it comes from an older model."""
+    from cvae.data.names import LABEL_NAMES, TITLES
+
+    if schema.title or origin.dataset not in TITLES:
+        return schema
+    return replace(schema, title=TITLES[origin.dataset], classes=LABEL_NAMES[origin.dataset])
+
+
+def _open(source: Source) -> "tuple[VAE, Origin]":
     if source.exp is not None:
         return open_experiment(source)
     if source.run is not None or (source.model != MODEL and is_mlflow_uri(source.model)):
@@ -145,22 +161,29 @@ def without_advice(error: UserError) -> str:
     return str(error).partition("; `dvc repro")[0]
 
 
-def open_data(folder: str | None, origin: Origin) -> "Dataset":
-    """Load training and test images for a model of this origin, from `folder`, or from data/raw if None.
+def open_data(folder: str | None, origin: Origin, schema: "Schema") -> "Dataset":
+    """Load images for a model of this origin and schema, from `folder`, or from data/raw if None.
 
     Raises:
-        UserError: images are missing, or dvc.lock shows that they are of another data set.
+        UserError: images are missing, not like those that the model was trained on, or of another data set.
     """
     from cvae.data.binarisation import load
+    from cvae.data.dataset import require_same
 
     if folder is not None and not Path(folder).is_dir():
         raise UserError(f"--data {folder}: no such folder")
     if folder is None and origin.dataset:
         require_data_of(origin.dataset)
+    place = DATA if folder is None else folder
     try:
-        return load(DATA if folder is None else folder, origin.binarize or "none")
+        data = load(place, origin.binarize or "none")
     except UserError as error:
         raise error if folder is None else UserError(without_advice(error)) from None
+    has_no_names = not (schema.title and data.schema.title)  # files and models may come without, only with numbers
+    numbers_fit = max(data.train.labels.max(), data.test.labels.max()) < len(schema.classes)
+    known = replace(data.schema, classes=schema.classes) if has_no_names and numbers_fit else data.schema
+    require_same(schema, known, place)
+    return data
 
 
 def require_data_of(dataset: str) -> None:
@@ -171,7 +194,7 @@ def require_data_of(dataset: str) -> None:
     parameters = parameters_behind(lock, DATA)
     if parameters is None:
         return
-    if (found := parameters.get("dataset")) != dataset:
+    if (found := data_name(parameters)) != dataset:
         raise UserError(f"{DATA} is {found}, says dvc.lock, but the model was trained on {dataset}; use --data")
     if Path(DATA).exists() and not is_as_locked(DATA, lock):
         raise UserError(f"{DATA} has changed since dvc.lock recorded {dataset}; `dvc checkout {DATA}` restores it")

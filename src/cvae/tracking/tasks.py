@@ -1,0 +1,21 @@
+"""Name the data of a result: figures are comparable only between results of the same data."""
+
+from collections.abc import Mapping
+
+OWN_IMAGES = ("images", "image_size", "channels", "test_share")  # parameters that matter only with `dataset: images`
+
+
+def applicable(params: Mapping) -> dict:
+    """Return `params` without those that do not matter for their data set."""
+    return {key: value for key, value in params.items() if key not in OWN_IMAGES or params["dataset"] == "images"}
+
+
+def data_name(params: Mapping) -> str:
+    """Return the data set's name, or for images of your own their folder and the parameters that shape them.
+
+    MLflow stores the values of `params` as text; the name is the same.
+    """
+    if params["dataset"] != "images":
+        return params["dataset"]
+    folder, size, channels, share = (params.get(key) for key in OWN_IMAGES)
+    return f"{folder} (image_size {size}, channels {channels}, test_share {share})"

@@ -1,0 +1,64 @@
+"""The layout of MLflow's charts page, which all runs of an experiment share."""
+
+import json
+from pathlib import Path
+
+import pytest
+from helpers.tracking import train
+
+from cvae.tracking import charts, store
+from cvae.tracking.location import locate
+
+
+def rows(layout: str, folder: str = "manifolds") -> list[str]:
+    """Return the rows of pictures per class, without their folder."""
+    keys = [key for chart in json.loads(layout)["compareRunCharts"] for key in chart.get("imageKeys", [])]
+    return [key.partition("/")[2] for key in keys if key.startswith(f"{folder}/")]
+
+
+def pictures(*names: object) -> list[str]:
+    return [f"{folder}/{name}" for folder in charts.PER_CLASS for name in names]
+
+
+def test_each_class_has_a_row_in_the_order_of_the_classes():
+    assert rows(charts.layout(pictures(*range(26)))) == [str(label) for label in range(26)]
+    assert rows(charts.layout(pictures("all", 10, 9)), "latents") == ["9", "10", "all"]
+
+
+@pytest.mark.parametrize("count", [47, 200])
+def test_many_classes_have_rows_for_the_first_and_for_all(count):
+    shown = rows(charts.layout(pictures(*range(count), "all")))
+    assert shown == [*map(str, range(charts.MOST_ROWS - 1)), "all"]
+
+
+def test_a_layout_without_pictures_has_no_empty_chart():
+    assert all(chart.get("imageKeys") != [] for chart in json.loads(charts.layout([]))["compareRunCharts"])
+
+
+def test_a_layout_tells_its_rows_whatever_else_is_in_it():
+    assert set(charts.pictures_in(charts.layout(pictures(0, 1, "all")))) == set(pictures(0, 1, "all"))
+    assert charts.pictures_in("") == charts.pictures_in("{damaged") == []
+
+
+def test_runs_of_different_classes_share_a_layout_that_training_does_not_shrink(workspace, params):
+    def stored() -> list[str]:
+        return rows(workspace.client.get_experiment_by_name("cvae").tags[charts.TAG])
+
+    def open_with(*names: object) -> None:
+        for folder in charts.PER_CLASS:
+            for file in Path("plots", folder).iterdir():
+                file.unlink()
+            for name in names:
+                Path("plots", folder, f"{name}.png").touch()
+        with store.locked():
+            store.open_store(locate())
+
+    open_with(0, 1)
+    assert stored() == ["0", "1"]
+    open_with("all")
+    assert stored() == ["0", "1", "all"]
+    open_with()
+    train(params)
+    assert stored() == ["0", "1", "all"]
+    open_with(*range(12))
+    assert stored() == [*map(str, range(12)), "all"]
