@@ -20,7 +20,7 @@ from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import IdentityTransform
 
 from cvae.figures.label_view import LabelView
-from cvae.figures.style import COLOURS, GREY, INK, fit, in_style, new_figure
+from cvae.figures.style import COLOURS, GREY, INK, fit, in_style, new_figure, text_width
 
 Draw = Callable[[Axes, LabelView], None]
 
@@ -89,18 +89,17 @@ def draw_one(view: LabelView, draw: Draw, title: str) -> Figure:
     axes = figure.subplots()
     draw(axes, view)
     handles, names = axes.get_legend_handles_labels()
-    if view.is_line:
-        columns, wide = -(-len(handles) // 7), 14
-    else:
-        columns, wide = 1, 7 if len(handles) <= 1 else 9
-        figure.set_size_inches(wide, np.clip(0.8 + 6.2 * _proportion(axes), 3, 10))
-    axes.set_title(fit(title, 100 * min(wide, 12) - 100, 13, lines=3), fontsize=13, pad=10)
-    axes.set_xlabel(view.axis_names[0])
     if not view.is_line:
+        figure.set_size_inches(7 if len(handles) < 2 else 9, np.clip(0.8 + 6.2 * _proportion(axes), 3, 10))
         axes.set_ylabel(view.axis_names[1])
+    axes.set_title(fit(title, 850 if view.is_line else 600, 13, lines=3), fontsize=13, pad=10)
+    axes.set_xlabel(view.axis_names[0])
+    if len(handles) > 1:  # classes, before the prior
+        columns = math.ceil(len(handles) / 8) if view.is_line else 1
+        legend = {"loc": "outside right upper", "ncols": columns, "frameon": False, "fontsize": 11}
+        figure.legend(handles[:-1], names[:-1], **legend)
     if handles:
-        place = "outside lower right" if len(handles) == 1 else "outside right upper"
-        figure.legend(handles, names, loc=place, ncols=columns, frameon=False, fontsize=11)
+        figure.legend(handles[-1:], names[-1:], loc="outside lower right", frameon=False, fontsize=11)
     return figure
 
 
@@ -110,12 +109,11 @@ def draw_overview(views: Sequence[LabelView], draw: Draw, title: str) -> Figure:
     if len(views) == 1:
         return draw_one(views[0], draw, title)
     is_line, count = views[0].is_line, len(views)
-    columns = math.ceil(count / 5) if count <= 10 else 2
-    if not is_line:
-        columns = count if count < 5 else min(5, math.ceil(count / 2))
+    most = 2 if is_line else 5
+    columns = min(math.ceil(count / 2), most) if count > 5 else 1 if is_line else count
     rows = math.ceil(count / columns)
-    width = min(7 * columns, 15)
-    figure = new_figure(figsize=(15, 1.2 + 1.2 * rows) if is_line else (width, 7.2), layout="constrained")
+    width = 15 if is_line else min(7 * columns, 15)
+    figure = new_figure(figsize=(width, 1.2 + 1.2 * rows), layout="constrained")
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     panels = list((grid.T if is_line else grid).flat)
     for axes, view in zip(panels, views, strict=False):
@@ -144,17 +142,20 @@ def draw_reconstructions(
 ) -> Figure:
     """Draw two rows per label, originals above their reconstructions; both (labels, n, height, width[, 3])."""
     labels, count, height, width = originals.shape[:4]
-    columns = 1 if labels <= 5 else 2 if labels <= 10 else 3
+    columns = min(math.ceil(labels * height / (5 * width)), 3)
     rows = math.ceil(labels / columns)
-    side = (12 / columns - 0.5) / count  # of an image, in inches
+    names = [fit(name, 100, 11, lines=2) for name in names]
+    margin = max(0.5, 0.2 + max(text_width(line, 11) for name in names for line in name.split("\n")) / 100)
+    side = (12 / columns - margin) / count  # of an image, in inches
     size = (12, 1.2 + rows * (0.1 + round(2 * side * height / width, 2)))
     figure = new_figure(figsize=size, layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False)
     panels = list(grid.T.flat)
     for axes, name, *pair in zip(panels, names, originals, reconstructions, strict=False):
         axes.imshow(_sheet(np.stack(pair), ink), **_shades(ink))
-        short = fit(name, 100, 11, lines=2)
-        axes.set(xticks=[], yticks=[height // 2, height + height // 2], yticklabels=[short, "model"])
+        if np.isnan(pair).all():
+            axes.text(0.5, 0.75, "no test image", color="0.5", ha="center", va="center", transform=axes.transAxes)
+        axes.set(xticks=[], yticks=[height // 2, height + height // 2], yticklabels=[name, "model"])
         axes.grid(False)
         axes.axhline(height - 0.5, color="0.85", linewidth=1)
     for axes in panels[labels:]:

@@ -61,7 +61,7 @@ def render_labels(views: Iterable[LabelView], title: str, folder: str | Path) ->
         for name, (draw, caption) in kinds.items():
             if view.label is None and name == "latents":
                 legend = ", without a legend" if len(view.classes) > drawing.LEGEND else ""
-                caption += f", in the colours of {len(view.classes)} classes that the model never saw{legend}"
+                caption += f", in the colours of their {len(view.classes)} classes, which the model never saw{legend}"
             subject = " ".join(filter(None, (title, view.name)))
             picture = drawing.draw_one(view, draw, headline(subject, caption))
             save(picture, folder / name / f"{'all' if view.label is None else view.label}.png")

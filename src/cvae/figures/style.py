@@ -48,29 +48,30 @@ with matplotlib.style.context("default"):
 in_style = matplotlib.rc_context(STYLE)  # decorates drawing and saving: some settings act only in one
 
 
+def text_width(line: str, size: float) -> float:
+    """Return how many pixels wide `line` is at `size` points."""
+    font = FontProperties(family=STYLE["font.sans-serif"], size=size)
+    return text_to_path.get_text_width_height_descent(line, font, ismath=False)[0] * 100 / 72
+
+
 def fit(text: str, width: float, size: float, lines: int = 1) -> str:
     """Return `text` in at most `lines` lines of `width` pixels, at `size` points, with … where something is left out.
 
     A line break stays one, and dollar signs begin no formula.
     """
-    font = FontProperties(family=STYLE["font.sans-serif"], size=size)
-
-    def fits(line: str) -> bool:
-        return text_to_path.get_text_width_height_descent(line, font, ismath=False)[0] * 100 / 72 <= width
-
     fitted = []
     for paragraph in text.split("\n"):
         words = paragraph.split(" ")
         fitted.append(words[0])
         for word in words[1:]:
             longer = f"{fitted[-1]} {word}"
-            if fits(longer) or len(fitted) >= lines:
+            if text_width(longer, size) <= width or len(fitted) >= lines:
                 fitted[-1] = longer
             else:
                 fitted.append(word)
     for number, line in enumerate(fitted):
-        if not fits(line):
-            while len(line) > 1 and not fits(f"{line}…"):
+        if text_width(line, size) > width:
+            while len(line) > 1 and text_width(f"{line}…", size) > width:
                 line = line[:-1]
             fitted[number] = f"{line.rstrip()}…"
     return "\n".join(fitted).replace("$", r"\$")
