@@ -1,4 +1,4 @@
-"""Collect what the pictures of one label show."""
+"""Collect what the pictures of one class, or of all classes, show."""
 
 from dataclasses import dataclass
 
@@ -12,11 +12,13 @@ from cvae.model import VAE
 class LabelView:
     """What the pictures of one label show, on its line (k = 1) or plane (k = 2) through latent space.
 
-    `points`: sampled latents, (n, k). `prior_mean`: (k,). `reach`: scatter axes span ± this. `manifold`: decoded
-    images, tiled into one. `grid_range`: the centres of the outermost tiles are at ± this.
+    `label`: None if the model has no labels, for a view of all images; `name` is "" then. `points`: sampled latents,
+    (n, k). `prior_mean`: (k,). `reach`: scatter axes span ± this. `manifold`: decoded images, `grid_size` in a row,
+    tiled into one. `grid_range`: the centres of the outermost tiles are at ± this. `ink`: see `Schema`. In a view of
+    all images, `classes` and `point_labels`, (n,), name the class of each point.
     """
 
-    label: int
+    label: int | None
     name: str
     axis_names: tuple[str, ...]
     points: np.ndarray
@@ -24,7 +26,11 @@ class LabelView:
     prior_std: float
     reach: float
     manifold: np.ndarray
+    grid_size: int
     grid_range: float
+    ink: bool
+    classes: tuple[str, ...] = ()
+    point_labels: np.ndarray | None = None
 
     @property
     def is_line(self) -> bool:
@@ -33,13 +39,14 @@ class LabelView:
 
 def view_label(
     model: VAE,
-    label: int,
+    label: int | None,
     name: str,
     plane: Plane,
     points: np.ndarray,
     reach: float,
     grid_size: int,
     grid_range: float,
+    point_labels: np.ndarray | None = None,
 ) -> LabelView:
     """Decode the manifold of `label`, called `name`, across `plane`; `points`, (n, k), are latents on it."""
     return LabelView(
@@ -50,6 +57,10 @@ def view_label(
         prior_mean=plane.project(np.zeros((1, model.latent_dims)))[0],
         prior_std=model.prior_std,
         reach=reach,
-        manifold=decode_manifold(model, plane, label, grid_size, grid_range),
+        manifold=decode_manifold(model, plane, label or 0, grid_size, grid_range),
+        grid_size=grid_size,
         grid_range=grid_range,
+        ink=model.schema.ink,
+        classes=model.schema.classes,
+        point_labels=point_labels,
     )

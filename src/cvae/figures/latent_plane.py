@@ -37,14 +37,16 @@ def fit_plane(mu: np.ndarray) -> Plane:
     """Return the plane that best shows latents with posterior means `mu`, (n, latent_dims).
 
     This uses means, not samples. In a dimension that the model does not use, samples vary as much as the prior, but
-    means hardly vary, so the principal axes of the means are the informative ones.
+    means hardly vary, so the principal axes of the means are the informative ones. Fewer than two means leave the axes
+    open: any will do.
     """
     dims = mu.shape[1]
     if dims <= 2:
         return Plane(np.zeros(dims), np.eye(dims), ("$z_0$", "$z_1$")[:dims])
     mu = mu.astype(np.float64)
-    centre = mu.mean(0)
-    _, spread, axes = np.linalg.svd(mu - centre, full_matrices=False)
+    centre = mu.mean(0) if len(mu) else np.zeros(dims)
+    deviations = np.concatenate((mu - centre, np.zeros((max(2 - len(mu), 0), dims))))
+    _, spread, axes = np.linalg.svd(deviations, full_matrices=False)
     largest = np.take_along_axis(axes[:2], np.abs(axes[:2]).argmax(1, keepdims=True), 1)
     axes = axes[:2] * np.where(largest < 0, -1, 1)  # the sign of a principal axis is arbitrary
     shares = spread[:2] ** 2 / max(np.sum(spread**2), np.finfo(float).tiny)
@@ -65,8 +67,9 @@ def decode(model: VAE, z: np.ndarray, labels: np.ndarray | int) -> np.ndarray:
 def decode_manifold(model: VAE, plane: Plane, label: int, grid_size: int, grid_range: float) -> np.ndarray:
     """Decode a grid of points over [-grid_range, grid_range] on each axis of `plane`, and tile the images into one.
 
-    Shape: (rows · height, grid_size · width[, 3]), where rows is 1 on a line and grid_size on a plane. The second axis points
-    upwards: the bottom row of tiles is at -grid_range.
+    Shape: (rows · height, grid_size · width[, 3]), where rows is 1 on a line and grid_size on a plane. The second axis
+    points upwards: the bottom row of tiles is at -grid_range. Values are in [0, 1], or colours from 0 to 255, since an
+    overview holds many manifolds at once.
     """
     steps = np.linspace(-grid_range, grid_range, grid_size)
     if len(plane.axes) == 1:
@@ -74,7 +77,8 @@ def decode_manifold(model: VAE, plane: Plane, label: int, grid_size: int, grid_r
     else:
         x, y = np.meshgrid(steps, steps[::-1])
         coordinates = np.stack((x.ravel(), y.ravel()), axis=1)
-    return tile(decode(model, plane.lift(coordinates), label), columns=grid_size)
+    tiles = tile(decode(model, plane.lift(coordinates), label), columns=grid_size)
+    return np.rint(tiles * 255).astype(np.uint8) if tiles.ndim == 3 else tiles
 
 
 def tile(images: np.ndarray, columns: int) -> np.ndarray:

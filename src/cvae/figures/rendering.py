@@ -1,6 +1,6 @@
 """Render all pictures of a trained model: choose what to decode, draw it, and save it under its name."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,86 +18,137 @@ from cvae.figures.style import save
 from cvae.model import VAE, sample_prior
 from cvae.support.files import write_whole
 
-RECONSTRUCTIONS = 10  # images per label
+PANELS = 30  # classes at most in an overview
+COLUMNS = 20  # classes at most in styles.png
+RECONSTRUCTIONS = 10  # images per class, or 6 of more than ten classes
 STYLES = 10  # samples of z
 SCATTERED = 3_000  # images at most: the page of plots holds a line of JSON for each
 
 
 def label_views(
     model: VAE, labels: np.ndarray, mu: np.ndarray, z: np.ndarray, grid_size: int, grid_range: float
-) -> list[LabelView]:
-    """Return what the pictures of each label show, from the latents of the training images.
+) -> Iterator[LabelView]:
+    """Yield what the pictures of each label show, from the latents of the training images.
 
-    `labels`: (n,). `mu`, `z`: posterior means and samples, (n, latent_dims). The decoder runs once per label.
+    A model without labels has one view, of all images. `labels`: (n,). `mu`, `z`: posterior means and samples,
+    (n, latent_dims). The decoder runs once per view, when it is yielded: all views may be too large to keep.
     """
+    names = dict(enumerate(model.schema.classes)) if model.label_count else {None: ""}
     planes, points = [], []
-    for label in range(len(model.schema.classes)):
-        own = labels == label
+    for label in names:
+        own = slice(None) if label is None else labels == label
         planes.append(fit_plane(mu[own]))
         points.append(planes[-1].project(z[own]))
     farthest = max(float(np.abs(p).max(initial=0)) for p in points)
-    reach = np.ceil(2 * max(farthest, 2 * model.prior_std)) / 2
-    return [
-        view_label(model, label, model.schema.classes[label], plane, own, float(reach), grid_size, grid_range)
-        for label, (plane, own) in enumerate(zip(planes, points, strict=True))
-    ]
+    reach = float(np.ceil(2 * max(farthest, 2 * model.prior_std)) / 2)
+    for (label, name), plane, own in zip(names.items(), planes, points, strict=True):
+        point_labels = labels if label is None else None
+        yield view_label(model, label, name, plane, own, reach, grid_size, grid_range, point_labels)
 
 
-def render_labels(views: Sequence[LabelView], title: str, folder: str | Path) -> None:
-    """Write latents/ and manifolds/, each with 0.png … 9.png, and the overviews latents.png and manifolds.png."""
+def render_labels(views: Iterable[LabelView], title: str, folder: str | Path) -> None:
+    """Write latents/ and manifolds/, each with 0.png, 1.png …, and the overviews latents.png and manifolds.png.
+
+    Of a model without labels, the pictures in the folders are all.png.
+    """
     folder = Path(folder)
-    for name, draw, caption in (
-        ("latents", drawing.draw_latents, "latents of the training images"),
-        ("manifolds", drawing.draw_manifold, "what the decoder draws across its latents"),
-    ):
-        save(drawing.draw_overview(views, draw, f"{title}: {caption}"), folder / f"{name}.png")
-        for view in views:
-            one = drawing.draw_one(view, draw, f"{title} {view.name}: {caption}")
-            save(one, folder / name / f"{view.label}.png")
+    kinds = {
+        "latents": (drawing.draw_latents, "latents of the training images"),
+        "manifolds": (drawing.draw_manifold, "what the decoder draws across its latents"),
+    }
+    overview = []
+    for view in views:
+        for name, (draw, caption) in kinds.items():
+            if view.label is None and name == "latents":
+                legend = ", without a legend" if len(view.classes) > drawing.LEGEND else ""
+                caption += f", in the colours of their {len(view.classes)} classes, which the model never saw{legend}"
+            subject = " ".join(filter(None, (title, view.name)))
+            picture = drawing.draw_one(view, draw, headline(subject, caption))
+            save(picture, folder / name / f"{'all' if view.label is None else view.label}.png")
+            if view.label is None:
+                save(picture, folder / f"{name}.png")
+        if view.label in spread(len(view.classes), PANELS):
+            overview.append(view)
+    for name, (draw, caption) in kinds.items() if overview else ():
+        choice = chosen(len(overview), len(overview[0].classes), f"; plots/{name} has all")
+        save(drawing.draw_overview(overview, draw, headline(title, caption) + choice), folder / f"{name}.png")
+
+
+def spread(count: int, limit: int) -> list[int]:
+    """Return the numbers below `count`, or `limit` of them spread evenly over all if there are more."""
+    return np.linspace(0, count - 1, min(count, limit)).round().astype(int).tolist()
+
+
+def chosen(shown: int, count: int, rest: str = "") -> str:
+    """Return a title's second line if a picture shows not all classes."""
+    return f"\n{shown} of {count} classes{rest}" if shown < count else ""
+
+
+def headline(subject: str, caption: str) -> str:
+    """Return a title. Data sets need not have one."""
+    return f"{subject}: {caption}" if subject else caption[0].upper() + caption[1:]
 
 
 def render_reconstructions(model: VAE, test: Split, path: str | Path) -> None:
-    """Draw the first test images of each label above their reconstructions from the posterior mean."""
+    """Draw the first test images of each class above their reconstructions from the posterior mean."""
     device = next(model.parameters()).device
     schema = model.schema
-    shape = schema.shape if schema.shape[2] > 1 else schema.shape[:2]
-    originals = np.zeros((len(schema.classes), RECONSTRUCTIONS, *shape))
-    reconstructions = np.zeros_like(originals)
-    for label in range(len(schema.classes)):
-        chosen = np.flatnonzero(test.labels == label)[:RECONSTRUCTIONS]
-        x, y = to_device(Split(test.images[chosen], test.labels[chosen]), device)
+    labels = spread(len(schema.classes), PANELS)
+    count = RECONSTRUCTIONS if len(labels) <= 10 else 6
+    blank = as_pictures(np.full((1, schema.image_dims), np.nan), schema)
+    originals = np.stack([blank.repeat(count, axis=0)] * len(labels))
+    reconstructions = originals.copy()
+    for row, label in enumerate(labels):
+        picked = np.flatnonzero(test.labels == label)[:count]
+        x, y = to_device(Split(test.images[picked], test.labels[picked]), device)
         with torch.no_grad():
             mu, _ = model.encode(x, y)
-        originals[label, : len(x)] = as_pictures(x.cpu().numpy(), schema)
-        reconstructions[label, : len(x)] = decode(model, mu.cpu().numpy(), label)
-    title = f"{schema.title}: test images, and their reconstructions below"
-    save(drawing.draw_reconstructions(originals, reconstructions, schema.classes, title), path)
+        originals[row, : len(x)] = as_pictures(x.cpu().numpy(), schema)
+        reconstructions[row, : len(x)] = decode(model, mu.cpu().numpy(), label)
+    title = headline(schema.title, "test images, and their reconstructions below")
+    title += chosen(len(labels), len(schema.classes))
+    names = [schema.classes[label] for label in labels]
+    save(drawing.draw_reconstructions(originals, reconstructions, names, title, ink=schema.ink), path)
 
 
 def render_styles(model: VAE, seed: int, path: str | Path) -> None:
-    """Draw images of a few z, sampled from the prior, each decoded with all labels."""
-    schema = model.schema
-    labels = len(schema.classes)
-    z = sample_prior(model, STYLES, generator(seed, "styles")).numpy()
-    images = decode(model, z.repeat(labels, axis=0), np.tile(np.arange(labels), STYLES))
+    """Draw images of a few z, sampled from the prior, each decoded with all labels.
+
+    Where there are no labels to compare, draw a table of samples.
+    """
+    schema, numbers = model.schema, generator(seed, "styles")
+    if model.label_count <= 1:
+        images = decode(model, sample_prior(model, STYLES**2, numbers).numpy(), 0)
+        images = images.reshape(STYLES, STYLES, *images.shape[1:])
+        save(drawing.draw_table(images, headline(schema.title, "samples from the prior"), ink=schema.ink), path)
+        return
+    labels = spread(model.label_count, COLUMNS)
+    rows = STYLES if len(labels) >= 5 else STYLES // 2
+    z = sample_prior(model, STYLES, numbers).numpy()[:rows]
+    images = decode(model, z.repeat(len(labels), axis=0), np.tile(labels, rows))
+    images = images.reshape(rows, len(labels), *images.shape[1:])
     row_names = [", ".join(f"{value:z.1f}" for value in row) if model.latent_dims <= 2 else "" for row in z]
-    title = f"{schema.title}: one z a row, through all labels"
-    save(drawing.draw_styles(images.reshape(STYLES, labels, *images.shape[1:]), row_names, schema.classes, title), path)
+    title = headline(schema.title, "one z a row, through all labels") + chosen(len(labels), len(schema.classes))
+    names = [schema.classes[label] for label in labels]
+    save(drawing.draw_styles(images, row_names, names, title, ink=schema.ink), path)
 
 
 def render_training(history_path: str | Path, title: str, likelihood: str, path: str | Path) -> None:
     """Draw the training curves from plots/training.csv. The title names the `likelihood`, on which nats depend."""
-    title = f"{title}: training, {likelihood}"
+    title = headline(title, f"training, {likelihood}")
     save(drawing.draw_training(read_history(history_path), title), path)
 
 
 def write_scatter(labels: np.ndarray, mu: np.ndarray, z: np.ndarray, classes: Sequence[str], path: str | Path) -> None:
-    """Write samples z of the first images, on one line or plane, for the chart defined in .dvc/plots/latents.json.
+    """Write samples z of up to 3,000 images, on one line or plane, for the chart defined in .dvc/plots/latents.json.
 
     `labels`: (n,). `mu`, `z`: posterior means and samples, (n, latent_dims). The CSV file has one row per image: its
-    label, its coordinates axis_1 and axis_2, and their names. On a line, axis_2 is the label: one strip per label.
+    class, its coordinates axis_1 and axis_2, and their names. On a line, axis_2 is the label: one strip per class.
     """
-    labels, mu, z = labels[:SCATTERED], mu[:SCATTERED], z[:SCATTERED]
+    picked = np.arange(len(labels))[:SCATTERED]
+    if len(np.unique(labels[picked])) < len(np.unique(labels)):  # they are sorted by class
+        picked = spread(len(labels), SCATTERED)
+    labels, mu, z = labels[picked], mu[picked], z[picked]
     plane = fit_plane(mu)
     names = [name.replace("$", "") for name in plane.names]
     table = pd.DataFrame({"label": np.array(classes)[labels], "axis_1": plane.project(z)[:, 0].round(3)})

@@ -30,13 +30,15 @@ import numpy as np
 import seaborn as sns
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
 from PIL import Image
 
 from cvae.support.files import write_whole
 
-# Black ink on white. Resampled, since a matplotlibrc's image.lut sets the number of grey levels of matplotlib's own.
-INK = matplotlib.colormaps["gray_r"].resampled(256)
-COLOURS = sns.color_palette("tab10")
+# Black ink on white, and grey as it is. Resampled, since a matplotlibrc's image.lut sets the number of grey levels.
+INK, GREY = (matplotlib.colormaps[name].resampled(256) for name in ("gray_r", "gray"))
+COLOURS = [*sns.color_palette("tab10"), *sns.color_palette("dark")]  # of labels; start again after the last
 
 with matplotlib.style.context("default"):
     fonts = {"font.sans-serif": ["DejaVu Sans"]}  # comes with matplotlib; seaborn would prefer Arial if installed
@@ -44,6 +46,35 @@ with matplotlib.style.context("default"):
     STYLE = {key: matplotlib.rcParams[key] for key in matplotlib.rcParams if "backend" not in key}
 
 in_style = matplotlib.rc_context(STYLE)  # decorates drawing and saving: some settings act only in one
+
+
+def text_width(line: str, size: float) -> float:
+    """Return how many pixels wide `line` is at `size` points."""
+    font = FontProperties(family=STYLE["font.sans-serif"], size=size)
+    return text_to_path.get_text_width_height_descent(line, font, ismath=False)[0] * 100 / 72
+
+
+def fit(text: str, width: float, size: float, lines: int = 1) -> str:
+    """Return `text` in at most `lines` lines of `width` pixels, at `size` points, with … where something is left out.
+
+    A line break stays one, and dollar signs begin no formula.
+    """
+    fitted = []
+    for paragraph in text.split("\n"):
+        words = paragraph.split(" ")
+        fitted.append(words[0])
+        for word in words[1:]:
+            longer = f"{fitted[-1]} {word}"
+            if text_width(longer, size) <= width or len(fitted) >= lines:
+                fitted[-1] = longer
+            else:
+                fitted.append(word)
+    for number, line in enumerate(fitted):
+        if text_width(line, size) > width:
+            while len(line) > 1 and text_width(f"{line}…", size) > width:
+                line = line[:-1]
+            fitted[number] = f"{line.rstrip()}…"
+    return "\n".join(fitted).replace("$", r"\$")
 
 
 def new_figure(**options: object) -> Figure:
