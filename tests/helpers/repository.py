@@ -124,8 +124,8 @@ def made_once(tmp_path_factory, name: str, make: Callable[[Path], None]) -> Path
 
 def make_repository(folder: Path) -> None:
     repository = Repository(folder / "cvae")
-    known = ["git", "ls-files", "-co", "--exclude-standard", "--", *CODE]
-    names = subprocess.run(known, cwd=PROJECT, capture_output=True, text=True, check=True).stdout.splitlines()
+    known = ["git", "ls-files", "-zco", "--exclude-standard", "--", *CODE]
+    names = subprocess.run(known, cwd=PROJECT, capture_output=True, text=True, check=True).stdout.split("\0")
     for name in filter(lambda name: (PROJECT / name).is_file(), names):
         target = repository.root / name
         target.parent.mkdir(parents=True, exist_ok=True)
