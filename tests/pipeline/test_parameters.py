@@ -17,7 +17,11 @@ ROOT = Path(__file__).resolve().parents[2]
 DEFAULTS = Parameters().model_dump()
 STAGES = sorted(path.stem for path in (ROOT / "stages").glob("[!_]*.py"))
 SCHEMAS = Parameters.model_json_schema()["properties"]
-RANGES = {key: schema for key in DEFAULTS if "maximum" in (schema := SCHEMAS[key].get("anyOf", [SCHEMAS[key]])[0])}
+RANGES = {
+    key: schema
+    for key in DEFAULTS
+    if {"maximum", "exclusiveMaximum"} & (schema := SCHEMAS[key].get("anyOf", [SCHEMAS[key]])[0]).keys()
+}
 ANY_TEXT = [
     key for key, schema in SCHEMAS.items() if schema.get("type") == "string" and not {"enum", "pattern"} & {*schema}
 ]
