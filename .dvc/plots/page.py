@@ -21,7 +21,9 @@ const options = {
     legend: {orient: "bottom", direction: "vertical", symbolType: "stroke", symbolSize: 400, symbolOpacity: 1},
   },
 };
-window.vegaEmbed = (element, chart) => vegaEmbed(element, chart, options);
+// Without data, as of labels that a model does not have, there is nothing to draw: DVC's chart is {}.
+window.vegaEmbed = (element, chart) =>
+  chart.data ? vegaEmbed(element, chart, options) : document.querySelector(element).remove();
 """
 
 

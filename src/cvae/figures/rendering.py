@@ -49,7 +49,8 @@ def label_views(
 def render_labels(views: Iterable[LabelView], title: str, folder: str | Path) -> None:
     """Write latents/ and manifolds/, each with 0.png, 1.png …, and the overviews latents.png and manifolds.png.
 
-    Of a model without labels, the pictures in the folders are all.png.
+    Of a model without labels, the pictures in the folders are all/all.png: `dvc plots diff` fails on a folder with
+    names that are numbers and names that are not.
     """
     folder = Path(folder)
     kinds = {
@@ -64,7 +65,7 @@ def render_labels(views: Iterable[LabelView], title: str, folder: str | Path) ->
                 caption += f", in the colours of their {len(view.classes)} classes, which the model never saw{legend}"
             subject = " ".join(filter(None, (title, view.name)))
             picture = drawing.draw_one(view, draw, headline(subject, caption))
-            save(picture, folder / name / f"{'all' if view.label is None else view.label}.png")
+            save(picture, folder / name / f"{'all/all' if view.label is None else view.label}.png")
             if view.label is None:
                 save(picture, folder / f"{name}.png")
         if view.label in spread(len(view.classes), PANELS):
