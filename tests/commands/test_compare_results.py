@@ -134,7 +134,7 @@ def test_models_and_labels_are_parameters_of_one_task_and_older_runs_have_the_ar
     old = row("old", kl=3.1)
     del old["model"], old["labels"]
     own = {"model": "cvae.models.convolutional:ConvolutionalCVAE"}
-    results, _ = read_results([old, row("new", kl=3.2), row("vae", kl=9, labels="none"), row("own", kl=5, **own)])
+    results, _ = read_results([old, row("new", kl=3.2), row("vae", kl=9.0, labels="none"), row("own", kl=5.0, **own)])
     (group,) = by_task(results)
     assert varied(group) == ["model", "labels"]
     cells = {name: cells for name, *cells in (line.split()[:3] for line in format_table(group).splitlines())}
@@ -161,7 +161,7 @@ def test_your_own_images_are_a_task_for_each_folder_and_what_shapes_them():
         own_images("d", channels=1.0),
     ]
     results, _ = read_results([*rows, own_images("e", image_size=64.0), own_images("f", test_share=0.3), row("g")])
-    tasks = {task_name(group).partition(", g")[0]: group["experiment"].tolist() for group in by_task(results)}
+    tasks = {task_name(group).partition(", gaussian")[0]: group["experiment"].tolist() for group in by_task(results)}
     assert tasks == {
         "data/own (image_size 32, channels 3, test_share 0.15)": ["a", "b"],
         "data/other (image_size 32, channels 3, test_share 0.15)": ["c"],

@@ -6,7 +6,7 @@ from cvae.data.dataset import Schema
 from cvae.pipeline.parameters import Parameters
 from cvae.tracking import description
 from cvae.tracking.runs import run_name
-from cvae.tracking.tasks import applicable, data_name
+from cvae.tracking.tasks import applicable, data_name, pixels_of
 
 OWN = {"dataset": "images", "images": "photos/my pets", "image_size": 32, "channels": 3, "test_share": 0.15}
 PETS = Schema((32, 32, 3), ("cat", "dog_1", "<b>", "d", "e", "f", "g"), "my pets")
@@ -17,6 +17,13 @@ def test_your_own_images_are_named_with_what_shapes_them():
     name = "photos/my pets (image_size 32, channels 3, test_share 0.15)"
     assert data_name(OWN) == data_name({key: str(value) for key, value in OWN.items()}) == name
     assert data_name(OWN | {"dataset": "mnist"}) == data_name({"dataset": "mnist"}) == "mnist"
+
+
+def test_pixels_are_colour_only_if_your_own_images_are():
+    grey = {"dataset": "mnist", "channels": 3, "binarize": "none"}
+    assert pixels_of(grey) == pixels_of(OWN | {"channels": "1", "binarize": "none"}) == "grey"
+    assert pixels_of(OWN | {"channels": "3", "binarize": "none"}) == "colour"
+    assert pixels_of(OWN | {"binarize": "static"}) == pixels_of(grey | {"binarize": "dynamic"}) == "binary"
 
 
 def test_parameters_of_your_own_images_matter_only_for_them():

@@ -3,13 +3,12 @@
 import math
 import re
 
-from cvae.data.names import kind_of_pixels
 from cvae.support.errors import UserError
 from cvae.tracking import description
 from cvae.tracking.location import Location
 from cvae.tracking.runs import newest_model
 from cvae.tracking.store_errors import explain
-from cvae.tracking.tasks import data_name
+from cvae.tracking.tasks import data_name, pixels_of
 from cvae.tracking.writers import DELETED
 
 ALIAS = "best"
@@ -48,8 +47,7 @@ def _version_of(client, run, name: str):
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     params = run.data.params
-    pixels = kind_of_pixels(params["binarize"])  # static and dynamic have the same test images
-    values = params | {"dataset": data_name(params), "pixels": pixels}
+    values = params | {"dataset": data_name(params), "pixels": pixels_of(params)}
     task = {key: values[key] for key in TASK}
     model = newest_model(client, run)
     for version in _versions(client, name):

@@ -1,6 +1,8 @@
-"""Name the data of a result: figures are comparable only between results of the same data."""
+"""Name the data and the pixels of a result: figures are comparable only between results that share both."""
 
 from collections.abc import Mapping
+
+from cvae.data.names import kind_of_pixels
 
 OWN_IMAGES = ("images", "image_size", "channels", "test_share")  # parameters that matter only with `dataset: images`
 
@@ -19,3 +21,9 @@ def data_name(params: Mapping) -> str:
         return params["dataset"]
     folder, size, channels, share = (params.get(key) for key in OWN_IMAGES)
     return f"{folder} (image_size {size}, channels {channels}, test_share {share})"
+
+
+def pixels_of(params: Mapping) -> str:
+    """Return "grey", "colour" or "binary"; static and dynamic binary pixels have the same test images."""
+    is_colour = params["dataset"] == "images" and str(params.get("channels")) == "3"
+    return "colour" if is_colour and params["binarize"] == "none" else kind_of_pixels(params["binarize"])

@@ -22,10 +22,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import pandas as pd
 
-from cvae.data.names import kind_of_pixels
 from cvae.pipeline.parameters import Parameters
 from cvae.support.errors import UserError, suggest
-from cvae.tracking.tasks import applicable, data_name
+from cvae.tracking.tasks import applicable, data_name, pixels_of
 
 MEASURED = "metrics/test.json"
 # Parameters that leave the figures the same, except for rounding.
@@ -173,7 +172,7 @@ def as_table(results: Iterable[Mapping[str, Value]]) -> pd.DataFrame:
 
 def by_task(results: pd.DataFrame) -> list[pd.DataFrame]:
     """Split `results` by data, likelihood and kind of pixels."""
-    data, pixels = results.apply(data_name, axis=1), results["binarize"].map(kind_of_pixels)
+    data, pixels = results.apply(data_name, axis=1), results.apply(pixels_of, axis=1)
     tasks = results.groupby([data, "likelihood", pixels], sort=False, dropna=False)
     return [group.reset_index(drop=True) for _, group in tasks]
 
@@ -181,8 +180,8 @@ def by_task(results: pd.DataFrame) -> list[pd.DataFrame]:
 def task_name(results: pd.DataFrame) -> str:
     """Name the task that all of `results` belong to."""
     first = results.iloc[0]
-    pixels = kind_of_pixels(first["binarize"])
-    return f"{data_name(first) or 'unknown data set'}, {first['likelihood'] or 'unknown'} likelihood, {pixels} pixels"
+    likelihood = f"{first['likelihood'] or 'unknown'} likelihood"
+    return f"{data_name(first) or 'unknown data set'}, {likelihood}, {pixels_of(first)} pixels"
 
 
 def varied(results: pd.DataFrame) -> list[str]:

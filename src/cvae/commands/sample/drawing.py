@@ -62,7 +62,7 @@ def count_each(count: int | None, usual: int, classes: int) -> int:
 
 
 def draw_samples(model: "VAE", origin: Origin, label: str | None, count: int | None, seed: int) -> "tuple[Figure, str]":
-    """Draw samples from the prior: a row for each class, or a square for one class or a model without labels.
+    """Draw samples from the prior: a row for each class, or a square if there is one class or no labels.
 
     MLflow's served model returns the same images for the same seed and the same rows of labels.
     """
@@ -72,7 +72,7 @@ def draw_samples(model: "VAE", origin: Origin, label: str | None, count: int | N
     from cvae.model import sample_prior
 
     classes, chosen = model.schema.classes, choose_class(model, label)
-    each = model.label_count if chosen is None else 0  # classes with a row of their own
+    each = model.label_count if chosen is None and model.label_count > 1 else 0  # classes with a row of their own
     count = count_each(count, SAMPLES, each) if each else count or SAMPLES
     labels = [chosen or 0] * count if not each else [label for label in range(each) for _ in range(count)]
     images = decode(model, sample_prior(model, len(labels), generator(seed, "samples")).numpy(), labels)
