@@ -34,15 +34,25 @@ def model_class(name: str) -> type[VAE]:
         if error.name and not f"{module}.".startswith(f"{error.name}."):
             raise  # the module is there, but imports one that is not
         raise UserError(f"model is {name}, but there is no {module.replace('.', '/')}.py in src") from None
-    if not (inspect.isclass(found) and issubclass(found, VAE)):
+    if not (inspect.isclass(found) and issubclass(found, VAE)) or found is VAE:
         problem = "has no class of that name" if found is None else "is not a subclass of cvae.model.VAE"
         raise UserError(f"model is {name}, but {module if found is None else class_name} {problem}")
     return found
 
 
 def arguments(name: str) -> set[str]:
-    """Return the names of the arguments, beside `schema`, that the model class `name` takes."""
-    return set(inspect.signature(model_class(name)).parameters) - {"schema"}
+    """Return the names of the arguments, beside `schema`, that the model class `name` takes.
+
+    A class that takes `**settings` takes those of the next class in its order of inheritance too.
+    """
+    names = set()
+    for kind in model_class(name).__mro__:
+        if "__init__" in vars(kind):
+            _, *own = inspect.signature(kind.__init__).parameters.values()
+            names |= {argument.name for argument in own if argument.kind is not argument.VAR_KEYWORD}
+            if all(argument.kind is not argument.VAR_KEYWORD for argument in own):
+                break
+    return names - {"schema"}
 
 
 def build(name: str, schema: Schema, settings: Mapping[str, object]) -> VAE:
