@@ -17,15 +17,8 @@ from torch import Tensor, nn
 
 from cvae.data.dataset import Schema
 
-ACTIVATIONS = {  # name: (encoder's, decoder's)
-    "article": ("relu", "sigmoid"),
-    "relu": ("relu", "relu"),
-    "tanh": ("tanh", "tanh"),
-    "sigmoid": ("sigmoid", "sigmoid"),
-}
 LIKELIHOODS = ("gaussian", "bernoulli")
 LABELS = ("given", "none")
-_FUNCTIONS = {"relu": torch.relu, "tanh": torch.tanh, "sigmoid": torch.sigmoid}
 
 
 class VAE(nn.Module):
@@ -34,10 +27,11 @@ class VAE(nn.Module):
     Shapes: images x (n, image_dims) float in [0, 1], labels y (n,) int64, latents z (n, latent_dims). The values of an
     image are in the order height, width, channel; `schema` has its shape and the names of the classes.
 
-    `labels`: "given", or "none" for a model that must ignore y. `likelihood`: the form of p(x|z,y), "gaussian" (with
-    variance ½) or "bernoulli". `prior_std`: the standard deviation of the prior over z.
+    `labels`: "given", or "none" for a model that must ignore y; `label_count` is then 0. `likelihood`: the form of
+    p(x|z,y), "gaussian" (with variance ½) or "bernoulli". `prior_std`: the standard deviation of the prior over z.
 
-    A subclass defines `encode` and `logits`. If it has arguments of its own, it adds them to `configuration`.
+    A subclass defines `encode` and `logits`. It takes `schema`, its own arguments and `**settings`, passes `settings`
+    on to this class, and adds its own arguments to `configuration`.
     """
 
     def __init__(
@@ -53,20 +47,6 @@ class VAE(nn.Module):
         self.likelihood, self.prior_std = likelihood, float(prior_std)
         self.label_count = len(schema.classes) if labels == "given" else 0  # of labels that the model can tell apart
 
-    def initialise(self, generator: torch.Generator) -> "VAE":
-        """Sample the weights from U(±1/√fan_in), as `torch.nn.Linear` does, and return the model.
-
-        This covers `ConditionalLinear` and `Linear` layers. Other layers keep the weights torch gave them, and so do
-        weights computed by a parametrization such as weight norm.
-        """
-        for layer in self.modules():
-            if isinstance(layer, ConditionalLinear | Linear):
-                bound = 1 / math.sqrt(layer.fan_in)
-                for name, parameter in layer.named_parameters(recurse=False):
-                    if name in ("weight", "label_weight", "bias"):
-                        nn.init.uniform_(parameter, -bound, bound, generator)
-        return self
-
     def encode(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Return the mean μ and log standard deviation log σ of q(z|x,y), (n, latent_dims) each."""
         raise NotImplementedError
@@ -80,13 +60,27 @@ class VAE(nn.Module):
         return torch.sigmoid(self.logits(z, y))
 
     def configuration(self) -> dict:
-        """Return the arguments, beside `schema`, that rebuild this model; all must fit JSON."""
+        """Return all arguments, beside `schema`, that rebuild this model: numbers, strings, or lists of them."""
         return {
             "labels": self.labels,
             "latent_dims": self.latent_dims,
             "likelihood": self.likelihood,
             "prior_std": self.prior_std,
         }
+
+    def initialise(self, generator: torch.Generator) -> "VAE":
+        """Sample the weights from U(±1/√fan_in), as `torch.nn.Linear` does, and return the model.
+
+        This covers `ConditionalLinear` and `Linear` layers. Other layers keep the weights torch gave them, and so do
+        weights computed by a parametrization such as weight norm.
+        """
+        for layer in self.modules():
+            if isinstance(layer, ConditionalLinear | Linear):
+                bound = 1 / math.sqrt(layer.fan_in)
+                for name, parameter in layer.named_parameters(recurse=False):
+                    if name in ("weight", "label_weight", "bias"):
+                        nn.init.uniform_(parameter, -bound, bound, generator)
+        return self
 
 
 class ConditionalLinear(nn.Module):
@@ -117,6 +111,15 @@ class Linear(nn.Linear):
     @property
     def fan_in(self) -> int:
         return self.in_features
+
+
+ACTIVATIONS = {  # name: (encoder's, decoder's)
+    "article": ("relu", "sigmoid"),
+    "relu": ("relu", "relu"),
+    "tanh": ("tanh", "tanh"),
+    "sigmoid": ("sigmoid", "sigmoid"),
+}
+_FUNCTIONS = {"relu": torch.relu, "tanh": torch.tanh, "sigmoid": torch.sigmoid}
 
 
 class CVAE(VAE):

@@ -6,6 +6,7 @@ how. Works without DVC and MLflow: import only `cvae.model`, `data`, `compute` a
 
 import importlib
 import inspect
+import json
 import re
 from collections.abc import Mapping
 
@@ -14,6 +15,7 @@ from cvae.model import VAE
 from cvae.support.errors import UserError, one_line
 
 WHERE = "cvae.model:CVAE, or MODULE:CLASS with a module in src/cvae/models, such as cvae.models.convolutional"
+OF_EVERY_MODEL = ("labels", "latent_dims", "likelihood", "prior_std")
 
 
 def model_class(name: str) -> type[VAE]:
@@ -23,7 +25,7 @@ def model_class(name: str) -> type[VAE]:
     import anything else either.
 
     Raises:
-        UserError: there is no such module or class, or it is not a `VAE`.
+        UserError: there is no such module or class, it is not a `VAE`, or it lacks a method.
     """
     module, _, class_name = name.partition(":")
     if not re.fullmatch(r"cvae\.model(s(\.\w+)+)?:[^\W\d]\w*", name):
@@ -37,6 +39,9 @@ def model_class(name: str) -> type[VAE]:
     if not (inspect.isclass(found) and issubclass(found, VAE)) or found is VAE:
         problem = "has no class of that name" if found is None else "is not a subclass of cvae.model.VAE"
         raise UserError(f"model is {name}, but {module if found is None else class_name} {problem}")
+    for method in ("encode", "logits"):
+        if getattr(found, method) is getattr(VAE, method):
+            raise UserError(f"model is {name}, but {class_name} does not define {method}")
     return found
 
 
@@ -59,10 +64,25 @@ def build(name: str, schema: Schema, settings: Mapping[str, object]) -> VAE:
     """Build the model `name` for data of `schema`, from those of `settings` that its class takes.
 
     Raises:
-        UserError: there is no such model, or its `configuration` could not rebuild it.
+        UserError: there is no such model, it ignores one of `settings` that every model has, or its `configuration`
+            could not rebuild it.
     """
-    used = {key: value for key, value in settings.items() if key in arguments(name)}
-    model = model_class(name)(schema, **used)
-    if missing := used.keys() - model.configuration().keys():
+    taken = arguments(name)
+    model = model_class(name)(schema, **{key: value for key, value in settings.items() if key in taken})
+    for key in OF_EVERY_MODEL:
+        if key in settings and getattr(model, key) != settings[key]:
+            was, wanted = (f"{value!r:.60}" for value in (getattr(model, key), settings[key]))
+            raise UserError(f"{name}: {key} is {was} instead of {wanted}; its __init__ must pass {key} on to VAE's")
+    configuration = model.configuration()
+    if missing := taken - configuration.keys():
         raise UserError(f"{name}: its configuration lacks {min(missing)}, so it could not be loaded again; add it")
+    if unknown := configuration.keys() - taken:
+        raise UserError(f"{name}: its configuration has {min(unknown)}, which its __init__ does not take; add it there")
+    for key, value in configuration.items():
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError):
+            raise UserError(
+                f"{name}: its configuration has {key}, a {type(value).__name__}; JSON cannot hold it"
+            ) from None
     return model
