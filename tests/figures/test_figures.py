@@ -1,4 +1,4 @@
-"""All pictures that render draws, for latents on a line, on a plane, and in more dimensions."""
+"""All pictures that render draws: latents on a line, on a plane and in more dimensions, and any number of classes."""
 
 import subprocess
 import sys
@@ -7,43 +7,60 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from helpers.models import MNIST, make_model
+from helpers.pictures import assert_legible, texts_of
 from helpers.processes import environment
 from helpers.repository import PROJECT
 from PIL import Image
 
 from cvae.compute.seeding import generator
-from cvae.data import idx
-from cvae.data.idx import LABELS, SIDE
-from cvae.embedding import embed_dataset, read_latents, write_latents
+from cvae.data.dataset import Schema, Split
+from cvae.embedding import embed
 from cvae.figures import drawing, rendering, style
 from cvae.figures.latent_plane import decode, fit_plane
 from cvae.model import CVAE
 
+LONG = ("golden retriever puppy", "a very long class name that never ends, truly", "cost $5 or $6", "_hidden")
 ONE = {1: (1400, 240), 2: (700, 700), 4: (700, 700)}
-OVERVIEW = (1500, 720)
 
 
-@pytest.fixture(scope="module")
-def splits(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("digits")
-    idx.write_digits(folder)
-    train, test = idx.load(folder)
-    return {"train": train, "test": test}
+def names(count: int) -> tuple[str, ...]:
+    return tuple(f"{LONG[label % 4]} {label // 4}" if label >= 4 else LONG[label] for label in range(count))
 
 
-def make_model(latent_dims: int) -> CVAE:
-    return CVAE(latent_dims=latent_dims).initialise(generator(0, "weights")).requires_grad_(False)
+def make_split(schema: Schema, each: int) -> Split:
+    """Return random images, `each` of every class, sorted by class."""
+    numbers = np.random.default_rng(0)
+    labels = np.arange(len(schema.classes)).repeat(each).astype(np.uint8)
+    return Split(numbers.integers(0, 256, (len(labels), schema.image_dims)).astype(np.uint8), labels)
 
 
-def render_all(folder, splits, latent_dims: int) -> None:
-    model = make_model(latent_dims)
-    write_latents(embed_dataset(model, splits, seed=0), folder / "latents.parquet")
-    mu, labels = read_latents(folder / "latents.parquet", "train", "mu", latent_dims)
-    z, _ = read_latents(folder / "latents.parquet", "train", "z", latent_dims)
-    views = rendering.label_views(model, "digits", labels, mu, z, grid_size=4, grid_range=2.0)
-    rendering.render_labels(views, "digits", folder)
-    rendering.render_reconstructions(model, splits["test"], "digits", folder / "reconstructions.png")
-    rendering.render_styles(model, "digits", 0, folder / "styles.png")
+def render_all(folder, model: CVAE, each: int = 5, test: Split | None = None) -> None:
+    """Draw all pictures of `model` with `each` images of every class."""
+    split = make_split(model.schema, each)
+    latents = embed(model, split, torch.randn(len(split), model.latent_dims, generator=generator(0, "noise")))
+    title = model.schema.title
+    views = rendering.label_views(model, split.labels, latents["mu"], latents["z"], grid_size=4, grid_range=2.0)
+    rendering.render_labels(views, title, folder)
+    rendering.render_reconstructions(model, test or split, folder / "reconstructions.png")
+    rendering.render_styles(model, 0, folder / "styles.png")
+
+
+@pytest.fixture
+def figures(monkeypatch) -> dict:
+    """The figures that rendering has drawn, by the name of their file. They are not written."""
+    figures = {}
+
+    def save(figure, path):
+        folder = f"{path.parent.name}/" if path.parent.name in ("latents", "manifolds", "all") else ""
+        figures[folder + path.name] = figure
+
+    monkeypatch.setattr(rendering, "save", save)
+    return figures
+
+
+def size_of(figure) -> tuple[int, int]:
+    return figure.canvas.get_width_height()
 
 
 def assert_picture(path, size) -> None:
@@ -54,38 +71,146 @@ def assert_picture(path, size) -> None:
     assert "Software" not in Image.open(path).info
 
 
-def assert_all_pictures(folder, latent_dims: int) -> None:
-    for name in ("latents", "manifolds"):
-        assert_picture(folder / f"{name}.png", OVERVIEW)
-        assert sorted(path.name for path in (folder / name).iterdir()) == [f"{label}.png" for label in range(LABELS)]
-        for label in range(LABELS):
-            assert_picture(folder / name / f"{label}.png", ONE[latent_dims])
-    assert_picture(folder / "reconstructions.png", (1200, 720))
-    assert_picture(folder / "styles.png", (800, 800))
-
-
-@pytest.mark.parametrize("latent_dims", [1, 4])
-def test_every_picture_exists_has_its_size_and_is_not_blank(tmp_path, splits, latent_dims):
-    render_all(tmp_path, splits, latent_dims)
-    assert_all_pictures(tmp_path, latent_dims)
-
-
-def test_pictures_of_a_plane_are_complete_and_repeat_to_the_byte(tmp_path, splits):
+@pytest.mark.parametrize("latent_dims", [1, 2, 4])
+def test_pictures_of_ten_classes_are_complete_have_their_sizes_and_repeat_to_the_byte(tmp_path, latent_dims):
     for folder in ("a", "b"):
-        (tmp_path / folder).mkdir()
-        render_all(tmp_path / folder, splits, latent_dims=2)
-    assert_all_pictures(tmp_path / "a", latent_dims=2)
-    pictures = sorted(path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*.*"))
-    assert len(pictures) == 2 * LABELS + 5  # latents.parquet is among them
+        render_all(tmp_path / folder, make_model(latent_dims=latent_dims).requires_grad_(False))
+    for name in ("latents", "manifolds"):
+        assert_picture(tmp_path / f"a/{name}.png", (1500, 720))
+        for label in range(10):
+            assert_picture(tmp_path / f"a/{name}/{label}.png", ONE[latent_dims])
+    assert_picture(tmp_path / "a/reconstructions.png", (1200, 720))
+    assert_picture(tmp_path / "a/styles.png", (800, 800))
+    pictures = sorted(path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*.png"))
+    assert len(pictures) == 2 * 10 + 4
     for picture in pictures:
         assert (tmp_path / "a" / picture).read_bytes() == (tmp_path / "b" / picture).read_bytes(), picture
+
+
+KINDS = {  # schema, latents, panels of an overview, its size
+    "one": (Schema((32, 32, 3), LONG[:1], "Mine"), 2, 1, (700, 700)),
+    "one, a line": (Schema((32, 32, 1), LONG[:1]), 1, 1, (1400, 240)),
+    "two": (Schema((28, 28, 1), LONG[:2], "Mine"), 2, 2, (1400, 820)),
+    "four, a line": (Schema((16, 32, 3), LONG, "Mine"), 1, 4, (1500, 600)),
+    "five": (Schema((28, 28, 3), names(5), "Mine"), 4, 5, (1500, 445)),
+    "seven": (Schema((28, 28, 1), names(7), "Mine", ink=True), 2, 7, (1500, 950)),
+    "26": (Schema((16, 16, 1), names(26), "Mine"), 2, 26, (1500, 2100)),
+    "47, a line": (Schema((16, 16, 1), names(47), "Mine"), 1, 30, (1500, 1920)),
+    "200": (Schema((16, 16, 3), names(200), "Mine"), 2, 30, (1500, 2070)),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pictures_of_any_number_of_classes_are_legible_and_state_what_they_leave_out(tmp_path, figures, kind):
+    schema, latent_dims, panels, size = KINDS[kind]
+    count = len(schema.classes)
+    render_all(tmp_path, make_model(schema, latent_dims=latent_dims).requires_grad_(False), each=2)
+
+    shares = {
+        "latents.png": panels,
+        "manifolds.png": panels,
+        "reconstructions.png": panels,
+        "styles.png": min(count, 20),
+    }
+    singles = [f"{folder}/{label}.png" for folder in ("latents", "manifolds") for label in range(count)]
+    assert set(figures) == {*shares, *singles}
+    for name in (*shares, *singles[:4], *singles[-4:]):
+        assert_legible(figures[name])
+    for name, shown in shares.items():
+        texts = "\n".join(text.get_text() for text in texts_of(figures[name]))
+        assert (f"{shown} of {count} classes" in texts) == (shown < count), name
+        assert (f"; plots/{name.removesuffix('.png')} has all" in texts) == (
+            shown < count and name in ("latents.png", "manifolds.png")
+        )
+    for name in ("latents.png", "manifolds.png"):
+        assert len(figures[name].axes) == panels
+    assert len(figures["reconstructions.png"].axes) == panels
+    assert size_of(figures["latents.png"]) == size
+    for name in shares:
+        assert max(size_of(figures[name])) <= 2100
+
+
+@pytest.mark.parametrize(("height", "width"), [(48, 24), (16, 32)])
+def test_pictures_of_images_that_are_not_square_keep_sensible_proportions(tmp_path, figures, height, width):
+    render_all(tmp_path, make_model(Schema((height, width, 1), names(8), "Mine"), latent_dims=2).requires_grad_(False))
+    for name, figure in figures.items():
+        assert_legible(figure)
+        across, down = size_of(figure)
+        assert 0.4 < across / down < 3, name
+        for axes in figure.axes:
+            if name != "latents.png" and "latents/" not in name and axes.images:
+                box, (rows, columns) = axes.get_window_extent(), axes.images[0].get_array().shape[:2]
+                assert box.height / box.width == pytest.approx(rows / columns, rel=0.01), name
+                assert box.width * box.height > 0.1 * across * down / len(figure.axes), name
+
+
+@pytest.mark.parametrize("latent_dims", [1, 2, 4])
+@pytest.mark.parametrize("count", [1, 7, 47])
+def test_a_model_without_labels_has_one_view_of_all_images_and_samples(tmp_path, figures, count, latent_dims):
+    schema = Schema((16, 20, 3), names(count), "Mine")
+    render_all(tmp_path, make_model(schema, labels="none", latent_dims=latent_dims).requires_grad_(False), each=3)
+    assert set(figures) == {"latents.png", "manifolds.png", "all/all.png", "reconstructions.png", "styles.png"}
+    for figure in figures.values():
+        assert_legible(figure)
+    title = "\n".join(text.get_text() for text in texts_of(figures["latents.png"])).replace("\n", " ")
+    assert f"in the colours of their {count} classes" in title
+    assert ("without a legend" in title) == (count > 20)
+    points = figures["latents.png"].axes[0].collections[-1]
+    assert len(points.get_offsets()) == 3 * count
+    assert len(np.unique(points.get_facecolor(), axis=0)) == min(count, 20)
+    assert len(figures["manifolds.png"].axes) == 1
+    assert len(figures["reconstructions.png"].axes) == min(count, 30)
+    assert texts_of(figures["styles.png"])[0].get_text() == "Mine: samples from the prior"
+
+
+def test_the_pictures_of_all_images_are_in_a_folder_of_their_own(tmp_path):
+    """`dvc plots diff` fails on a folder with 0.png and all.png."""
+    render_all(tmp_path, make_model(labels="none").requires_grad_(False))
+    for name in ("latents", "manifolds"):
+        assert [path.relative_to(tmp_path / name).as_posix() for path in (tmp_path / name).rglob("*.png")] == [
+            "all/all.png"
+        ]
+        assert (tmp_path / name / "all/all.png").read_bytes() == (tmp_path / f"{name}.png").read_bytes()
+
+
+def test_classes_with_few_or_no_images_have_blank_cells(tmp_path, figures):
+    schema = Schema((28, 28, 3), ("none", "one", "many"), "Mine")
+    split = make_split(schema, 12)
+    picked = np.r_[12:13, 24:36]
+    test = Split(split.images[picked], split.labels[picked])
+    render_all(tmp_path, make_model(schema, latent_dims=4).requires_grad_(False), each=1, test=test)
+    assert_legible(figures["reconstructions.png"])
+    assert [text.get_text() for text in texts_of(figures["reconstructions.png"])].count("no test image") == 1
+    for axes, images in zip(figures["reconstructions.png"].axes, (0, 1, 10), strict=True):
+        pixels = axes.images[0].get_array()
+        blank = (pixels.reshape(2, 28, 10, 28, 3) == 1).all(axis=(0, 1, 3, 4))
+        assert blank.tolist() == [False] * images + [True] * (10 - images)
+
+
+def test_views_are_drawn_one_after_another(monkeypatch, tmp_path):
+    """The views of all classes may be too large to keep; an overview holds 30 of them."""
+    model, alive = make_model(Schema((16, 16, 1), names(40))).requires_grad_(False), []
+    monkeypatch.setattr(rendering, "save", lambda figure, path: None)
+    monkeypatch.setattr(drawing, "draw_one", lambda view, draw, title: alive.append(view.label))
+    monkeypatch.setattr(drawing, "draw_overview", lambda views, draw, title: alive.append(len(views)))
+    views = rendering.label_views(model, np.zeros(1), np.zeros((1, 2)), np.zeros((1, 2)), 4, 2.0)
+    next(views)
+    assert alive == []
+    rendering.render_labels(views, "", tmp_path)
+    assert alive == [label for label in range(1, 40) for _ in range(2)] + [29, 29]
+
+
+def test_classes_are_chosen_evenly():
+    assert rendering.spread(5, 30) == [0, 1, 2, 3, 4]
+    chosen = rendering.spread(47, 30)
+    assert (len(set(chosen)), chosen[0], chosen[-1]) == (30, 0, 46)
+    assert set(np.diff(chosen)) == {1, 2}
 
 
 # Draws one picture of each kind, also that of compared runs, and then prints the settings of the caller's pyplot.
 DRAW_ALL = """
 import os
 import numpy as np, pandas as pd
-from cvae.data.idx import LABELS, PIXELS, SIDE
 from cvae.figures import drawing, label_view, style
 from matplotlib import font_manager
 from cvae.commands.compare.panels import write_picture
@@ -95,16 +220,19 @@ if "ARIAL" in os.environ:
     serif = font_manager.findfont("DejaVu Serif")
     font_manager.fontManager.ttflist.insert(0, font_manager.FontEntry(serif, name="Arial", weight=400))
 
-view = label_view.LabelView(3, "3", ("a", "b"), np.full((5, 2), -1.0), np.zeros(2), 1.0, 4.0, np.eye(5 * SIDE), 2.0)
-images = np.linspace(0, 1, LABELS * LABELS * PIXELS).reshape(LABELS, LABELS, SIDE, SIDE)
+manifold = np.eye(5 * 28)
+view = label_view.LabelView(
+    3, "3", ("a", "b"), np.full((5, 2), -1.0), np.zeros(2), 1.0, 4.0, manifold, 5, 2.0, ink=True
+)
+images = np.linspace(0, 1, 10 * 10 * 784).reshape(10, 10, 28, 28)
 history = pd.DataFrame({f"{a}_{b}": [-1.0, 2.0] for a in ("train", "test") for b in ("loss", "reconstruction", "kl")})
-names = [str(label) for label in range(LABELS)]
+names = [str(label) for label in range(10)]
 pictures = {
     "one": drawing.draw_one(view, drawing.draw_latents, "title"),
-    "overview": drawing.draw_overview([view] * LABELS, drawing.draw_manifold, "title"),
-    "pairs": drawing.draw_reconstructions(images, images[::-1], names, "title"),
-    "styles": drawing.draw_styles(images, ["-1.0"] * LABELS, names, "title"),
-    "table": drawing.draw_table(images, "title", names, names),
+    "overview": drawing.draw_overview([view] * 10, drawing.draw_manifold, "title"),
+    "pairs": drawing.draw_reconstructions(images, images[::-1], names, "title", ink=True),
+    "styles": drawing.draw_styles(images, ["-1.0"] * 10, names, "title", ink=True),
+    "table": drawing.draw_table(images, "title", names, names, ink=False),
     "training": drawing.draw_training(history.assign(epoch=[1, 2]), "title"),
 }
 for name, figure in pictures.items():
@@ -167,41 +295,50 @@ def test_training_curves_are_drawn(tmp_path, epochs):
     assert_picture(tmp_path / "training.png", (1500, 460))
 
 
-def test_reconstructions_belong_to_the_images_above_them(monkeypatch, tmp_path, splits):
-    model, test, shown = make_model(2), splits["test"], []
-    monkeypatch.setattr(drawing, "draw_reconstructions", lambda *arrays: shown.extend(arrays) or style.new_figure())
-    rendering.render_reconstructions(model, test, "digits", tmp_path / "picture.png")
+def test_reconstructions_belong_to_the_images_above_them(monkeypatch, tmp_path):
+    model, test, shown = make_model().requires_grad_(False), make_split(MNIST, 12), []
+    monkeypatch.setattr(
+        drawing, "draw_reconstructions", lambda *arrays, ink: shown.extend(arrays) or style.new_figure()
+    )
+    rendering.render_reconstructions(model, test, tmp_path / "picture.png")
     originals, reconstructions = shown[:2]
     for label in (0, 7):
         chosen = test.images[test.labels == label][: rendering.RECONSTRUCTIONS] / 255
-        np.testing.assert_allclose(originals[label], chosen.reshape(-1, SIDE, SIDE), atol=1e-6)
+        np.testing.assert_allclose(originals[label], chosen.reshape(-1, 28, 28), atol=1e-6)
         mu, _ = model.encode(torch.tensor(chosen, dtype=torch.float32), torch.full((len(chosen),), label))
         np.testing.assert_allclose(reconstructions[label], decode(model, mu.numpy(), label), atol=1e-6)
 
 
-def test_a_row_of_styles_is_one_z_with_every_label(monkeypatch, tmp_path):
-    model, shown = make_model(2), []
-    monkeypatch.setattr(drawing, "draw_styles", lambda *arrays: shown.extend(arrays) or style.new_figure())
-    rendering.render_styles(model, "digits", 0, tmp_path / "picture.png")
+@pytest.mark.parametrize("count", [3, 10, 47])
+def test_a_row_of_styles_is_one_z_with_every_label(monkeypatch, tmp_path, count):
+    model, shown = make_model(Schema((8, 6, 3), names(count))).requires_grad_(False), []
+    monkeypatch.setattr(drawing, "draw_styles", lambda *arrays, ink: shown.extend(arrays) or style.new_figure())
+    rendering.render_styles(model, 0, tmp_path / "picture.png")
     z = torch.randn(rendering.STYLES, 2, generator=generator(0, "styles")).numpy() * model.prior_std
-    for row, label in ((0, 0), (3, 8), (rendering.STYLES - 1, LABELS - 1)):
-        np.testing.assert_allclose(shown[0][row, label], decode(model, z[row : row + 1], label)[0], atol=1e-6)
+    labels = rendering.spread(count, rendering.COLUMNS)
+    assert shown[2] == [model.schema.classes[label] for label in labels]
+    for row, column in ((0, 0), (3, 2), (4, len(labels) - 1)):
+        expected = decode(model, z[row : row + 1], labels[column])[0]
+        np.testing.assert_allclose(shown[0][row, column], expected, atol=1e-6)
+
+
+CLASSES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
 def scatter(folder, latent_dims: int) -> tuple[pd.DataFrame, np.ndarray, np.ndarray, np.ndarray]:
     """Write the scatter file of 4,000 images; return it with the labels, posterior means and samples it should hold."""
     numbers = np.random.default_rng(0)
-    labels = numbers.integers(0, LABELS, 4_000).astype(np.uint8)
+    labels = numbers.integers(0, 10, 4_000).astype(np.uint8)
     mu = numbers.normal(size=(4_000, latent_dims)).astype(np.float32)
     z = mu + numbers.normal(size=mu.shape).astype(np.float32)
-    rendering.write_scatter(labels, mu, z, folder / "latents.csv")
+    rendering.write_scatter(labels, mu, z, CLASSES, folder / "latents.csv")
     count = rendering.SCATTERED
     return pd.read_csv(folder / "latents.csv"), labels[:count], mu[:count], z[:count]
 
 
 def test_the_scatter_file_has_samples_of_z_as_they_are(tmp_path):
     table, labels, _, z = scatter(tmp_path, latent_dims=2)
-    np.testing.assert_array_equal(table["label"], labels)
+    assert table["label"].tolist() == [CLASSES[label] for label in labels]
     np.testing.assert_allclose(table[["axis_1", "axis_2"]], z, atol=5.1e-4)
     assert set(zip(table["name_1"], table["name_2"], strict=True)) == {("z_0", "z_1")}
 
@@ -217,4 +354,13 @@ def test_the_scatter_file_of_one_dimension_has_a_strip_per_label(tmp_path):
     table, labels, _, z = scatter(tmp_path, latent_dims=1)
     np.testing.assert_allclose(table["axis_1"], z[:, 0], atol=5.1e-4)
     np.testing.assert_array_equal(table["axis_2"], labels)
+    assert table["label"].tolist() == [CLASSES[label] for label in labels]
     assert set(zip(table["name_1"], table["name_2"], strict=True)) == {("z_0", "label")}
+
+
+def test_the_scatter_file_has_all_classes_of_images_that_are_sorted_by_class(tmp_path):
+    labels = np.arange(10).repeat(600).astype(np.uint8)
+    z = np.random.default_rng(0).normal(size=(6_000, 2))
+    rendering.write_scatter(labels, z, z, CLASSES, tmp_path / "latents.csv")
+    counts = pd.read_csv(tmp_path / "latents.csv")["label"].value_counts()
+    assert (set(counts.index), counts.min(), counts.sum()) == (set(CLASSES), 300, 3_000)

@@ -2,21 +2,18 @@
 
 import numpy as np
 import pytest
+from helpers.models import make_model
 
-from cvae.compute.seeding import generator
-from cvae.data.idx import SIDE
+from cvae.data.dataset import Schema
 from cvae.figures.label_view import view_label
 from cvae.figures.latent_plane import decode, decode_manifold, fit_plane, tile
-from cvae.model import CVAE
 
-
-def make_model(latent_dims: int) -> CVAE:
-    return CVAE(latent_dims=latent_dims).initialise(generator(0, "weights")).requires_grad_(False)
+SIDE = 28
 
 
 def test_a_manifold_has_z_as_its_axes_with_y_upwards():
     """Each tile equals the decoder's image at its z: the first axis from left to right, the second from the bottom."""
-    model = make_model(2)
+    model = make_model(latent_dims=2)
     manifold = decode_manifold(model, fit_plane(np.zeros((5, 2))), label=3, grid_size=5, grid_range=2.0)
     assert manifold.shape == (5 * SIDE, 5 * SIDE)
     for row, column, z in ((4, 0, (-2, -2)), (4, 4, (2, -2)), (0, 0, (-2, 2)), (2, 3, (1, 0))):
@@ -25,12 +22,22 @@ def test_a_manifold_has_z_as_its_axes_with_y_upwards():
 
 
 def test_a_manifold_of_one_dimension_is_a_strip():
-    manifold = decode_manifold(make_model(1), fit_plane(np.zeros((5, 1))), label=3, grid_size=5, grid_range=2.0)
+    manifold = decode_manifold(
+        make_model(latent_dims=1), fit_plane(np.zeros((5, 1))), label=3, grid_size=5, grid_range=2.0
+    )
     assert manifold.shape == (SIDE, 5 * SIDE)
 
 
+def test_a_manifold_of_colour_images_that_are_not_square_has_their_shape_and_colours_from_0_to_255():
+    model = make_model(Schema((12, 20, 3), ("a", "b")))
+    manifold = decode_manifold(model, fit_plane(np.zeros((5, 2))), label=1, grid_size=5, grid_range=2.0)
+    assert (manifold.shape, manifold.dtype) == ((60, 100, 3), np.uint8)
+    lower_left = decode(model, np.array([[-2, -2]]), 1)[0]
+    np.testing.assert_allclose(manifold[48:, :20] / 255, lower_left, atol=0.51 / 255)
+
+
 def test_the_decoder_runs_once_per_manifold(monkeypatch):
-    model, calls = make_model(2), []
+    model, calls = make_model(latent_dims=2), []
     plain = model.decode
     monkeypatch.setattr(model, "decode", lambda z, y: calls.append(len(z)) or plain(z, y))
     decode_manifold(model, fit_plane(np.zeros((5, 2))), label=3, grid_size=5, grid_range=2.0)
@@ -52,13 +59,23 @@ def test_the_plane_of_many_dimensions_has_their_principal_axes():
     assert plane.names[0] == f"principal axis 1 of z ({share:.0%} of variance)"
 
 
+@pytest.mark.parametrize("images", [0, 1, 2])
+def test_very_few_images_have_a_plane_too(images):
+    mu = np.random.default_rng(0).normal(size=(images, 4))
+    plane = fit_plane(mu)
+    np.testing.assert_allclose(plane.axes @ plane.axes.T, np.eye(2), atol=1e-12)
+    assert np.isfinite(plane.project(np.ones((1, 4)))).all()
+    np.testing.assert_allclose(plane.lift(plane.project(mu)), mu, atol=1e-12)
+    assert len(plane.names) == 2
+
+
 def test_images_are_tiled_in_reading_order():
     images = np.arange(6).reshape(6, 1, 1).repeat(2, axis=1).repeat(2, axis=2)
     np.testing.assert_array_equal(tile(images, columns=3)[::2, ::2], [[0, 1, 2], [3, 4, 5]])
 
 
 def test_a_labels_view_has_the_prior_and_the_manifold_on_its_plane():
-    model = make_model(4)
+    model = make_model(latent_dims=4)
     mu = np.random.default_rng(0).normal(size=(50, 4)) + np.array([1.0, 2.0, 3.0, 4.0])
     plane = fit_plane(mu)
     points = plane.project(mu)
@@ -71,7 +88,7 @@ def test_a_labels_view_has_the_prior_and_the_manifold_on_its_plane():
 
 
 def test_the_view_of_one_latent_is_a_line():
-    model, plane = make_model(1), fit_plane(np.zeros((5, 1)))
+    model, plane = make_model(latent_dims=1), fit_plane(np.zeros((5, 1)))
     view = view_label(model, 3, "3", plane, np.zeros((5, 1)), 4.0, grid_size=5, grid_range=2.0)
     assert view.is_line
     assert view.manifold.shape == (SIDE, 5 * SIDE)

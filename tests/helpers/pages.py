@@ -7,5 +7,5 @@ SCREENSHOTS = PROJECT / "tests/screenshots"  # of the pages that tests open, to 
 
 PICTURES = sorted(
     [f"{name}.png" for name in ("latents", "manifolds", "reconstructions", "styles", "training")]
-    + [f"{folder}/{digit}.png" for folder in ("latents", "manifolds") for digit in range(10)]
+    + [f"{folder}/{label}.png" for folder in ("latents", "manifolds") for label in range(10)]
 )

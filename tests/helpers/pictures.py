@@ -1,7 +1,10 @@
 """Read matplotlib figures back."""
 
+from itertools import combinations
+
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.text import Text
 
@@ -25,3 +28,28 @@ def ticks_of(axes: Axes) -> list[Text]:
     """Return the visible tick labels of the horizontal axis."""
     low, high = axes.get_xlim()
     return [text for text in axes.get_xticklabels() if low <= text.get_position()[0] <= high]
+
+
+def texts_of(figure: Figure) -> list[Text]:
+    """Return every text that is drawn."""
+    figure.canvas.draw()
+    texts = [*figure.texts, *(text for legend in figure.legends for text in legend.get_texts())]
+    for axes in figure.axes:
+        texts += [axes.title, *axes.texts]
+        for axis in (axes.xaxis, axes.yaxis):
+            texts += [axis.label, *(tick.label1 for tick in axis._update_ticks())]  # those that are in view
+    return [text for text in texts if text.get_visible() and text.get_text()]
+
+
+def assert_legible(figure: Figure) -> None:
+    """No text is cut off at the figure's edge, and no two texts overlap. Slanted texts may cover a corner."""
+    texts = texts_of(figure)
+    boxes = {text: text.get_window_extent() for text in texts}
+    width, height = figure.canvas.get_width_height()
+    for text, box in boxes.items():
+        assert -1 <= box.x0 <= box.x1 <= width + 1, text
+        assert -1 <= box.y0 <= box.y1 <= height + 1, text
+    level = [text for text in texts if text.get_rotation() in (0, 90)]
+    for one, other in combinations(level, 2):
+        a, b = boxes[one], boxes[other]
+        assert min(a.x1, b.x1) - max(a.x0, b.x0) < 1 or min(a.y1, b.y1) - max(a.y0, b.y0) < 1, (one, other)

@@ -89,7 +89,9 @@ def draw_one(view: LabelView, draw: Draw, title: str) -> Figure:
     axes = figure.subplots()
     draw(axes, view)
     handles, names = axes.get_legend_handles_labels()
-    if not view.is_line:
+    if view.is_line:
+        figure.set_size_inches(14, np.clip(1.2 + 13.4 * _proportion(axes), 2.4, 6))
+    else:
         figure.set_size_inches(7 if len(handles) < 2 else 9, np.clip(0.8 + 6.2 * _proportion(axes), 3, 10))
         axes.set_ylabel(view.axis_names[1])
     axes.set_title(fit(title, 850 if view.is_line else 600, 13, lines=3), fontsize=13, pad=10)
@@ -116,20 +118,24 @@ def draw_overview(views: Sequence[LabelView], draw: Draw, title: str) -> Figure:
     figure = new_figure(figsize=(width, 1.2 + 1.2 * rows), layout="constrained")
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     panels = list((grid.T if is_line else grid).flat)
-    for axes, view in zip(panels, views, strict=False):
+    names = [fit(view.name, 100 * width / columns - 60, 13, lines=2) for view in views]
+    for axes, view, name in zip(panels, views, names, strict=False):
         draw(axes, view)
-        axes.set_title(fit(view.name, 100 * width / columns - 60, 13, lines=2), fontsize=13)
+        axes.set_title(name, fontsize=13)
     for axes in panels[count:]:
         axes.remove()
     for column in grid.T:
         [axes for axes in column if axes in figure.axes][-1].tick_params(labelbottom=True)
     if not is_line:
-        figure.set_size_inches(width, 1.2 + rows * width / columns * np.clip(_proportion(panels[0]), 0.5, 2))
+        text = 1.2 + 0.25 * rows * any("\n" in name for name in names) + 0.3 * (count < rows * columns)
+        figure.set_size_inches(width, text + rows * width / columns * np.clip(_proportion(panels[0]), 0.5, 2))
     own_axes = len({view.axis_names for view in views}) > 1  # with more than two latents
-    names = ("principal axis 1 of z, each class's own", "principal axis 2 of z") if own_axes else views[0].axis_names
-    figure.supxlabel(names[0], fontsize=13)
+    axis_names = views[0].axis_names
+    if own_axes:
+        axis_names = ("principal axis 1 of z, each class's own", "principal axis 2 of z")
+    figure.supxlabel(axis_names[0], fontsize=13)
     if not is_line:
-        figure.supylabel(names[1], fontsize=13)
+        figure.supylabel(axis_names[1], fontsize=13)
     if handles := panels[0].get_legend_handles_labels()[0]:
         figure.legend(handles=handles, loc="upper right", frameon=False)
     figure.suptitle(fit(title, 100 * width - (700 if handles else 40), 16, lines=3), fontsize=16)
@@ -207,7 +213,7 @@ def draw_table(
     heading = figure.text(0, 0, title.replace("$", r"\$"), fontsize=13, ha="center", va="center", **pixels)
     left = [figure.text(0, 0, fit(name, 240, 11), fontsize=11, ha="right", va="center", **pixels) for name in row_names]
     above = [
-        figure.text(0, 0, fit(name, across, 10), fontsize=10, ha="center", va="baseline", linespacing=1, **pixels)
+        figure.text(0, 0, fit(name, across - 4, 10), fontsize=10, ha="center", va="baseline", linespacing=1, **pixels)
         for name in column_names
     ]
     heading_box, *boxes = (text.get_window_extent() for text in (heading, *left, *above))
@@ -263,6 +269,8 @@ def _sheet(images: np.ndarray, ink: bool) -> np.ndarray:
 
 
 def _proportion(axes: Axes) -> float:
-    """Return height / width of axes with a fixed aspect."""
+    """Return height / width of axes with a fixed aspect, or 0."""
+    if axes.get_aspect() == "auto":
+        return 0
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
     return axes.get_aspect() * (top - bottom) / (right - left)

@@ -57,22 +57,21 @@ def render_labels(views: Iterable[LabelView], title: str, folder: str | Path) ->
         "latents": (drawing.draw_latents, "latents of the training images"),
         "manifolds": (drawing.draw_manifold, "what the decoder draws across its latents"),
     }
-    overview = []
+    overview, count = [], 0
     for view in views:
-        for name, (draw, caption) in kinds.items():
-            if view.label is None and name == "latents":
-                legend = ", without a legend" if len(view.classes) > drawing.LEGEND else ""
-                caption += f", in the colours of their {len(view.classes)} classes, which the model never saw{legend}"
-            subject = " ".join(filter(None, (title, view.name)))
-            picture = drawing.draw_one(view, draw, headline(subject, caption))
-            save(picture, folder / name / f"{'all/all' if view.label is None else view.label}.png")
-            if view.label is None:
-                save(picture, folder / f"{name}.png")
-        if view.label in spread(len(view.classes), PANELS):
+        count = 1 if view.label is None else len(view.classes)
+        if view.label is None:
+            legend = ", without a legend" if len(view.classes) > drawing.LEGEND else ""
+            colours = f"in the colours of their {len(view.classes)} classes, which the model never saw{legend}"
+            kinds["latents"] = (drawing.draw_latents, f"latents of the training images, {colours}")
+        if view.label is None or view.label in spread(count, PANELS):
             overview.append(view)
-    for name, (draw, caption) in kinds.items() if overview else ():
-        choice = chosen(len(overview), len(overview[0].classes), f"; plots/{name} has all")
-        save(drawing.draw_overview(overview, draw, headline(title, caption) + choice), folder / f"{name}.png")
+        for name, (draw, caption) in kinds.items():
+            picture = drawing.draw_one(view, draw, headline(f"{title} {view.name}".strip(), caption))
+            save(picture, folder / name / f"{'all/all' if view.label is None else view.label}.png")
+    for name, (draw, caption) in kinds.items():
+        caption += chosen(len(overview), count, f"; plots/{name} has all")
+        save(drawing.draw_overview(overview, draw, headline(title, caption)), folder / f"{name}.png")
 
 
 def spread(count: int, limit: int) -> list[int]:
