@@ -35,6 +35,8 @@ from cvae.data.tensors import to_device
 from cvae.evaluation.likelihood import importance_weighted_nll
 from cvae.model import CVAE
 from cvae.objective import held_out_noise, held_out_sums, means, training_loss
+from cvae.pipeline.checkpoint import checkpoint_key
+from cvae.pipeline.parameters import read_parameters
 from cvae.support.errors import UserError
 from cvae.training import loop
 
@@ -278,6 +280,50 @@ print(json.dumps([row["z"], mu[0].tolist()]))
     printed = clone.run(sys.executable, "-c", check, run.info.run_id, PYTHONPATH="src").stdout
     served, own = json.loads(printed.splitlines()[-1])
     assert served == pytest.approx(own, abs=1e-6)
+
+
+OWN = """
+from cvae.model import VAE, ConditionalLinear
+
+
+class Tiny(VAE):
+    def __init__(self, schema, labels="given", latent_dims=2, likelihood="gaussian", prior_std=1.0):
+        super().__init__(schema, labels, latent_dims, likelihood, prior_std)
+        self.encoder = ConditionalLinear(schema.image_dims, self.label_count, 2 * latent_dims)
+        self.decoder = ConditionalLinear(latent_dims, self.label_count, schema.image_dims)
+
+    def encode(self, x, y):
+        return self.encoder(x, y).chunk(2, dim=1)
+
+    def logits(self, z, y):
+        return self.decoder(z, y)
+"""
+
+
+def test_a_model_in_its_own_file_is_trained_without_labels_resumed_and_measured(repository, tmp_path):
+    clone = repository.copy(tmp_path / "cvae")
+    (clone.root / "src/cvae/models/tiny.py").write_text(OWN)
+    clone.set(model="cvae.models.tiny:Tiny", labels="none", epochs=12)
+    other = clone.copy(tmp_path / "other")
+
+    done = interrupt(clone, signal.SIGKILL)
+    printed = clone.run(sys.executable, "-m", "stages.train").stdout
+    assert f"after epoch {done}, from checkpoints/" in printed
+    assert "params.yaml: Tiny takes no activation, hidden_dims\n" in printed
+    other.run(sys.executable, "-m", "stages.train")
+    for name in ("data/model/model.safetensors", "data/model/config.json", "plots/training.csv"):
+        assert (clone.root / name).read_bytes() == (other.root / name).read_bytes(), "as without an interruption"
+
+    printed = clone.run(sys.executable, "-m", "stages.evaluate").stdout
+    assert "label_accuracy" not in printed
+    assert (clone.root / "plots/confusion.csv").read_text() == "actual,predicted\n"
+    clone.run(sys.executable, "-m", "stages.embed")
+
+
+@pytest.mark.parametrize(("key", "value"), [("labels", "none"), ("model", "cvae.models.tiny:Tiny")])
+def test_a_checkpoint_belongs_to_a_model_and_its_use_of_labels(key, value):
+    params = read_parameters(PROJECT / "params.yaml").model_dump()
+    assert checkpoint_key(params, "CPU") != checkpoint_key(params | {key: value}, "CPU")
 
 
 def load_weights(content: bytes) -> dict:

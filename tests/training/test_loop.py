@@ -5,9 +5,11 @@ import pytest
 import torch
 from helpers.models import MNIST
 
+from cvae.artifacts import saved_model
 from cvae.compute.devices import open_device, precisions
 from cvae.compute.seeding import generator
 from cvae.data.binarisation import sample_thresholds, threshold_generator
+from cvae.data.dataset import Split
 from cvae.data.tensors import to_device
 from cvae.model import CVAE
 from cvae.objective import held_out_noise, held_out_sums, means
@@ -90,6 +92,30 @@ def compare_with_plain_loop(digits, images_of=lambda grey, epoch: grey, rates=(1
 
     assert [row["article_loss"] for row in rows] == pytest.approx(totals, rel=1e-5)
     torch.testing.assert_close(weights(model), weights(plain), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("labels", ["given", "none"])
+def test_a_resumed_training_ends_with_the_same_bytes(digits, tmp_path, labels):
+    model, rows = fit(digits, {"labels": labels, "hidden_dims": 8})
+    started, resumed = (
+        Training(CVAE(MNIST, labels, hidden_dims=8).initialise(generator(0, "weights")), *digits, **SETTINGS)
+        for _ in range(2)
+    )
+    first = next(iter(started))
+    resumed.resume(started.state())
+    assert [first, *resumed] == rows
+    for name, trained in (("whole", model), ("resumed", resumed.model)):
+        saved_model.save(trained, tmp_path / name)
+    for name in ("model.safetensors", "config.json"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "resumed" / name).read_bytes()
+
+
+def test_without_labels_training_does_not_depend_on_them(digits):
+    model, rows = fit(digits, {"labels": "none"})
+    others = [Split(split.images, np.zeros_like(split.labels)) for split in digits]
+    same, other_rows = fit(others, {"labels": "none"})
+    assert rows == other_rows
+    assert torch.equal(weights(model), weights(same))
 
 
 def test_training_gives_the_same_result_without_the_fast_steps(digits, monkeypatch):
