@@ -5,11 +5,20 @@ import pandas as pd
 
 from cvae.commands.compare.results import COMPARED, as_table, negative_elbo
 from cvae.pipeline.parameters import Parameters
+from cvae.tracking.tasks import OWN_IMAGES
 
 # Written out where tests name them, so that other defaults in params.yaml change no test.
 NAMED = {"dataset": "mnist", "likelihood": "gaussian", "binarize": "none", "activation": "article", "seed": 0}
-NAMED |= {"latent_dims": 2, "hidden_dims": 256, "beta": 1.0, "epochs": 100}
+NAMED |= {
+    "model": "cvae.model:CVAE",
+    "labels": "given",
+    "latent_dims": 2,
+    "hidden_dims": 256,
+    "beta": 1.0,
+    "epochs": 100,
+}
 PARAMETERS = {key: value for key, value in Parameters().model_dump().items() if key in COMPARED} | NAMED
+PARAMETERS |= {key: None for key in OWN_IMAGES if key in COMPARED}  # they do not matter for a built-in data set
 MEASURED = {"nll": 22.5, "nll_samples": 500, "label_accuracy": 0.97, "sample_accuracy": 0.9}
 
 
