@@ -156,11 +156,11 @@ def on_a_disk(namespace, tmp_path):
     return run
 
 
-# The space left, in kB, and the first file that does not fit; files are written beside the old ones first.
+# The space left, in kB, and the start of the first file that does not fit; files are written beside the old ones first.
 @pytest.mark.parametrize(
     ("stage", "free", "file"),
     [
-        ("download", 0, "data/raw/train-images-idx3-ubyte.gz"),
+        ("download", 0, "data/raw/"),
         ("evaluate", 8, "metrics/per_latent.csv"),
         pytest.param("download", 300, "data/raw/t", marks=pytest.mark.long),
         pytest.param("train", 300, "data/model/model.safetensors", marks=pytest.mark.long),
