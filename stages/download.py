@@ -16,7 +16,8 @@ def main() -> None:
     require_copied(params)
     is_check = "--check" in sys.argv[1:]
     if params.dataset == "images":
-        from cvae.data.images import find_images, import_images
+        from cvae.data.class_folders import find_images
+        from cvae.data.images import import_images
 
         if is_check:
             find_images(params.images)

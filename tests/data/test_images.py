@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cvae.data.class_folders import find_images
 from cvae.data.dataset import Dataset, load
 from cvae.data.idx import write_idx
-from cvae.data.images import find_images, import_images
+from cvae.data.images import import_images
 from cvae.support.errors import UserError
 
 

@@ -1,65 +1,30 @@
 """Your own images as a data set: a folder with a sub-folder for each class, or the four IDX files.
 
-An image of any size is cropped to the square in its middle and resized to `image_size` × `image_size`, as generative
-models usually see photographs. EXIF orientation is applied, and transparent parts become white.
-
 Which images are for testing depends on their content alone, so renaming a file or adding one moves no other: an image
 is a test image if the hash of its file, as a number from 0 to 1, is below `test_share`. Only a class that would have no
 test image, or no training image, takes one against this rule, and gives it up once it has grown. Sub-folders `train`
 and `test`, each with the class folders, decide it themselves.
 """
 
-import hashlib
-import io
-import os
-import re
-import unicodedata
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from tabulate import tabulate
 
-from cvae.data.dataset import FILES, MOST_CLASSES, Dataset, Schema, Split, by, load, save, spellings
+from cvae.data.class_folders import Listing, class_name, find_images
+from cvae.data.dataset import MOST_CLASSES, Dataset, Schema, Split, by, load, save
+from cvae.data.pictures import Picture, read_or_say_why
 from cvae.support.errors import UserError, one_line
 from cvae.support.progress import progress
 
-PASSED_OVER = re.compile(r"\..*|readme.*|.*\.dvc|thumbs\.db|desktop\.ini|__macosx|@eadir", re.IGNORECASE | re.DOTALL)
-VALIDATION = {"val", "valid", "validation", "dev"}
 CLASSES = "classes.txt"
-IDX_NAMES = {name for file in FILES for name in spellings(file)}
 SHOWN = 20  # files that are left out, in the report
-
-
-@dataclass(frozen=True)
-class Listing:
-    """The files of each class, by its name, for "train" and "test" or, undivided, for "all". `left_out`: other files
-    and the reasons."""
-
-    classes: tuple[str, ...]
-    files: dict[str, dict[str, list[Path]]]
-    left_out: dict[Path, str]
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One image: its file and the hash of the file, its width and height there, and its pixels, (image_dims,)."""
-
-    path: Path
-    digest: bytes
-    size: tuple[int, int]
-    pixels: np.ndarray = field(repr=False)
-
-    @property
-    def position(self) -> float:
-        """The hash as a number from 0 to 1."""
-        return int.from_bytes(self.digest[:8]) / 2**64
 
 
 def import_images(source: str, folder: str | Path, image_size: int, channels: int, test_share: float) -> str:
@@ -81,82 +46,6 @@ def import_images(source: str, folder: str | Path, image_size: int, channels: in
     return report
 
 
-def find_images(source: str | Path) -> Listing | None:
-    """List the images in the folder `source` without reading them; None if it holds IDX files instead.
-
-    Raises:
-        UserError: it has neither.
-    """
-    source = Path(source)
-    folders, files = _entries(source)
-    if any(file.name in IDX_NAMES for file in files):
-        if folders:
-            raise UserError(f"{source}: holds IDX files and the folder {folders[0].name}; keep only one kind of data")
-        return None
-    named = {folder.name.casefold(): folder for folder in folders}
-    left_out = dict.fromkeys(files, "not in the folder of a class")
-    if "train" in named and "test" in named:
-        splits = {split: _class_files(named[split], left_out) for split in ("train", "test")}
-        others = [folder for folder in folders if folder.name.casefold() not in splits]
-        left_out |= dict.fromkeys(others, "beside train and test, whose images are used")
-        for split, other in (("train", "test"), ("test", "train")):
-            if only := splits[split].keys() - splits[other].keys():
-                first = min(only, key=_natural)
-                raise UserError(f"{source}: {split} has the class {first}, but {other} does not; both need every class")
-    elif "train" in named and (VALIDATION & named.keys() or len(named) == 1) and not _entries(named["train"])[1]:
-        raise UserError(f"{source}: has a folder train, but none called test; add it, or move the class folders up")
-    else:
-        splits = {"all": _class_files(source, left_out)}
-    classes = sorted(next(iter(splits.values())), key=_natural)
-    if len(classes) > MOST_CLASSES:
-        raise UserError(f"{source}: has {len(classes)} class folders; at most {MOST_CLASSES} are possible")
-    return Listing(tuple(classes), splits, left_out)
-
-
-def _entries(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Return the sub-folders and the files in `folder`, without those that are passed over."""
-    try:
-        entries = sorted(path for path in folder.iterdir() if not PASSED_OVER.fullmatch(path.name))
-    except FileNotFoundError:
-        raise UserError(f"{folder}: no such folder; `images` in params.yaml names the folder of your images") from None
-    except NotADirectoryError:
-        raise UserError(f"{folder}: not a folder; `images` in params.yaml names the folder of your images") from None
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be read ({error.strerror})") from None
-    folders = [path for path in entries if path.is_dir()]
-    return folders, [path for path in entries if path not in folders]
-
-
-def _class_files(folder: Path, left_out: dict[Path, str]) -> dict[str, list[Path]]:
-    """Return the files of each class folder in `folder`, those in folders within it too."""
-    folders, files = _entries(folder)
-    if not folders:
-        there = f"has {len(files)} files, but no folders" if files else "has no images yet"
-        raise UserError(f"{folder}: {there}; give each class a folder, such as {folder / 'cat' / '1.png'}")
-    left_out |= dict.fromkeys(files, "not in the folder of a class")
-    classes = defaultdict(list)
-    for each in folders:
-        classes[_name(each)] += _files_below(each)
-    return classes
-
-
-def _files_below(folder: Path) -> Iterator[Path]:
-    for parent, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not PASSED_OVER.fullmatch(name))
-        yield from (Path(parent, name) for name in sorted(files) if not PASSED_OVER.fullmatch(name))
-
-
-def _name(folder: Path) -> str:
-    """Return the name of a class: its folder's, spelt in the same way on every system."""
-    return one_line(unicodedata.normalize("NFC", folder.name))
-
-
-def _natural(name: str) -> tuple[list[str | int], str]:
-    """Return a key that sorts 2 before 10, and a before B."""
-    parts = re.split(r"([0-9]+)", name.casefold())  # text and numbers alternate, so like is compared with like
-    return [int(part) if number % 2 else part for number, part in enumerate(parts)], name
-
-
 def _read_images(
     listing: Listing, source: Path, image_size: int, channels: int, test_share: float
 ) -> tuple[Dataset, str]:
@@ -176,7 +65,7 @@ def _read_images(
         raise UserError(f"{source}: no class has a training image and a test image ({(left_out or ['no images'])[0]})")
     data = Dataset(
         *(_split(splits[name], classes) for name in ("train", "test")),
-        Schema((image_size, image_size, channels), classes, _name(source.absolute())),
+        Schema((image_size, image_size, channels), classes, class_name(source.absolute())),
     )
     sizes = {name: [picture.size for split in splits.values() for picture in split[name]] for name in classes}
     unread = {
@@ -201,7 +90,7 @@ def _read_all(
         for path in classes[name]
     ]
     left_out = {}
-    read = partial(_read_or_say_why, image_size=image_size, channels=channels)
+    read = partial(read_or_say_why, image_size=image_size, channels=channels)
     Image.init()  # before threads do
     with warnings.catch_warnings(), ThreadPoolExecutor() as pool, progress("reading images", len(places)) as advance:
         warnings.simplefilter("ignore")  # Pillow's, about files that it can read
@@ -212,53 +101,6 @@ def _read_all(
                 left_out[path] = result
             advance(1)
     return pictures, left_out
-
-
-def _read_or_say_why(path: Path, image_size: int, channels: int) -> Picture | str:
-    """Return the image in `path`, or the reason why it cannot be used."""
-    try:
-        if not path.is_file():
-            return "not a file"
-        content = path.read_bytes()
-        with Image.open(io.BytesIO(content)) as image:
-            if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":  # cameras add previews to a JPEG as MPO
-                return "animated, or of several pages"
-            size = image.size
-            image.draft(None, (3 * image_size, 3 * image_size))  # a JPEG need not be decoded at full size
-            pixels = np.asarray(_resized(_eight_bits(image), image_size, channels)).reshape(-1)
-        return Picture(path, hashlib.sha256(content).digest(), size, pixels)
-    except UnidentifiedImageError:
-        is_named_image = path.suffix.lower() in Image.registered_extensions()
-        return "broken: no image in it" if is_named_image else "not an image"
-    except MemoryError:
-        raise
-    except Exception as error:  # Pillow's readers raise almost anything on a damaged file
-        return f"broken: {one_line(error)[:100]}"
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Return `image` with 8 bits for each value, if it is grey with 16."""
-    if image.mode == "F":
-        raise ValueError("its pixels are real numbers, whose range is unknown")
-    if not image.mode.startswith("I"):
-        return image
-    values = np.asarray(image)
-    if values.min() < 0 or values.max() > 65535:
-        raise ValueError("its pixels have 32 bits")
-    eight = Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
-    eight.info["exif"] = image.getexif().tobytes()
-    return eight
-
-
-def _resized(image: Image.Image, image_size: int, channels: int) -> Image.Image:
-    image = ImageOps.exif_transpose(image)
-    if image.has_transparency_data:
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
-    image = image.convert("RGB" if channels == 3 else "L")
-    side = min(image.size)
-    left, top = ((length - side) / 2 for length in image.size)
-    square = (left, top, left + side, top + side)
-    return image.resize((image_size, image_size), Image.Resampling.BICUBIC, square, reducing_gap=3)
 
 
 def _divide(pictures: dict[str, list[Picture]], test_share: float) -> dict[str, dict[str, list[Picture]]]:
@@ -323,7 +165,7 @@ def _load_idx(folder: Path) -> Dataset:
             raise UserError(f"{folder}: no {split} image has label {label} ({classes[label]}); labels count from 0")
         if max(labels) >= len(classes):
             raise UserError(f"{folder / CLASSES}: names {len(classes)} classes, but labels go up to {max(labels)}")
-    return replace(data, schema=replace(data.schema, classes=classes, title=_name(folder.absolute())))
+    return replace(data, schema=replace(data.schema, classes=classes, title=class_name(folder.absolute())))
 
 
 def _class_names(path: Path) -> tuple[str, ...]:
