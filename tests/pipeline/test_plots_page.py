@@ -215,8 +215,9 @@ def test_figures_per_label_and_per_latent_are_dots(name, revisions, request):
 
 def test_confusion_has_a_cell_for_each_pair_of_labels_that_occurs(show, repository):
     pairs = pd.read_csv(repository.root / "plots/confusion.csv").drop_duplicates()
-    cells = [mark for mark in show.drawn("path", CONFUSION) if "images" in mark.get("aria-label", "")]
-    assert len(cells) >= len(pairs) > LABELS
+    cells = [mark for mark in show.drawn("rect", CONFUSION) if mark.get("opacity") != "0"]
+    assert len(cells) == len(pairs) > LABELS
+    assert min(mark["pixels"] for mark in cells) > 10
 
 
 def test_the_scatter_has_one_point_for_each_row(show, repository):
