@@ -40,7 +40,8 @@ def render_all(folder, model: CVAE, each: int = 5, test: Split | None = None) ->
     split = make_split(model.schema, each)
     latents = embed(model, split, torch.randn(len(split), model.latent_dims, generator=generator(0, "noise")))
     title = model.schema.title
-    views = rendering.label_views(model, split.labels, latents["mu"], latents["z"], grid_size=4, grid_range=2.0)
+    size = 20 if model.latent_dims == 1 else 4
+    views = rendering.label_views(model, split.labels, latents["mu"], latents["z"], size, grid_range=2.0)
     rendering.render_labels(views, title, folder)
     rendering.render_reconstructions(model, test or split, folder / "reconstructions.png")
     rendering.render_styles(model, 0, folder / "styles.png")

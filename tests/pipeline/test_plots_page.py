@@ -2,26 +2,29 @@
 
 import re
 import runpy
+import shutil
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from helpers.pages import SCREENSHOTS
-from helpers.repository import PROJECT
+from helpers.repository import PROJECT, Repository
 
-from cvae.data.idx import LABELS
+from cvae.artifacts.tables import csv_bytes
 
+LABELS = 10  # of digits
 CURVES = {"Loss": 2, "Reconstruction": 2, "KL": 2, "plots_training_csv": 1}  # the number of curves in each chart
 SCATTER = "plots_latents_csv"
-DOTS = {"Accuracy": 3 * LABELS, "metrics_per_digit_csv": LABELS, "metrics_per_latent_csv": 2}  # in each chart
+DOTS = {"Accuracy": 3 * LABELS, "metrics_per_class_csv": LABELS, "metrics_per_latent_csv": 2}  # in each chart
 CONFUSION = "plots_confusion_csv"
-DIGITS = [f"{digit}.png" for digit in range(LABELS)]
+SINGLES = [f"{label}.png" for label in range(LABELS)]
 PICTURES = {
     "plots": [f"{name}.png" for name in ("latents", "manifolds", "reconstructions", "styles", "training")],
-    "plots/latents": DIGITS,
-    "plots/manifolds": DIGITS,
+    "plots/latents": SINGLES,
+    "plots/manifolds": SINGLES,
 }
 
 
@@ -77,6 +80,59 @@ class Opened:
         )
 
 
+NAMES = {
+    "7": ("a very long class name that never ends", "golden retriever", "Ägyptische Mau", "_hidden", "$5", "b", "B"),
+    "47": tuple(str(label) for label in range(47)),
+    "200": tuple(f"{label:03} of many" for label in range(200)),
+}
+
+
+def write_results(root: Path, classes: tuple[str, ...], labels: str = "given", latents: int = 2) -> None:
+    """Write what a run on these classes leaves for the page, with pictures of one pixel."""
+    from PIL import Image
+
+    from cvae.figures.rendering import write_scatter
+
+    count = len(classes)
+    numbers = np.random.default_rng(count)
+    for folder in ("metrics", "plots"):
+        shutil.rmtree(root / folder, ignore_errors=True)
+    names = ["all/all"] if labels == "none" else range(count)
+    for place in [f"{folder}/{name}" for folder in ("latents", "manifolds") for name in names]:
+        path = root / f"plots/{place}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (1, 1)).save(path)
+    (root / "metrics").mkdir()
+    actual = np.arange(count).repeat(3)
+    predicted = np.minimum(actual + (np.arange(3 * count) % 3 == 0), count - 1)
+    order = numbers.permutation(3 * count)
+    z = numbers.normal(size=(3 * count, latents))
+    write_scatter(actual[order].astype(np.uint8), z, z, classes, root / "plots/latents.csv")
+    shares = {} if labels == "none" else dict.fromkeys(("label_accuracy", "label_accuracy_iw", "sample_accuracy"), 0.9)
+    pairs = [{"actual": classes[actual[i]], "predicted": classes[predicted[i]]} for i in order]
+    tables = {
+        "metrics/per_class.csv": ([{"label": name, "nll": number} | shares for number, name in enumerate(classes)], ()),
+        "metrics/per_latent.csv": ([{"latent": latent, "prior_distance": 0.1} for latent in range(latents)], ()),
+        "plots/confusion.csv": ([] if labels == "none" else pairs, ("actual", "predicted")),
+    }
+    for path, (rows, columns) in tables.items():
+        (root / path).write_bytes(csv_bytes(rows, columns))
+
+
+@pytest.fixture
+def plots(tmp_path) -> Repository:
+    """A repository with the pipeline's charts and no results."""
+    root = tmp_path / "cvae"
+    shutil.copytree(PROJECT / ".dvc", root / ".dvc", ignore=shutil.ignore_patterns("tmp", "cache", "config.local"))
+    for name in ("dvc.yaml", "params.yaml"):
+        shutil.copy2(PROJECT / name, root)
+    plots = Repository(root)
+    plots.git("init", "--quiet")
+    plots.git("config", "user.name", "Test")
+    plots.git("config", "user.email", "test@example.org")
+    return plots
+
+
 def open_page(browser, folder: Path, screenshot: str) -> Opened:
     opened = Opened(browser.new_page(viewport={"width": 1280, "height": 900}))
     page, note = opened.page, opened.troubles.append
@@ -120,7 +176,7 @@ def scatters(browser, compared, tmp_path_factory) -> Opened:
     folder = tmp_path_factory.mktemp("scatters")
     edited = compared.copy(folder / "cvae")
     z = np.random.default_rng(0).normal(size=(200, 1))
-    write_scatter(np.arange(200) % LABELS, z, z, edited.root / "plots/latents.csv")
+    write_scatter(np.arange(200) % LABELS, z, z, tuple("0123456789"), edited.root / "plots/latents.csv")
     edited.dvc("plots", "diff", "HEAD", "wide", "workspace", "--targets", "plots/latents.csv", "--out", str(folder))
     return open_page(browser, folder, "plots-diff-latents.png")
 
@@ -157,8 +213,11 @@ def test_figures_per_label_and_per_latent_are_dots(name, revisions, request):
         assert len(opened.drawn("symbol", chart)) == dots * revisions + more, chart
 
 
-def test_confusion_has_a_cell_for_each_pair_of_labels(show):
-    assert len([mark for mark in show.drawn("rect", CONFUSION) if mark["pixels"] > 10]) >= LABELS**2
+def test_confusion_has_a_cell_for_each_pair_of_labels_that_occurs(show, repository):
+    pairs = pd.read_csv(repository.root / "plots/confusion.csv").drop_duplicates()
+    cells = [mark for mark in show.drawn("rect", CONFUSION) if mark.get("opacity") != "0"]
+    assert len(cells) == len(pairs) > LABELS
+    assert min(mark["pixels"] for mark in cells) > 10
 
 
 def test_the_scatter_has_one_point_for_each_row(show, repository):
@@ -172,7 +231,8 @@ def test_the_scatter_has_one_panel_with_its_own_axes_for_each_revision(scatters,
     assert scatters.points()["rev"].value_counts().to_dict() == {"HEAD": images, "wide": images, "workspace": 200}
     texts = [re.sub(r"\d+%", "…", mark["text"]) for mark in scatters.drawn("text", SCATTER)]
     principal = [f"principal axis {i} of z (… of variance)" for i in (1, 2)]
-    assert texts == ["z_0", "label", "z_0", "z_1", *principal]  # DVC puts the workspace first
+    on_the_line = ["z_0", *"0123456789"]
+    assert sorted(texts) == sorted([*on_the_line, "z_0", "z_1", *principal])
 
 
 def test_all_panels_of_the_scatter_have_one_scale(scatters):
@@ -215,3 +275,94 @@ def test_diff_pairs_the_pictures_of_both_revisions(diff):
             assert min(left["pixels"], right["pixels"]) >= 700, name
             assert left["top"] == right["top"], name
             assert 0 < left["left"] < left["right"] <= right["left"] < right["right"] < 1280, name
+
+
+def axis_labels(opened: Opened, chart: str, axis: str) -> list[str]:
+    """Return the visible labels of the X or Y axis of a chart, and check that they do not overlap."""
+    labels = opened.page.locator(f"#{chart} svg g.role-axis-label text").evaluate_all(
+        """(texts) => texts.filter((text) => +text.getAttribute("opacity") !== 0).map((text) => ({
+          text: text.textContent,
+          axis: text.closest("g.role-axis").getAttribute("aria-label"),
+          ...text.getBoundingClientRect().toJSON(),
+        }))"""
+    )
+    own = [label for label in labels if (label["axis"] or "").startswith(axis) and label["text"]]
+    for one, other in pairwise(own):
+        across = min(one["right"], other["right"]) - max(one["left"], other["left"])
+        down = min(one["bottom"], other["bottom"]) - max(one["top"], other["top"])
+        assert across < 1 or down < 1, (one["text"], other["text"])
+    return [label["text"] for label in own]
+
+
+@pytest.mark.parametrize("count", ["7", "47", "200"])
+@pytest.mark.parametrize("latents", [1, 2])
+def test_charts_of_any_classes_are_legible_and_in_order(browser, plots, count, latents, tmp_path):
+    classes = NAMES[count]
+    write_results(plots.root, classes, latents=latents)
+    plots.dvc("plots", "show", "--out", str(tmp_path / "page"))
+    opened = open_page(browser, tmp_path / "page", f"plots-{count}-{latents}.png")
+    assert opened.troubles == []
+
+    symbols = opened.drawn("symbol", SCATTER)
+    assert len(symbols) == 3 * len(classes)
+    if len(classes) < 12:
+        assert len({mark["fill"] for mark in symbols}) == len(classes)
+    legend = opened.page.locator(f"#{SCATTER} g.role-legend-label text").evaluate_all(
+        """(texts) => texts.map((text) => {
+          const {left, top} = text.getBoundingClientRect();
+          return [Math.round(left / 20), top, text.textContent];
+        })"""
+    )
+    legend = [name for *_, name in sorted(legend)]  # from column to column
+    ordered = classes if classes[0] == "0" else sorted(classes)
+    if len(classes) <= 60:
+        assert [name[:8] for name in legend] == [name[:8] for name in ordered]
+    else:
+        assert len(legend) == 60
+        assert legend[-1].endswith("entries")
+    if latents == 1:
+        strips = [mark["text"] for mark in opened.drawn("text", SCATTER)][1:]
+        assert {name[:8] for name in strips} <= {name[:8] for name in classes}
+        assert min(len(classes), 15) <= len(strips) <= 30
+
+    for chart in ("Accuracy", "metrics_per_class_csv"):
+        assert len(opened.drawn("symbol", chart)) == len(classes) * (3 if chart == "Accuracy" else 1)
+        shown = axis_labels(opened, chart, "X-axis")
+        assert len(shown) >= min(len(classes), 20)
+        places = [[name[:8] for name in classes].index(name[:8]) for name in shown]
+        assert places == sorted(places)
+    assert len(axis_labels(opened, CONFUSION, "X-axis")) >= min(len(classes), 20)
+    rows = axis_labels(opened, CONFUSION, "Y-axis")
+    assert rows[0][:8] == ordered[0][:8]
+    assert len(rows) >= min(len(classes), 20)
+
+
+def test_a_model_without_labels_leaves_out_the_charts_of_labels(browser, plots, tmp_path):
+    write_results(plots.root, NAMES["7"], labels="none")
+    plots.dvc("plots", "show", "--out", str(tmp_path / "page"))
+    opened = open_page(browser, tmp_path / "page", "plots-none.png")
+    assert opened.troubles == []
+    charts = opened.page.locator(".card:not(.picture)").evaluate_all("(cards) => cards.map((card) => card.id)")
+    assert sorted(charts) == sorted(["metrics_per_class_csv", "metrics_per_latent_csv", SCATTER])
+    assert list(opened.pictures("plots/latents/all")) == ["all.png"]
+
+
+def test_results_of_different_classes_are_shown_side_by_side(browser, plots, tmp_path):
+    write_results(plots.root, NAMES["7"])
+    plots.git("add", "--all", "--force")
+    plots.git("commit", "--quiet", "--message", "Seven classes")
+    plots.git("tag", "seven")
+    write_results(plots.root, NAMES["47"], latents=1)
+    plots.git("add", "--all", "--force")
+    plots.git("commit", "--quiet", "--message", "47 classes")
+    write_results(plots.root, NAMES["7"], labels="none")
+    plots.dvc("plots", "diff", "seven", "HEAD", "workspace", "--out", str(tmp_path / "page"))
+    opened = open_page(browser, tmp_path / "page", "plots-diff-classes.png")
+    assert opened.troubles == []
+    assert len(opened.drawn("symbol", SCATTER)) == 3 * (7 + 47 + 7)
+    assert len(opened.drawn("symbol", "Accuracy")) == 3 * (7 + 47)
+    assert len(opened.drawn("symbol", "metrics_per_class_csv")) == 7 + 47 + 7
+    assert list(opened.pictures("plots/latents/all")) == ["all.png"]
+    assert len(opened.pictures("plots/latents")["0.png"]) == 2
+    titles = opened.page.locator(f"#{CONFUSION} g.role-column-title text, #{CONFUSION} g.role-row-title text")
+    assert len(axis_labels(opened, CONFUSION, "Y-axis")) > 7 + 20, titles.all_text_contents()
