@@ -324,7 +324,7 @@ def test_a_title_names_data_set_and_class_as_far_as_they_are_known():
 def test_a_title_names_the_data_set_that_the_model_was_trained_on(draw, folder, tmp_path, monkeypatch):
     titles, draw_table = [], figures.draw_table
     monkeypatch.setattr(
-        figures, "draw_table", lambda images, title, *names: titles.append(title) or draw_table(images, title, *names)
+        figures, "draw_table", lambda *drawn, **style: titles.append(drawn[1]) or draw_table(*drawn, **style)
     )
     (tmp_path / "params.yaml").write_text("dataset: fashion-mnits  # edited since, with a typo")
     shutil.copytree(folder / "2", tmp_path / "data/model")
