@@ -2,7 +2,8 @@
 
 The encoder halves the image until 7 pixels or fewer are left on its longer side, and doubles the channels each time.
 The decoder is its mirror image. The label enters where there is no image: after the convolutions of the encoder, and
-beside z. With the other parameters at their defaults, 10 epochs on MNIST reach the test figures in docs/your-own.md.
+beside z. 10 epochs on MNIST reach a test NLL of 29.78 ± 0.13 nats (three seeds), the default network 33.60 ± 0.02:
+docs/your-own.md has the table.
 """
 
 import math
