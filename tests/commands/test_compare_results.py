@@ -149,10 +149,6 @@ def own_images(name: str, **others) -> dict:
     return row(name, dataset="images", **images | others)
 
 
-needs_own_images = pytest.mark.skipif("images" not in COMPARED, reason="your own images have no parameters yet")
-
-
-@needs_own_images
 def test_your_own_images_are_a_task_for_each_folder_and_what_shapes_them():
     rows = [
         own_images("a"),
@@ -172,7 +168,6 @@ def test_your_own_images_are_a_task_for_each_folder_and_what_shapes_them():
     }
 
 
-@needs_own_images
 def test_parameters_of_your_own_images_set_no_other_results_apart():
     results, notes = read_results([row("a"), row("b", images="data/other", image_size=64.0), row("c", kl=4.0)])
     assert notes == ["The same result as a: b."]

@@ -296,7 +296,7 @@ def test_a_grid_is_byte_identical_to_the_pipelines_picture(draw, repository, tmp
 def test_all_text_is_within_the_picture_and_none_overlaps(count):
     images = np.zeros((2, count, SIDE, SIDE))
     title = "Fashion-MNIST 9 ankle boot: between the posterior means of two test images"
-    figure = figures.draw_table(images, title, ["as 9 ankle boot", "0"], ["image 59999", *[""] * (count - 1)])
+    figure = figures.draw_table(images, title, ["as 9 ankle boot", "0"], ["image 59999", *[""] * (count - 1)], ink=True)
     width, height = figure.bbox.size
     boxes = [text.get_window_extent() for text in figure.texts if text.get_text()]
     assert len(boxes) == 4

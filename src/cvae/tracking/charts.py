@@ -25,7 +25,7 @@ def page(experiment: str) -> str:
 
 
 def present_pictures() -> list[str]:
-    """Return MLflow's keys of the pictures per class in the workspace: manifolds/0, …, latents/all."""
+    """Return MLflow's keys of the pictures per class in the workspace: manifolds/0, …; a plain VAE has none."""
     files = [file for folder in PER_CLASS for file in Path("plots", folder).glob("*.png")]
     return [f"{file.parent.name}/{file.stem}" for file in files]
 
@@ -70,10 +70,8 @@ def layout(pictures: Iterable[str]) -> str:
 
 
 def _in_order(keys: set[str]) -> list[str]:
-    """Return the first classes in their order, then pictures of all classes, at most `MOST_ROWS`."""
-    numbered = sorted((key for key in keys if key.rpartition("/")[2].isdecimal()), key=lambda key: (len(key), key))
-    others = sorted(keys - set(numbered))
-    return [*numbered[: MOST_ROWS - len(others)], *others]
+    """Return the first `MOST_ROWS` classes in their order."""
+    return sorted(keys, key=lambda key: (len(key), key))[:MOST_ROWS]
 
 
 def _section(name: str, shown: bool = True, **size: int) -> dict:

@@ -82,7 +82,8 @@ def draw_samples(model: "VAE", origin: Origin, label: str | None, count: int | N
         table, row_names = fill_table(images, choose_columns(count)), ()
     title = make_title(model.schema, "samples from the prior", chosen)
     of = " of each class" if each else f" of {classes[chosen]}" if chosen is not None else ""
-    return drawing.draw_table(table, title, row_names), f"{count} sample{'s' if count > 1 else ''}{of}, seed {seed}"
+    figure = drawing.draw_table(table, title, row_names, ink=model.schema.ink)
+    return figure, f"{count} sample{'s' if count > 1 else ''}{of}, seed {seed}"
 
 
 def choose_columns(count: int) -> int:
@@ -109,7 +110,7 @@ def draw_grid(
     Raises:
         UserError: the model has more than two latents, and there are no images of the class to fit a plane to.
     """
-    from cvae.figures import drawing
+    from cvae.figures import drawing, rendering
 
     chosen, schema = choose_class(model, label), model.schema
     data = None
@@ -118,12 +119,16 @@ def draw_grid(
     elif folder is not None:
         raise UserError(f"--data: a grid of a model of {model.latent_dims} latents needs no images")
     caption = "what the decoder draws across its latents"
-    labels = range(model.label_count) if chosen is None else [chosen]
-    views = [view_label(model, each, data, size, half) for each in labels or [None]]
+    labels = [chosen]
+    if chosen is None and model.label_count:
+        labels = rendering.spread(model.label_count, rendering.PANELS)
+    views = [view_label(model, each, data, size, half) for each in labels]
     what = f"{size if views[0].is_line else size**2} images across z from -{half:g} to {half:g}"
     title = make_title(schema, caption, chosen)
     if chosen is None and model.label_count:
-        return drawing.draw_overview(views, drawing.draw_manifold, title), f"{what}, of each class"
+        choice = rendering.chosen(len(views), model.label_count)
+        overview = drawing.draw_overview(views, drawing.draw_manifold, title + choice)
+        return overview, f"{what}, of {len(views)} classes" if choice else f"{what}, of each class"
     of = "" if chosen is None else f", of {schema.classes[chosen]}"
     return drawing.draw_one(views[0], drawing.draw_manifold, title), f"{what}{of}"
 
@@ -191,7 +196,7 @@ def draw_styles(model: "VAE", origin: Origin, count: int | None, seed: int) -> "
     else:
         table, row_names, column_names = table.swapaxes(0, 1), classes, [name.replace(", ", ",\n") for name in z_names]
     caption = f"one z from the prior per {'row' if labels <= WIDE else 'column'}, decoded as every class"
-    figure = drawing.draw_table(table, make_title(model.schema, caption), row_names, column_names)
+    figure = drawing.draw_table(table, make_title(model.schema, caption), row_names, column_names, ink=model.schema.ink)
     return figure, f"{count} sample{'s' if count > 1 else ''} of z, each decoded as every class, seed {seed}"
 
 
@@ -230,5 +235,5 @@ def draw_interpolation(
     title = make_title(schema, "between the posterior means of two test images")
     row_names = [f"as {schema.classes[label]}" for label in labels] if model.label_count else ()
     column_names = [f"image {a}", *[""] * (count + 2), f"image {b}"]
-    figure = drawing.draw_table(np.array(rows), title, row_names, column_names)
+    figure = drawing.draw_table(np.array(rows), title, row_names, column_names, ink=schema.ink)
     return figure, f"{count} points from test image {a} to {b}"
