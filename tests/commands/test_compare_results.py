@@ -6,7 +6,7 @@ import yaml
 from helpers.repository import PROJECT
 from helpers.results import MEASURED, PARAMETERS, result, row, table
 
-from cvae.commands.compare.results import COMPARED, by_task, figures_of, read_results, sample_counts, task_name, varied
+from cvae.commands.compare.results import by_task, figures_of, read_results, sample_counts, task_name, varied
 from cvae.commands.compare.tables import format_table, heading
 from cvae.support.errors import UserError
 

@@ -22,13 +22,13 @@ def pictures(*names: object) -> list[str]:
 
 def test_each_class_has_a_row_in_the_order_of_the_classes():
     assert rows(charts.layout(pictures(*range(26)))) == [str(label) for label in range(26)]
-    assert rows(charts.layout(pictures("all", 10, 9)), "latents") == ["9", "10", "all"]
+    assert rows(charts.layout(pictures(10, 9)), "latents") == ["9", "10"]
 
 
 @pytest.mark.parametrize("count", [47, 200])
-def test_many_classes_have_rows_for_the_first_and_for_all(count):
-    shown = rows(charts.layout(pictures(*range(count), "all")))
-    assert shown == [*map(str, range(charts.MOST_ROWS - 1)), "all"]
+def test_of_many_classes_the_first_have_rows(count):
+    shown = rows(charts.layout(pictures(*range(count))))
+    assert shown == [*map(str, range(charts.MOST_ROWS))]
 
 
 def test_a_layout_without_pictures_has_no_empty_chart():
@@ -36,7 +36,7 @@ def test_a_layout_without_pictures_has_no_empty_chart():
 
 
 def test_a_layout_tells_its_rows_whatever_else_is_in_it():
-    assert set(charts.pictures_in(charts.layout(pictures(0, 1, "all")))) == set(pictures(0, 1, "all"))
+    assert set(charts.pictures_in(charts.layout(pictures(0, 11)))) == set(pictures(0, 11))
     assert charts.pictures_in("") == charts.pictures_in("{damaged") == []
 
 
@@ -55,10 +55,10 @@ def test_runs_of_different_classes_share_a_layout_that_training_does_not_shrink(
 
     open_with(0, 1)
     assert stored() == ["0", "1"]
-    open_with("all")
-    assert stored() == ["0", "1", "all"]
     open_with()
     train(params)
-    assert stored() == ["0", "1", "all"]
+    assert stored() == ["0", "1"]
     open_with(*range(12))
-    assert stored() == [*map(str, range(12)), "all"]
+    assert stored() == [*map(str, range(12))]
+    open_with(0)
+    assert stored() == [*map(str, range(12))]
