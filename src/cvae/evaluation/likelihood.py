@@ -27,13 +27,13 @@ def importance_weighted_nll(model: VAE, images: Tensor, labels: Tensor, samples:
     Salakhutdinov 2016, "Importance weighted autoencoders", equation 8).
     """
     numbers = generator(seed, "importance weights")
-    parts = []
+    nll = torch.empty(len(images), dtype=torch.float64)  # made at once; see `bounds_of_labels`
     with progress("nll", len(images)) as advance:
-        for x, y in _chunks(model, images, labels, samples):
+        for own, x, y in _chunks(model, images, labels, samples):
             weights = [log_p_x + log_ratio for log_p_x, log_ratio, _ in _sample_terms(model, x, y, samples, numbers)]
-            parts.append(_log_mean_exp(torch.cat(weights)))
+            nll[own] = -_log_mean_exp(torch.cat(weights))
             advance(len(x))
-    return -torch.cat(parts)
+    return nll
 
 
 @torch.no_grad()
@@ -43,18 +43,19 @@ def bounds_of_labels(model: VAE, images: Tensor, samples: int, seed: int) -> tup
     Both use the same `samples` samples of z per image; the KL in the ELBO is in closed form. All labels share the same
     noise, so that they differ only through the model.
     """
-    elbos, iw_bounds = [], []
+    # Made at once, since small results between the large tensors of each chunk would keep all of those from being freed.
+    elbos, iw_bounds = torch.empty(2, model.label_count, len(images), dtype=torch.float64)
     with progress("label_accuracy", model.label_count * len(images)) as advance:
         for label in range(model.label_count):
             numbers = generator(seed, "labels")
-            for x, y in _chunks(model, images, torch.full((len(images),), label, device=images.device), samples):
+            labels = torch.full((len(images),), label, device=images.device)
+            for own, x, y in _chunks(model, images, labels, samples):
                 parts = list(_sample_terms(model, x, y, samples, numbers))
                 log_p_x, log_ratio = (torch.cat([part[i] for part in parts]) for i in (0, 1))
-                elbos.append(log_p_x.cpu().double().mean(0) - parts[0][2].cpu().double())
-                iw_bounds.append(_log_mean_exp(log_p_x + log_ratio))
+                elbos[label, own] = log_p_x.cpu().double().mean(0) - parts[0][2].cpu().double()
+                iw_bounds[label, own] = _log_mean_exp(log_p_x + log_ratio)
                 advance(len(x))
-    shape = model.label_count, len(images)
-    return torch.cat(elbos).view(shape).t(), torch.cat(iw_bounds).view(shape).t()
+    return elbos.t(), iw_bounds.t()
 
 
 def rows_at_once(model: VAE) -> int:
@@ -64,9 +65,12 @@ def rows_at_once(model: VAE) -> int:
     )
 
 
-def _chunks(model: VAE, images: Tensor, labels: Tensor, samples: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _chunks(model: VAE, images: Tensor, labels: Tensor, samples: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """Yield a few images at a time, with their labels, and where they are among all."""
     size = max(1, rows_at_once(model) // samples)
-    yield from zip(images.split(size), labels.split(size), strict=True)
+    for start in range(0, len(images), size):
+        own = slice(start, start + size)
+        yield own, images[own], labels[own]
 
 
 def _sample_terms(
