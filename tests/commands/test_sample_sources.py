@@ -54,7 +54,7 @@ PETS = Schema((28, 28, 1), ("cat", "dog"), "pets")
         (replace(PETS, shape=(28, 28, 3)), "the model takes images of 28 × 28, but those in other are 28 × 28 × 3"),
         (
             replace(PETS, classes=("cow", "dog")),
-            "the model knows 2 classes (cat, dog), but other has 2 classes (cow, dog)",
+            "the model's class 0 is cat, but that of other is cow",
         ),
     ],
 )
