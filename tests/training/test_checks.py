@@ -1,12 +1,13 @@
 import math
 
 import pytest
+import torch
 from helpers.edited_models import Decoder, LayerNorm, make, train
 from helpers.models import MNIST
 from torch import nn
 
 from cvae.compute.seeding import generator
-from cvae.model import CVAE
+from cvae.model import CVAE, VAE
 from cvae.support.errors import UserError
 from cvae.training.checks import refuse_non_finite
 
@@ -39,3 +40,52 @@ def test_any_part_of_the_loss_that_is_not_finite_is_named_with_its_epoch(part, v
     message = rf"^training diverged in epoch 7: {part} is {value}; a lower learning_rate \(now 0\.5\) is"
     with pytest.raises(UserError, match=message):
         refuse_non_finite(ROW | {part: value}, 0.5)
+
+
+class Constant(VAE):
+    """The smallest model that has the interface."""
+
+    def __init__(self):
+        super().__init__(MNIST)
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    def encode(self, x, y):
+        return self.weight.expand(len(x), 2), self.weight.expand(len(x), 2)
+
+    def logits(self, z, y):
+        return self.weight.expand(len(z), MNIST.image_dims)
+
+
+def test_a_model_that_returns_what_it_should_is_trained(digits):
+    assert len(train(Constant(), digits, epochs=1)) == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "made", "message"),
+    [
+        ("encode", lambda n: torch.zeros(n, 4), "encode returns a Tensor, not two tensors, μ and log σ"),
+        (
+            "encode",
+            lambda n: (torch.zeros(n, 1),) * 2,
+            r"encode returns float32 \[2, 1\] for 2 images, not .* \[2, 2\]",
+        ),
+        (
+            "logits",
+            lambda n: torch.zeros(n, 1),
+            r"logits returns float32 \[2, 1\] for 2 images, not .* \[2, 784\]",
+        ),
+        ("logits", lambda n: torch.zeros(n, 1, 28, 28), r"logits returns float32 \[2, 1, 28, 28\]"),
+        ("logits", lambda n: torch.zeros(n, MNIST.image_dims).double(), r"logits returns float64 \[2, 784\]"),
+        ("decode", lambda n: torch.zeros(MNIST.image_dims), r"decode returns float32 \[784\]"),
+        (
+            "logits",
+            lambda n: torch.full((n, MNIST.image_dims), torch.nan),
+            "logits returns values that are not finite",
+        ),
+    ],
+)
+def test_a_method_that_returns_anything_else_is_named_before_training(method, made, message, digits):
+    model = Constant()
+    setattr(model, method, lambda first, y: made(len(first)))
+    with pytest.raises(UserError, match=message):
+        train(model, digits)

@@ -1,5 +1,7 @@
 """Check the model before training, and its losses after each epoch."""
 
+import copy
+
 import torch
 from torch import Tensor, nn
 
@@ -14,6 +16,25 @@ def require_weights(model: nn.Module) -> None:
             raise UserError(f"the model's {name} has no shape yet; give the layer its input size")
         if parameter.dtype != torch.float32:
             raise UserError(f"the model's {name} is {parameter.dtype}, but training needs torch.float32")
+
+
+@torch.no_grad()
+def require_interface(model: VAE, x: Tensor, y: Tensor) -> None:
+    """Refuse a model whose methods do not return what `VAE` says: torch would broadcast some wrong shapes, and train.
+
+    `x`: (n, image_dims), `y`: (n,).
+    """
+    model = copy.deepcopy(model).eval()  # a network may count its steps
+    posterior, z = model.encode(x, y), x.new_zeros(len(x), model.latent_dims)
+    if not (isinstance(posterior, tuple | list) and len(posterior) == 2):
+        raise UserError(f"the model's encode returns a {type(posterior).__name__}, not two tensors, μ and log σ")
+    images = (("logits", x, model.logits(z, y)), ("decode", x, model.decode(z, y)))
+    for method, like, tensor in (*(("encode", z, each) for each in posterior), *images):
+        if (tensor.shape, tensor.dtype) != (like.shape, like.dtype):
+            found, wanted = (f"{each.dtype} {list(each.shape)}".removeprefix("torch.") for each in (tensor, like))
+            raise UserError(f"the model's {method} returns {found} for {len(x)} images, not {wanted}")
+        if not tensor.isfinite().all():
+            raise UserError(f"the model's {method} returns values that are not finite, before any training")
 
 
 @torch.no_grad()

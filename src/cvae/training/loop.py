@@ -22,7 +22,7 @@ from cvae.data.tensors import to_device
 from cvae.model import VAE
 from cvae.objective import article_loss, held_out_noise, held_out_sums, means, training_loss
 from cvae.training.adam import Adam, set_learning_rate
-from cvae.training.checks import refuse_non_finite, require_one_decoder, require_weights
+from cvae.training.checks import refuse_non_finite, require_interface, require_one_decoder, require_weights
 from cvae.training.state import restore, state_of
 
 
@@ -71,6 +71,7 @@ class Training:
 
         test = (*to_device(test_split, device), held_out_noise(model, len(test_split), seed).to(device))
         self._test, self._test_count = [processes.share(part) for part in test], len(test_split)
+        require_interface(model, test[0][:2], test[1][:2])
         require_one_decoder(model, test[2][:100], test[1][:100])
 
         images, labels = to_device(train_split, device)
