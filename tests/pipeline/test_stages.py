@@ -271,8 +271,8 @@ def test_plots_show_has_all_curves_and_pictures(repository, tmp_path):
         single = re.search(r'"y": {"field": "(\w+)"', json.dumps(chart))  # otherwise rows name their curve
         drawn |= {(row.get("field") or single[1], row.get("epoch")) for row in chart["data"]["values"]}
     curves = {(name, epoch) for name in [*CURVES, "article_loss"] for epoch in ("1", "2")}
-    tables = {"axis_2", "actual", "nll", "prior_distance", "label_accuracy", "label_accuracy_iw", "sample_accuracy"}
-    assert drawn == {*curves, *((name, None) for name in tables)}  # figures measured once have no epoch
+    tables = {"axis_2", "row", "nll", "prior_distance", "label_accuracy", "label_accuracy_iw", "sample_accuracy"}
+    assert drawn == {*curves, *((name, None) for name in tables)}  # figures measured once have no epoch; rows: classes
 
     shown = re.findall(r'<img src="(static/[^"]+)"', page)
     assert sorted(shown) == sorted(f"static/workspace_plots_{name.replace('/', '_')}" for name in PICTURES)
