@@ -33,7 +33,7 @@ def main() -> None:
         mirror = str(main_repository() / mirror)
     if is_check:
         sys.exit(0 if reachable(params.dataset, mirror) else 3)
-    download(params.dataset, "data/raw", mirror)
+    download(params.dataset, "data/raw", mirror, cache=main_repository() / ".dvc/cache/files/md5")
 
 
 if __name__ == "__main__":

@@ -27,6 +27,19 @@ def test_a_file_gets_its_name_only_once_it_is_complete_and_verified(server, tmp_
     assert server.listings == [before | {f"{name}.part"} for before, name in zip(complete, FILES, strict=True)]
 
 
+def test_files_in_dvcs_cache_need_no_network(tmp_path):
+    for name, checksum in CHECKSUMS.items():
+        kept = tmp_path / "cache" / checksum[:2] / checksum[2:]
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_bytes(CONTENT[name])
+    download("mnist", tmp_path / "raw", cache=tmp_path / "cache")
+    assert all((tmp_path / "raw" / name).read_bytes() == CONTENT[name] for name in FILES)
+    kept.write_bytes(b"damaged")
+    (tmp_path / "raw" / name).unlink()
+    with pytest.raises(UserError, match=f"^{name} of mnist could not be downloaded"):
+        download("mnist", tmp_path / "raw", cache=tmp_path / "cache")
+
+
 def test_if_every_source_fails_each_reason_and_two_remedies_are_reported(closed, server, tmp_path, list_mirrors):
     list_mirrors(server.url("404"), closed, server.url("corrupts"))
     absent = tmp_path / "absent"

@@ -43,11 +43,11 @@ def _listed() -> dict[str, type]:
     return {"mnist": MNIST, "fashion-mnist": FashionMNIST, "kmnist": KMNIST}
 
 
-def download(dataset: str, folder: str | Path, mirror: str | None = None) -> None:
+def download(dataset: str, folder: str | Path, mirror: str | None = None, cache: Path | None = None) -> None:
     """Download the four files of `dataset` into `folder` and verify them; keep files that are already there and valid.
 
     A file gets its name only after its checksum is verified. `digits` is generated, not downloaded. EMNIST's files are
-    unpacked from one archive.
+    unpacked from one archive. `cache`: a folder like DVC's cache, which may hold the files under their checksums.
 
     Raises:
         UserError: no source serves one of the files (one line per source says why), or `folder` is not writable.
@@ -60,20 +60,26 @@ def download(dataset: str, folder: str | Path, mirror: str | None = None) -> Non
             write_digits(folder)
         elif dataset in EMNIST:
             with tempfile.TemporaryDirectory(dir=folder) as temporary:
-                _fetch_files(dataset, Path(temporary), *found)
+                _fetch_files(dataset, Path(temporary), *found, cache)
                 (archive,) = Path(temporary).iterdir()
                 emnist.unpack(archive, dataset, folder)
         else:
-            _fetch_files(dataset, folder, *found)
+            _fetch_files(dataset, folder, *found, cache)
             save_schema(Schema((28, 28, 1), LABEL_NAMES[dataset], TITLES[dataset], ink=True), folder)
     except OSError as error:
         raise file_error(error, error.filename or folder) or error from None
 
 
-def _fetch_files(dataset: str, folder: Path, candidates: list[str], checksums: dict[str, str]) -> None:
+def _fetch_files(
+    dataset: str, folder: Path, candidates: list[str], checksums: dict[str, str], cache: Path | None
+) -> None:
     for name, checksum in checksums.items():
         target = folder / name
         if target.exists() and _md5(target) == checksum:
+            continue
+        kept = cache and cache / checksum[:2] / checksum[2:]
+        if kept and kept.is_file() and _md5(kept) == checksum:
+            shutil.copyfile(kept, target)
             continue
         reasons = []
         for source in list(candidates):
