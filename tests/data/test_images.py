@@ -221,7 +221,21 @@ def test_what_is_not_meant_to_be_an_image_is_passed_over_and_folders_are_searche
     assert len(data.train) + len(data.test) == 23
 
 
-def test_every_file_that_is_left_out_is_named_with_the_reason(source, imported):
+def test_an_image_or_a_class_may_be_called_readme(source, imported):
+    fill(source / "readme cats", range(20, 25), "readme_{}.png")
+    data, report = imported(source)
+    assert data.schema.classes == ("cats", "dogs", "readme cats")
+    assert "Left out" not in report
+
+
+def test_splits_under_other_names_are_no_classes(tmp_path, imported):
+    for split in ("training", "testing"):
+        fill(tmp_path / "mine" / split / "cats", range(5))
+    with pytest.raises(UserError, match=r"its folders are called testing, training; call them train and test$"):
+        imported(tmp_path / "mine")
+
+
+def test_every_file_that_is_left_out_is_named_with_the_reason(source, imported, tmp_path):
     content = (source / "cats/0.png").read_bytes()
     (source / "cats/cut short.png").write_bytes(content[:-30])
     (source / "cats/empty.jpg").touch()
@@ -232,21 +246,24 @@ def test_every_file_that_is_left_out_is_named_with_the_reason(source, imported):
     frames = [Image.new("L", (9, 9), grey) for grey in (0, 99, 200)]
     frames[0].save(source / "dogs/moving.gif", save_all=True, append_images=frames[1:])
     Image.fromarray(np.full((9, 9), 0.5, np.float32)).save(source / "dogs/real.tiff")
+    fill(tmp_path / "elsewhere", range(50, 53))
+    (source / "dogs/linked").symlink_to(tmp_path / "elsewhere")
     fill(source / "lonely", range(40, 41))
     (source / "nothing").mkdir()
     data, report = imported(source)
     assert data.schema.classes == ("cats", "dogs")
     assert len(data.train) + len(data.test) == 20
-    _, _, lines = report.partition("Left out (10):\n")
+    _, _, lines = report.partition("Left out (11):\n")
     reasons = dict(line.strip().split(": ", 1) for line in lines.splitlines())
     assert reasons.pop("cats/cut short.png").startswith("broken: ")
-    needs = "a class needs both kinds"
+    needs = "a class needs both kinds, without those that are in other classes too"
     assert reasons == {
         "stray.png": "not in the folder of a class",
         "cats/empty.jpg": "broken: no image in it",
         "dogs/page.png": "broken: no image in it",
         "dogs/notes.txt": "not an image",
         "dogs/gone.png": "not a file",
+        "dogs/linked": "not a file",
         "dogs/moving.gif": "animated, or of several pages",
         "dogs/real.tiff": "broken: its pixels are real numbers, whose range is unknown",
         "lonely": f"no test image, out of 1 that can be used and differ; {needs}",

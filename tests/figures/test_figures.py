@@ -155,7 +155,7 @@ def test_a_model_without_labels_has_one_view_of_all_images_and_samples(tmp_path,
         assert_legible(figure)
     title = "\n".join(text.get_text() for text in texts_of(figures["latents.png"])).replace("\n", " ")
     assert f"in the colours of their {count} classes" in title
-    assert ("without a legend" in title) == (count > 20)
+    assert ("too many for a legend" in title) == (count > 20)
     points = figures["latents.png"].axes[0].collections[-1]
     assert len(points.get_offsets()) == 3 * count
     assert len(np.unique(points.get_facecolor(), axis=0)) == min(count, 20)

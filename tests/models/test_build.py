@@ -100,6 +100,22 @@ class Mine(Base):
 """,
         r"Mine: labels is 'given' instead of 'none'; its __init__ must pass labels on to VAE's",
     ),
+    "an argument is in no file": (
+        """
+class Mine(Base):
+    def __init__(self, schema, depth, **settings):
+        super().__init__(schema, **settings)
+""",
+        r"Mine: its __init__ needs depth, which params\.yaml lacks; give it a default, or add the parameter",
+    ),
+    "the schema is not taken": (
+        """
+class Mine(Base):
+    def __init__(self, **settings):
+        super().__init__(MNIST, **settings)
+""",
+        r"Mine: its __init__ lacks the argument schema, which must come first",
+    ),
     "a method is missing": (
         """
 class Mine(VAE):

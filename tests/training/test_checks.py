@@ -63,6 +63,8 @@ def test_a_model_that_returns_what_it_should_is_trained(digits):
 @pytest.mark.parametrize(
     ("method", "made", "message"),
     [
+        ("logits", lambda n: None, "logits returns a NoneType, not a tensor"),
+        ("encode", lambda n: ("a", "b"), "encode returns a str, not a tensor"),
         ("encode", lambda n: torch.zeros(n, 4), "encode returns a Tensor, not two tensors, μ and log σ"),
         (
             "encode",
@@ -88,4 +90,11 @@ def test_a_method_that_returns_anything_else_is_named_before_training(method, ma
     model = Constant()
     setattr(model, method, lambda first, y: made(len(first)))
     with pytest.raises(UserError, match=message):
+        train(model, digits)
+
+
+def test_a_model_without_weights_is_refused_in_one_line(digits):
+    model = Constant()
+    del model.weight
+    with pytest.raises(UserError, match=r"^the model has no weights to train$"):
         train(model, digits)

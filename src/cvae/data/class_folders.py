@@ -11,8 +11,11 @@ from pathlib import Path
 from cvae.data.dataset import FILES, MOST_CLASSES, spellings
 from cvae.support.errors import UserError, one_line
 
-PASSED_OVER = re.compile(r"\..*|readme.*|.*\.dvc|thumbs\.db|desktop\.ini|__macosx|@eadir", re.IGNORECASE | re.DOTALL)
+PASSED_OVER = re.compile(
+    r"\..*|readme(\.(md|txt|rst|html?))?|.*\.dvc|thumbs\.db|desktop\.ini|__macosx|@eadir", re.IGNORECASE | re.DOTALL
+)
 VALIDATION = {"val", "valid", "validation", "dev"}
+SPLITS = {"train", "test", "training", "testing"} | VALIDATION
 IDX_NAMES = {name for file in FILES for name in spellings(file)}
 
 
@@ -50,6 +53,8 @@ def find_images(source: str | Path) -> Listing | None:
                 raise UserError(f"{source}: {split} has the class {first}, but {other} does not; both need every class")
     elif "train" in named and (VALIDATION & named.keys() or len(named) == 1) and not _entries(named["train"])[1]:
         raise UserError(f"{source}: has a folder train, but none called test; add it, or move the class folders up")
+    elif len(named) > 1 and named.keys() <= SPLITS and not any(_entries(folder)[1] for folder in folders):
+        raise UserError(f"{source}: its folders are called {', '.join(sorted(named))}; call them train and test")
     else:
         splits = {"all": _class_files(source, left_out)}
     classes = sorted(next(iter(splits.values())), key=_natural)
@@ -89,6 +94,7 @@ def _files_below(folder: Path) -> Iterator[Path]:
     for parent, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not PASSED_OVER.fullmatch(name))
         yield from (Path(parent, name) for name in sorted(files) if not PASSED_OVER.fullmatch(name))
+        yield from (link for name in folders if (link := Path(parent, name)).is_symlink())  # not followed, but reported
 
 
 def class_name(folder: Path) -> str:

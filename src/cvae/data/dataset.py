@@ -169,7 +169,7 @@ def names(classes: tuple[str, ...]) -> str:
 
 def by(shape: tuple[int, ...]) -> str:
     """Return a shape in words: 28 × 28 × 3."""
-    return " × ".join(map(str, shape if shape[-1:] != (1,) else shape[:-1]))
+    return " × ".join(map(str, shape[:2] if shape[2:] == (1,) else shape))
 
 
 def _read_schema(path: Path, remedy: str) -> Schema | None:

@@ -57,7 +57,10 @@ def _read_images(
         if not splits["test"][name] or not splits["train"][name]:
             count = len({picture.digest for split in pictures.values() for picture in split[name]})
             missing = "test" if splits["train"][name] else "training"
-            lacking[name] = f"no {missing} image, out of {count} that can be used and differ; a class needs both kinds"
+            lacking[name] = (
+                f"no {missing} image, out of {count} that can be used and differ; "
+                "a class needs both kinds, without those that are in other classes too"
+            )
     classes = tuple(name for name in listing.classes if name not in lacking)
     left_out = [f"{_shown(path, source)}: {reason}" for path, reason in (listing.left_out | unreadable).items()]
     left_out += [f"{name}: {reason}" for name, reason in lacking.items()]
@@ -193,7 +196,7 @@ def _table(data: Dataset, sizes: dict[str, list[tuple[int, int]]], unread: dict[
     rows.append(("all classes", len(data.train), len(data.test), _range(every), sum(unread.values())))
     table = tabulate(rows, ("class", "training", "test", "width × height", "left out"), disable_numparse=[0, 3])
     kind = "colour" if data.schema.shape[2] == 3 else "grey"
-    return f"{table}\nEach image becomes {by(data.schema.shape[:2])} pixels, {kind}"
+    return f"{table}\nEach image becomes {by(data.schema.shape[1::-1])} pixels, {kind}"
 
 
 def _range(sizes: list[tuple[int, int]]) -> str:

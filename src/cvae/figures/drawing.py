@@ -252,6 +252,8 @@ def draw_training(history: pd.DataFrame, title: str) -> Figure:
         axes.set_title(name, fontsize=13)
         axes.set(xlabel="epoch", ylabel="nats per image")
         axes.xaxis.get_major_locator().set_params(integer=True)
+        if len(history) == 1:
+            axes.set_xticks(history["epoch"])
     figure.suptitle(title, fontsize=16)
     return figure
 

@@ -61,7 +61,7 @@ def render_labels(views: Iterable[LabelView], title: str, folder: str | Path) ->
     for view in views:
         count = 1 if view.label is None else len(view.classes)
         if view.label is None:
-            legend = ", without a legend" if len(view.classes) > drawing.LEGEND else ""
+            legend = "; too many for a legend" if len(view.classes) > drawing.LEGEND else ""
             colours = f"in the colours of their {len(view.classes)} classes, which the model never saw{legend}"
             kinds["latents"] = (drawing.draw_latents, f"latents of the training images, {colours}")
         if view.label is None or view.label in spread(count, PANELS):

@@ -60,6 +60,17 @@ def arguments(name: str) -> set[str]:
     return names - {"schema"}
 
 
+def _required(name: str) -> set[str]:
+    """Return the names of the arguments without a default; raise a `UserError` if `schema` is not among the arguments."""
+    parameters = inspect.signature(model_class(name)).parameters
+    if "schema" not in parameters:
+        raise UserError(f"{name}: its __init__ lacks the argument schema, which must come first")
+    kinds = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    return {key for key, each in parameters.items() if each.default is each.empty and each.kind not in kinds} - {
+        "schema"
+    }
+
+
 def build(name: str, schema: Schema, settings: Mapping[str, object]) -> VAE:
     """Build the model `name` for data of `schema`, from those of `settings` that its class takes.
 
@@ -68,6 +79,11 @@ def build(name: str, schema: Schema, settings: Mapping[str, object]) -> VAE:
             could not rebuild it.
     """
     taken = arguments(name)
+    if needed := _required(name) - settings.keys():
+        raise UserError(
+            f"{name}: its __init__ needs {min(needed)}, which params.yaml lacks; "
+            "give it a default, or add the parameter"
+        )
     model = model_class(name)(schema, **{key: value for key, value in settings.items() if key in taken})
     for key in OF_EVERY_MODEL:
         if key in settings and getattr(model, key) != settings[key]:

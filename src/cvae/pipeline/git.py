@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
+from cvae.data.class_folders import PASSED_OVER
 from cvae.pipeline.dvc_yaml import files_in
 from cvae.pipeline.parameters import Parameters
 from cvae.pipeline.repository import main_repository
@@ -94,6 +95,8 @@ def require_copied(params: Parameters) -> None:
     lost = []
     for path in files_in(main / params.images):
         inside = path.relative_to(main)
+        if any(map(PASSED_OVER.fullmatch, path.relative_to(main / params.images).parts)):
+            continue
         known = (str(each) for each in (inside, *inside.parents))
         if not inside.exists() and not any(name in tracked or f"{name}.dvc" in tracked for name in known):
             lost.append(inside)

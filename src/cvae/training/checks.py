@@ -11,6 +11,8 @@ from cvae.support.errors import UserError
 
 def require_weights(model: nn.Module) -> None:
     """Refuse weights that are not float32, as the images are, or that get their shape only from the first batch."""
+    if not list(model.parameters()):
+        raise UserError("the model has no weights to train")
     for name, parameter in model.named_parameters():
         if isinstance(parameter, nn.parameter.UninitializedParameter):
             raise UserError(f"the model's {name} has no shape yet; give the layer its input size")
@@ -28,8 +30,12 @@ def require_interface(model: VAE, x: Tensor, y: Tensor) -> None:
     posterior, z = model.encode(x, y), x.new_zeros(len(x), model.latent_dims)
     if not (isinstance(posterior, tuple | list) and len(posterior) == 2):
         raise UserError(f"the model's encode returns a {type(posterior).__name__}, not two tensors, μ and log σ")
-    images = (("logits", x, model.logits(z, y)), ("decode", x, model.decode(z, y)))
-    for method, like, tensor in (*(("encode", z, each) for each in posterior), *images):
+    logits = model.logits(z, y)
+    decoded = model.decode(z, y) if isinstance(logits, Tensor) else None
+    returned = (*(("encode", z, each) for each in posterior), ("logits", x, logits), ("decode", x, decoded))
+    for method, like, tensor in returned:
+        if not isinstance(tensor, Tensor):
+            raise UserError(f"the model's {method} returns a {type(tensor).__name__}, not a tensor")
         if (tensor.shape, tensor.dtype) != (like.shape, like.dtype):
             found, wanted = (f"{each.dtype} {list(each.shape)}".removeprefix("torch.") for each in (tensor, like))
             raise UserError(f"the model's {method} returns {found} for {len(x)} images, not {wanted}")

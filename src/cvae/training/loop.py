@@ -66,8 +66,8 @@ class Training:
     ):
         self.model, self._processes, self._precision = model, processes, precision
         self._epochs, self._learning_rate, self._schedule, self._beta = epochs, learning_rate, schedule, beta
-        self._device = device = next(model.parameters()).device
         require_weights(model)
+        self._device = device = next(model.parameters()).device
 
         test = (*to_device(test_split, device), held_out_noise(model, len(test_split), seed).to(device))
         self._test, self._test_count = [processes.share(part) for part in test], len(test_split)
