@@ -61,7 +61,7 @@ def arguments(name: str) -> set[str]:
 
 
 def _required(name: str) -> set[str]:
-    """Return the names of the arguments without a default; raise a `UserError` if `schema` is not among the arguments."""
+    """Return the arguments without a default; raise a `UserError` if `schema` is not among the arguments."""
     parameters = inspect.signature(model_class(name)).parameters
     if "schema" not in parameters:
         raise UserError(f"{name}: its __init__ lacks the argument schema, which must come first")
