@@ -235,7 +235,7 @@ def edit(repository: Repository) -> None:
     path = repository.root / "src/cvae/model.py"
     text = path.read_text()
     for before, after in (
-        ("    def initialise(", "        self.smoothing = nn.Conv2d(1, 1, 3, padding=1)\n\n    def initialise("),
+        ("self.pixel_logits = ", "self.smoothing = nn.Conv2d(1, 1, 3, padding=1)\n        self.pixel_logits = "),
         ("self.encoder(x, y)", "self.encoder(self.smoothing(x.view(-1, 1, 28, 28)).flatten(1), y)"),
     ):
         assert text.count(before) == 1
@@ -272,7 +272,7 @@ mlflow.set_tracking_uri("sqlite:///mlflow.db")
 (model,) = mlflow.get_run(sys.argv[1]).outputs.model_outputs
 served = mlflow.pyfunc.load_model(f"models:/{model.model_id}")
 image = load("data/raw").test.images[0] / 255
-row = served.predict(pd.DataFrame({"digit": [3], "image": [image.tolist()]})).iloc[0]
+row = served.predict(pd.DataFrame({"label": ["3"], "image": [image.tolist()]})).iloc[0]
 own = saved_model.load("data/model")
 mu, _ = own.encode(torch.tensor(image[None]).float(), torch.tensor([3]))
 print(json.dumps([row["z"], mu[0].tolist()]))
