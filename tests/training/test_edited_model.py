@@ -230,12 +230,15 @@ def test_an_edited_model_trains_in_two_processes_as_in_one(digits, tmp_path):
     assert together == pytest.approx(alone, rel=1e-4)
 
 
+SMOOTHING = "        self.smoothing = nn.Conv2d(1, 1, 3, padding=1)\n"
+
+
 def edit(repository: Repository) -> None:
     """Add a convolution to src/cvae/model.py, as a user would."""
     path = repository.root / "src/cvae/model.py"
     text = path.read_text()
     for before, after in (
-        ("self.pixel_logits = ", "self.smoothing = nn.Conv2d(1, 1, 3, padding=1)\n        self.pixel_logits = "),
+        (last := "        self.pixel_logits = Linear(widths[0], schema.image_dims)\n", f"{last}{SMOOTHING}"),
         ("self.encoder(x, y)", "self.encoder(self.smoothing(x.view(-1, 1, 28, 28)).flatten(1), y)"),
     ):
         assert text.count(before) == 1

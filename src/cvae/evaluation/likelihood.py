@@ -43,7 +43,7 @@ def bounds_of_labels(model: VAE, images: Tensor, samples: int, seed: int) -> tup
     Both use the same `samples` samples of z per image; the KL in the ELBO is in closed form. All labels share the same
     noise, so that they differ only through the model.
     """
-    # Made at once: small results between the large tensors of each chunk would keep all of those from being freed.
+    # Made at once: small results between the large tensors of each chunk would keep those from being freed.
     elbos, iw_bounds = torch.empty(2, model.label_count, len(images), dtype=torch.float64)
     with progress("label_accuracy", model.label_count * len(images)) as advance:
         for label in range(model.label_count):
