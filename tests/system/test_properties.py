@@ -317,7 +317,7 @@ def test_a_damaged_model_is_the_saved_one_or_reported(tmp_path, saved, data):
     (tmp_path / "model.safetensors").write_bytes(weights)
     loaded, refusal = outcome(saved_model.load, tmp_path)
     if refusal:
-        assert refusal.startswith(f"{tmp_path}: damaged (")
+        assert refusal.startswith((f"{tmp_path}: damaged (", f"{tmp_path}/config.json: model is "))
         assert refusal.endswith("; `dvc repro -sf train` makes it again")
         return
     assert loaded.configuration() == model.configuration()

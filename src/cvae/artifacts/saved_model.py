@@ -20,6 +20,7 @@ from cvae.support.files import write_whole
 
 HEADER = 2**18  # bytes: an upper limit for config.json, and for the header of model.safetensors
 ARTICLE = "cvae.model:CVAE"
+AGAIN = "`dvc repro -sf train` makes it again"
 REMEDY = "; `dvc repro train` trains it on them"  # for a model of other data than data/raw
 
 
@@ -59,9 +60,9 @@ def load(folder: str | Path, device: torch.device | str = "cpu") -> VAE:
     except OSError as error:
         raise UserError(f"{error.filename or folder}: {error.strerror}; `dvc repro train` makes the model") from None
     except ValueError as error:
-        raise UserError(f"{folder}: damaged ({one_line(error)}); `dvc repro -sf train` makes it again") from None
+        raise UserError(f"{folder}: damaged ({one_line(error)}); {AGAIN}") from None
     except UserError as error:
-        raise UserError(f"{folder}/config.json: {error}") from None
+        raise UserError(f"{folder}/config.json: {error}; {AGAIN}") from None
     model = models.build(name, schema, settings)
     model.load_state_dict(weights)
     return model.eval().requires_grad_(False).to(device)
@@ -104,7 +105,7 @@ def _interpret(configuration: dict) -> tuple[str, Schema, dict]:
     """
     settings = {"labels": "given"} | configuration
     name, schema = settings.pop("model", ARTICLE), settings.pop("schema", None)
-    if not isinstance(name, str):
+    if not isinstance(name, str) or len(name) > 200:  # params.yaml has the same limit
         raise ValueError(f"config.json: model is {name!r:.60}")
     if schema is None:
         settings.setdefault("activation", "article")  # missing in models saved before it was a choice
