@@ -7,7 +7,7 @@ import os
 import sys
 
 from cvae.commands.runner import run_stage
-from cvae.pipeline.git import require_copied
+from cvae.pipeline.own_images import require_copied
 from cvae.pipeline.parameters import read_parameters
 
 

@@ -10,12 +10,10 @@ def main() -> None:
     from cvae.artifacts import saved_model
     from cvae.compute.devices import open_device
     from cvae.data.binarisation import load
-    from cvae.data.dataset import require_same
     from cvae.embedding import embed_dataset, write_latents
 
-    model = saved_model.load("data/model", open_device(params.device, params.threads))
     data = load("data/raw", params.binarize)
-    require_same(model.schema, data.schema, "data/raw", saved_model.REMEDY)
+    model = saved_model.load_for(data.schema, "data/model", open_device(params.device, params.threads))
     write_latents(embed_dataset(model, {"train": data.train, "test": data.test}, params.seed), "data/latents.parquet")
 
 

@@ -17,15 +17,14 @@ def main() -> None:
 
     from cvae.artifacts import saved_model
     from cvae.compute.devices import describe, open_device
-    from cvae.data.dataset import load, require_same
+    from cvae.data.dataset import load
     from cvae.evaluation.evaluate import evaluate, format_figures, write_evaluation
     from cvae.evaluation.label_use import SAMPLES
     from cvae.support.progress import duration
 
     device = open_device(params.device, params.threads)
-    model = saved_model.load("data/model", device)
     data = load("data/raw")
-    require_same(model.schema, data.schema, "data/raw", saved_model.REMEDY)
+    model = saved_model.load_for(data.schema, "data/model", device)
     print(f"Evaluating on {describe(device)}: {len(data.test):,} images, {params.nll_samples:,} samples of z per image")
     samples = params.nll_samples + SAMPLES * model.label_count
     seconds = len(data.test) * samples * data.schema.image_dims / 784 * SECONDS_PER_SAMPLE

@@ -10,24 +10,24 @@ def main() -> None:
     from cvae.artifacts import saved_model
     from cvae.compute.devices import open_device
     from cvae.data.binarisation import load
-    from cvae.data.dataset import require_same
     from cvae.data.names import kind_of_pixels
     from cvae.embedding import read_latents
     from cvae.figures import rendering
+    from cvae.figures.style import mention_missing_letters
 
-    model = saved_model.load("data/model", open_device(params.device, params.threads))
     data = load("data/raw", params.binarize)
-    require_same(model.schema, data.schema, "data/raw", saved_model.REMEDY)
+    model = saved_model.load_for(data.schema, "data/model", open_device(params.device, params.threads))
+    mention_missing_letters((data.schema.title, *data.schema.classes))
     size = model.latent_dims, len(data.schema.classes)
     mu, labels = read_latents("data/latents.parquet", "train", "mu", *size)
     z, _ = read_latents("data/latents.parquet", "train", "z", *size)
 
     views = rendering.label_views(model, labels, mu, z, params.grid_size, params.grid_range)
-    rendering.render_labels(views, data.schema.title, "plots")
+    rendering.render_labels(views, data.schema, "plots")
     rendering.render_reconstructions(model, data.test, "plots/reconstructions.png")
     rendering.render_styles(model, params.seed, "plots/styles.png")
     likelihood = f"{model.likelihood} likelihood of {kind_of_pixels(params.binarize, data.schema.shape[2])} pixels"
-    rendering.render_training("plots/training.csv", data.schema.title, likelihood, "plots/training.png")
+    rendering.render_training("plots/training.csv", data.schema, likelihood, "plots/training.png")
 
     mu, labels = read_latents("data/latents.parquet", "test", "mu", *size)
     z, _ = read_latents("data/latents.parquet", "test", "z", *size)

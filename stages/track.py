@@ -1,7 +1,7 @@
 """Record all results as one MLflow run, and write the run's key to data/tracked.json."""
 
 from cvae.commands.runner import run_stage
-from cvae.pipeline.git import require_copied
+from cvae.pipeline.own_images import require_copied
 from cvae.pipeline.parameters import read_parameters
 
 

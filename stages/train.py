@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from cvae.commands.runner import run_stage
 from cvae.compute.threads import share_cores
-from cvae.pipeline.git import require_copied
+from cvae.pipeline.own_images import require_copied
 from cvae.pipeline.parameters import Parameters, read_parameters
 from cvae.pipeline.repository import dvc_process, experiments_at_once, has_ended
 from cvae.support.errors import UserError

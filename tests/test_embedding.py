@@ -88,5 +88,5 @@ def test_the_same_seed_writes_the_same_bytes(tmp_path, splits):
 def test_latents_of_another_model_are_reported_in_one_line(tmp_path, splits):
     path = tmp_path / "latents.parquet"
     write_latents(embed_dataset(make_model(3), splits, seed=0), path)
-    with pytest.raises(UserError, match=rf"^{path}: of a model of 3 latents, and data/model has 2; [^\n]*$"):
+    with pytest.raises(UserError, match=rf"^{path}: holds 3 latents, but data/model has 2; [^\n]*$"):
         read_latents(path, "train", "mu", 2)

@@ -70,7 +70,7 @@ def read_latents(
         with pq.ParquetFile(path) as file:
             dims = sum(name.startswith(f"{quantity}_") for name in file.schema_arrow.names)
             if dims not in (0, latent_dims):
-                raise UserError(f"{path}: of a model of {dims} latents, and data/model has {latent_dims}; {remedy}")
+                raise UserError(f"{path}: holds {dims} latents, but data/model has {latent_dims}; {remedy}")
             names = [f"{quantity}_{d}" for d in range(latent_dims)]
             table = file.read(["split", "label", *names])
         table = table.filter(pc.equal(table["split"], split)).cast(

@@ -338,7 +338,7 @@ def replace_by_another_models(path: Path) -> None:
         ),
         (lambda path: pd.read_parquet(path).assign(split="test").to_parquet(path), "damaged (a mu or a label of train"),
         (lambda path: pd.read_parquet(path).assign(mu_1=None).to_parquet(path), "damaged (a mu or a label of train is"),
-        (replace_by_another_models, "of a model of 3 latents, and data/model has 2; "),
+        (replace_by_another_models, "holds 3 latents, but data/model has 2; "),
     ],
 )
 def test_damaged_latents_are_reported_by_render(workspace, damage, reason):

@@ -17,8 +17,9 @@ from cvae.commands.sample.sources import Origin
 from cvae.compute.seeding import generator
 from cvae.data.binarisation import binarised
 from cvae.data.dataset import Dataset, Schema, Split, save
-from cvae.figures import drawing as figures
-from cvae.figures import style
+from cvae.figures import captions, style
+from cvae.figures import tables as image_tables
+from cvae.figures import views as label_pictures
 from cvae.figures.label_view import LabelView
 from cvae.figures.latent_plane import decode
 from cvae.model import CVAE
@@ -149,7 +150,7 @@ def tables(monkeypatch) -> list[tuple]:
         tables.append((images, title, [*row_names], [*column_names]))
         return SimpleNamespace()
 
-    monkeypatch.setattr(figures, "draw_table", draw_table)
+    monkeypatch.setattr(image_tables, "draw_table", draw_table)
     return tables
 
 
@@ -254,8 +255,10 @@ def test_an_interpolation_of_colours_shows_both_images_and_leaves_gaps(tables, t
 @pytest.fixture
 def views(monkeypatch) -> list[LabelView]:
     """Collect the manifolds drawn during a test."""
-    views, draw_manifold = [], figures.draw_manifold
-    monkeypatch.setattr(figures, "draw_manifold", lambda axes, view: views.append(view) or draw_manifold(axes, view))
+    views, draw_manifold = [], label_pictures.draw_manifold
+    monkeypatch.setattr(
+        label_pictures, "draw_manifold", lambda axes, view: views.append(view) or draw_manifold(axes, view)
+    )
     return views
 
 
@@ -296,7 +299,9 @@ def test_a_grid_is_byte_identical_to_the_pipelines_picture(draw, repository, tmp
 def test_all_text_is_within_the_picture_and_none_overlaps(count):
     images = np.zeros((2, count, SIDE, SIDE))
     title = "Fashion-MNIST 9 ankle boot: between the posterior means of two test images"
-    figure = figures.draw_table(images, title, ["as 9 ankle boot", "0"], ["image 59999", *[""] * (count - 1)], ink=True)
+    figure = image_tables.draw_table(
+        images, title, ["as 9 ankle boot", "0"], ["image 59999", *[""] * (count - 1)], ink=True
+    )
     width, height = figure.bbox.size
     boxes = [text.get_window_extent() for text in figure.texts if text.get_text()]
     assert len(boxes) == 4
@@ -315,16 +320,16 @@ def test_samples_form_a_table_with_few_gaps(count, columns):
 
 def test_a_title_names_data_set_and_class_as_far_as_they_are_known():
     pets = Schema((28, 28, 1), ("cat", "guinea pig"), "pets")
-    assert drawing.make_title(pets, "samples", 1) == "pets guinea pig: samples"
-    assert drawing.make_title(pets, "samples") == "pets: samples"
-    assert drawing.make_title(MNIST, "samples", 3) == "Class 3: samples"
-    assert drawing.make_title(MNIST, "samples") == "Samples"
+    assert captions.headline(pets, "samples", 1) == "pets guinea pig: samples"
+    assert captions.headline(pets, "samples") == "pets: samples"
+    assert captions.headline(MNIST, "samples", 3) == "Class 3: samples"
+    assert captions.headline(MNIST, "samples") == "Samples"
 
 
 def test_a_title_names_the_data_set_that_the_model_was_trained_on(draw, folder, tmp_path, monkeypatch):
-    titles, draw_table = [], figures.draw_table
+    titles, draw_table = [], image_tables.draw_table
     monkeypatch.setattr(
-        figures, "draw_table", lambda *drawn, **style: titles.append(drawn[1]) or draw_table(*drawn, **style)
+        image_tables, "draw_table", lambda *drawn, **style: titles.append(drawn[1]) or draw_table(*drawn, **style)
     )
     (tmp_path / "params.yaml").write_text("dataset: fashion-mnits  # edited since, with a typo")
     shutil.copytree(folder / "2", tmp_path / "data/model")

@@ -256,7 +256,7 @@ def test_every_file_that_is_left_out_is_named_with_the_reason(source, imported, 
     _, _, lines = report.partition("Left out (11):\n")
     reasons = dict(line.strip().split(": ", 1) for line in lines.splitlines())
     assert reasons.pop("cats/cut short.png").startswith("broken: ")
-    needs = "a class needs both kinds, without those that are in other classes too"
+    needs = "a class needs one for training and one for testing that no other class has"
     assert reasons == {
         "stray.png": "not in the folder of a class",
         "cats/empty.jpg": "broken: no image in it",
@@ -266,8 +266,8 @@ def test_every_file_that_is_left_out_is_named_with_the_reason(source, imported, 
         "dogs/linked": "not a file",
         "dogs/moving.gif": "animated, or of several pages",
         "dogs/real.tiff": "broken: its pixels are real numbers, whose range is unknown",
-        "lonely": f"no test image, out of 1 that can be used and differ; {needs}",
-        "nothing": f"no training image, out of 0 that can be used and differ; {needs}",
+        "lonely": f"no test image (different usable images: 1); {needs}",
+        "nothing": f"no training image (different usable images: 0); {needs}",
     }
 
 
@@ -289,7 +289,7 @@ def test_the_table_counts_each_class(source, imported):
     assert lines[0].split() == ["cats", *(str(count[0]) for count in counts), "12", "×", "10", "0"]
     assert lines[1].split() == ["dogs", *(str(count[1]) for count in counts), "12–40", "×", "9–10", "1"]
     assert lines[2].split() == ["all", "classes", *(str(sum(count)) for count in counts), "12–40", "×", "9–10", "1"]
-    assert lines[3] == "Each image becomes 8 × 8 pixels, grey"
+    assert lines[3] == "Each image is 8 × 8 pixels, grey"
 
 
 # Which images are for testing
@@ -378,7 +378,7 @@ def test_a_class_without_two_different_images_is_left_out(source, imported):
     fill(source / "same", range(50, 51), "b.png")
     data, report = imported(source)
     assert data.schema.classes == ("cats", "dogs")
-    assert "same: no test image, out of 1 that can be used and differ" in report.replace("training image", "test image")
+    assert "same: no test image (different usable images: 1); " in report.replace("training image", "test image")
 
 
 @pytest.mark.parametrize("names", [("train", "test"), ("Train", "TEST")])
@@ -432,7 +432,7 @@ def test_a_folder_without_usable_images_is_refused_with_the_first_reason(tmp_pat
     mine = tmp_path / "mine"
     (mine / "cats").mkdir(parents=True)
     start = ": no class has a training image and a test image "
-    assert refusal(mine).startswith(f"{start}(cats: no training image, out of 0 ")
+    assert refusal(mine).startswith(f"{start}(cats: no training image (different usable images: 0); ")
     (mine / "cats" / "a.png").touch()
     assert refusal(mine) == f"{start}(cats/a.png: broken: no image in it)"
 
@@ -488,7 +488,7 @@ def fill_idx(folder: Path, *shape: int, suffix: str = "-ubyte.gz", dot: str = "-
 def test_idx_files_are_used_as_they_are(tmp_path, imported, shape, dot, suffix):
     values = fill_idx(tmp_path / "arrays", *shape, suffix=suffix, dot=dot)
     (tmp_path / "arrays/README.md").touch()
-    data, report = imported(tmp_path / "arrays", image_size=8)
+    data, report = imported(tmp_path / "arrays", image_size=8, channels=(*shape, 1)[2])
     assert data.schema.shape == (*shape, 1)[:3]
     assert (data.schema.classes, data.schema.title) == (("0", "1", "2"), "arrays")
     assert data.schema.ink is (len(shape) == 2)
@@ -496,7 +496,15 @@ def test_idx_files_are_used_as_they_are(tmp_path, imported, shape, dot, suffix):
         images = values[f"{prefix}-images{dot}idx{len(shape) + 1}"]
         assert np.array_equal(split.images, images.reshape(len(images), -1))
         assert np.array_equal(split.labels, values[f"{prefix}-labels{dot}idx1"])
-    assert report.splitlines()[-1].endswith("image_size, channels and test_share do not apply")
+    assert report.splitlines()[-1].endswith("image_size and test_share do not apply")
+
+
+@pytest.mark.parametrize(("shape", "channels", "kind"), [((8, 9), 3, "grey"), ((8, 9, 3), 1, "colour")])
+def test_channels_must_be_those_of_idx_files(tmp_path, imported, shape, channels, kind):
+    """Results are compared by what params.yaml says about their data."""
+    fill_idx(tmp_path / "arrays", *shape)
+    with pytest.raises(UserError, match=f"arrays: its images are {kind}; set channels: {4 - channels} in params.yaml$"):
+        imported(tmp_path / "arrays", channels=channels)
 
 
 def test_classes_txt_names_the_classes_of_idx_files(tmp_path, imported):

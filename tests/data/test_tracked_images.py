@@ -12,7 +12,7 @@ from helpers.processes import environment
 from helpers.repository import PROJECT, Repository
 from PIL import Image
 
-from cvae.pipeline.git import require_copied
+from cvae.pipeline.own_images import require_copied
 from cvae.pipeline.parameters import Parameters
 from cvae.support.errors import UserError
 

@@ -16,7 +16,7 @@ from PIL import Image
 from cvae.compute.seeding import generator
 from cvae.data.dataset import Schema, Split
 from cvae.embedding import embed
-from cvae.figures import drawing, rendering, style
+from cvae.figures import captions, rendering, style
 from cvae.figures.latent_plane import decode, fit_plane
 from cvae.model import CVAE
 
@@ -39,10 +39,9 @@ def render_all(folder, model: CVAE, each: int = 5, test: Split | None = None) ->
     """Draw all pictures of `model` with `each` images of every class."""
     split = make_split(model.schema, each)
     latents = embed(model, split, torch.randn(len(split), model.latent_dims, generator=generator(0, "noise")))
-    title = model.schema.title
     size = 20 if model.latent_dims == 1 else 4
     views = rendering.label_views(model, split.labels, latents["mu"], latents["z"], size, grid_range=2.0)
-    rendering.render_labels(views, title, folder)
+    rendering.render_labels(views, model.schema, folder)
     rendering.render_reconstructions(model, test or split, folder / "reconstructions.png")
     rendering.render_styles(model, 0, folder / "styles.png")
 
@@ -192,18 +191,18 @@ def test_views_are_drawn_one_after_another(monkeypatch, tmp_path):
     """The views of all classes may be too large to keep; an overview holds 30 of them."""
     model, alive = make_model(Schema((16, 16, 1), names(40))).requires_grad_(False), []
     monkeypatch.setattr(rendering, "save", lambda figure, path: None)
-    monkeypatch.setattr(drawing, "draw_one", lambda view, draw, title: alive.append(view.label))
-    monkeypatch.setattr(drawing, "draw_overview", lambda views, draw, title: alive.append(len(views)))
+    monkeypatch.setattr(rendering, "draw_one", lambda view, draw, title: alive.append(view.label))
+    monkeypatch.setattr(rendering, "draw_overview", lambda views, draw, title: alive.append(len(views)))
     views = rendering.label_views(model, np.zeros(1), np.zeros((1, 2)), np.zeros((1, 2)), 4, 2.0)
     next(views)
     assert alive == []
-    rendering.render_labels(views, "", tmp_path)
+    rendering.render_labels(views, model.schema, tmp_path)
     assert alive == [label for label in range(1, 40) for _ in range(2)] + [29, 29]
 
 
 def test_classes_are_chosen_evenly():
-    assert rendering.spread(5, 30) == [0, 1, 2, 3, 4]
-    chosen = rendering.spread(47, 30)
+    assert captions.spread(5, 30) == [0, 1, 2, 3, 4]
+    chosen = captions.spread(47, 30)
     assert (len(set(chosen)), chosen[0], chosen[-1]) == (30, 0, 46)
     assert set(np.diff(chosen)) == {1, 2}
 
@@ -212,7 +211,7 @@ def test_classes_are_chosen_evenly():
 DRAW_ALL = """
 import os
 import numpy as np, pandas as pd
-from cvae.figures import drawing, label_view, style
+from cvae.figures import curves, label_view, style, tables, views
 from matplotlib import font_manager
 from cvae.commands.compare.panels import write_picture
 from helpers.results import measured, table
@@ -229,12 +228,12 @@ images = np.linspace(0, 1, 10 * 10 * 784).reshape(10, 10, 28, 28)
 history = pd.DataFrame({f"{a}_{b}": [-1.0, 2.0] for a in ("train", "test") for b in ("loss", "reconstruction", "kl")})
 names = [str(label) for label in range(10)]
 pictures = {
-    "one": drawing.draw_one(view, drawing.draw_latents, "title"),
-    "overview": drawing.draw_overview([view] * 10, drawing.draw_manifold, "title"),
-    "pairs": drawing.draw_reconstructions(images, images[::-1], names, "title", ink=True),
-    "styles": drawing.draw_styles(images, ["-1.0"] * 10, names, "title", ink=True),
-    "table": drawing.draw_table(images, "title", names, names, ink=False),
-    "training": drawing.draw_training(history.assign(epoch=[1, 2]), "title"),
+    "one": views.draw_one(view, views.draw_latents, "title"),
+    "overview": views.draw_overview([view] * 10, views.draw_manifold, "title"),
+    "pairs": tables.draw_reconstructions(images, images[::-1], names, "title", ink=True),
+    "styles": tables.draw_styles(images, ["-1.0"] * 10, names, "title", ink=True),
+    "table": tables.draw_table(images, "title", names, names, ink=False),
+    "training": curves.draw_training(history.assign(epoch=[1, 2]), "title"),
 }
 for name, figure in pictures.items():
     style.save(figure, f"{name}.png")
@@ -292,14 +291,14 @@ def test_training_curves_are_drawn(tmp_path, epochs):
     names = [f"{split}_{part}" for split in ("train", "test") for part in ("loss", "reconstruction", "kl")]
     history = pd.DataFrame({name: np.exp(-np.arange(epochs) / 10) for name in names} | {"epoch": np.arange(epochs) + 1})
     history.to_csv(tmp_path / "training.csv", index=False)
-    rendering.render_training(tmp_path / "training.csv", "mnist", "gaussian likelihood", tmp_path / "training.png")
+    rendering.render_training(tmp_path / "training.csv", MNIST, "gaussian likelihood", tmp_path / "training.png")
     assert_picture(tmp_path / "training.png", (1500, 460))
 
 
 def test_reconstructions_belong_to_the_images_above_them(monkeypatch, tmp_path):
     model, test, shown = make_model().requires_grad_(False), make_split(MNIST, 12), []
     monkeypatch.setattr(
-        drawing, "draw_reconstructions", lambda *arrays, ink: shown.extend(arrays) or style.new_figure()
+        rendering, "draw_reconstructions", lambda *arrays, ink: shown.extend(arrays) or style.new_figure()
     )
     rendering.render_reconstructions(model, test, tmp_path / "picture.png")
     originals, reconstructions = shown[:2]
@@ -313,10 +312,10 @@ def test_reconstructions_belong_to_the_images_above_them(monkeypatch, tmp_path):
 @pytest.mark.parametrize("count", [3, 10, 47])
 def test_a_row_of_styles_is_one_z_with_every_label(monkeypatch, tmp_path, count):
     model, shown = make_model(Schema((8, 6, 3), names(count))).requires_grad_(False), []
-    monkeypatch.setattr(drawing, "draw_styles", lambda *arrays, ink: shown.extend(arrays) or style.new_figure())
+    monkeypatch.setattr(rendering, "draw_styles", lambda *arrays, ink: shown.extend(arrays) or style.new_figure())
     rendering.render_styles(model, 0, tmp_path / "picture.png")
     z = torch.randn(rendering.STYLES, 2, generator=generator(0, "styles")).numpy() * model.prior_std
-    labels = rendering.spread(count, rendering.COLUMNS)
+    labels = captions.spread(count, captions.COLUMNS)
     assert shown[2] == [model.schema.classes[label] for label in labels]
     for row, column in ((0, 0), (3, 2), (4, len(labels) - 1)):
         expected = decode(model, z[row : row + 1], labels[column])[0]

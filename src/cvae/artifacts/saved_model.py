@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from cvae import models
-from cvae.data.dataset import Schema, mnist_like
+from cvae.data.dataset import Schema, mnist_like, require_same
 from cvae.model import ACTIVATIONS, LABELS, LIKELIHOODS, VAE
 from cvae.support.errors import UserError, one_line
 from cvae.support.faults import memory_shortage
@@ -21,7 +21,6 @@ from cvae.support.files import write_whole
 HEADER = 2**18  # bytes: an upper limit for config.json, and for the header of model.safetensors
 ARTICLE = "cvae.model:CVAE"
 AGAIN = "`dvc repro -sf train` makes it again"
-REMEDY = "; `dvc repro train` trains it on them"  # for a model of other data than data/raw
 
 
 def save(model: VAE, folder: str | Path) -> None:
@@ -66,6 +65,20 @@ def load(folder: str | Path, device: torch.device | str = "cpu") -> VAE:
     model = models.build(name, schema, settings)
     model.load_state_dict(weights)
     return model.eval().requires_grad_(False).to(device)
+
+
+def load_for(data: Schema, folder: str | Path, device: torch.device | str = "cpu") -> VAE:
+    """Load a model as `load` does, to use it on the images in data/raw, whose schema is `data`.
+
+    Raises:
+        UserError: it cannot be loaded, or was trained on images of another shape or other classes.
+    """
+    model = load(folder, device)
+    try:
+        require_same(model.schema, data, "data/raw")
+    except UserError as error:
+        raise UserError(f"{error}; `dvc repro train` trains it on them") from None
+    return model
 
 
 def _read(path: Path, most: int) -> bytes:

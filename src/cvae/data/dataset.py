@@ -44,6 +44,11 @@ class Schema:
         """The number of values in an image: height · width · channels."""
         return math.prod(self.shape)
 
+    @property
+    def picture_shape(self) -> tuple[int, ...]:
+        """The shape of an image to look at: (height, width) if it is grey, (height, width, 3) in colour."""
+        return self.shape if self.shape[2] > 1 else self.shape[:2]
+
     def as_json(self) -> dict:
         """Return a JSON object that `from_json` turns back into this schema."""
         return asdict(self) | {"shape": list(self.shape), "classes": list(self.classes)}
@@ -107,13 +112,15 @@ def load(folder: str | Path, remedy: str = REMEDY) -> Dataset:
     files = [_present(folder / name) for name in FILES]
     (train, train_shape), (test, test_shape) = _split(*files[:2], remedy), _split(*files[2:], remedy)
     if train_shape != test_shape:
-        raise UserError(f"{files[2]}: images are {by(test_shape)}, but training images {by(train_shape)}; {remedy}")
+        found, expected = shape_in_words(test_shape), shape_in_words(train_shape)
+        raise UserError(f"{files[2]}: images are {found}, but training images {expected}; {remedy}")
     if schema is None:
         count = 1 + int(max(train.labels.max(), test.labels.max()))
         schema = Schema(train_shape, mnist_like(max(count, 10)).classes, ink=train_shape[2] == 1)
     for split, images, labels in ((train, *files[:2]), (test, *files[2:])):
         if train_shape != schema.shape:
-            raise UserError(f"{images}: images are {by(train_shape)}, not {by(schema.shape)}; {remedy}")
+            found, expected = shape_in_words(train_shape), shape_in_words(schema.shape)
+            raise UserError(f"{images}: images are {found}, not {expected}; {remedy}")
         if split.labels.max() >= len(schema.classes):
             message = f"label {split.labels.max()} of image {split.labels.argmax()} is none of the classes"
             raise UserError(f"{labels}: {message} 0 to {len(schema.classes) - 1}; {remedy}")
@@ -145,30 +152,27 @@ def _schema_bytes(schema: Schema) -> bytes:
     return (json.dumps(schema.as_json(), indent=2, ensure_ascii=False) + "\n").encode()
 
 
-def require_same(model: Schema, data: Schema, folder: str | Path, remedy: str = "") -> None:
-    """Raise a `UserError` if images of the schema `data`, in `folder`, cannot be given to a model of another one.
-
-    `remedy` ends the message.
-    """
+def require_same(model: Schema, data: Schema, folder: str | Path) -> None:
+    """Raise a `UserError` if images of the schema `data`, in `folder`, cannot be given to a model of another one."""
     if model.shape != data.shape:
-        message = f"the model takes images of {by(model.shape)}, but those in {folder} are {by(data.shape)}"
-        raise UserError(message + remedy)
+        own, other = shape_in_words(model.shape), shape_in_words(data.shape)
+        raise UserError(f"the model takes images of {own}, but those in {folder} are {other}")
     if len(model.classes) != len(data.classes):
-        raise UserError(f"the model knows {names(model.classes)}, but {folder} has {names(data.classes)}{remedy}")
+        own, other = classes_in_words(model.classes), classes_in_words(data.classes)
+        raise UserError(f"the model knows {own}, but {folder} has {other}")
     for number, (own, other) in enumerate(zip(model.classes, data.classes, strict=True)):
         if own != other:
-            message = f"the model's class {number} is {own}, but that of {folder} is {other}"
-            raise UserError(message + remedy)
+            raise UserError(f"the model's class {number} is {own}, but that of {folder} is {other}")
 
 
-def names(classes: tuple[str, ...]) -> str:
+def classes_in_words(classes: tuple[str, ...]) -> str:
     """Return the number of classes and the first names, for messages."""
     shown = ", ".join(classes[:5]) + (", …" if len(classes) > 5 else "")
     return f"{len(classes)} class{'es' if len(classes) > 1 else ''} ({shown})"
 
 
-def by(shape: tuple[int, ...]) -> str:
-    """Return a shape in words: 28 × 28 × 3."""
+def shape_in_words(shape: tuple[int, ...]) -> str:
+    """Return a shape in words: 28 × 28, or 28 × 28 × 3."""
     return " × ".join(map(str, shape[:2] if shape[2:] == (1,) else shape))
 
 
@@ -209,5 +213,5 @@ def _split(images_path: Path, labels_path: Path, remedy: str) -> tuple[Split, tu
         raise UserError(f"{images_path}: {message}; {remedy}")
     shape = (*images.shape[1:], 1)[:3]
     if shape[2] not in (1, 3) or max(shape) > MOST_PIXELS:
-        raise UserError(f"{images_path}: images are {by(shape)}; {remedy}")
+        raise UserError(f"{images_path}: images are {shape_in_words(shape)}; {remedy}")
     return Split(images.reshape(len(images), -1), labels), shape

@@ -11,7 +11,7 @@ from typing import BinaryIO
 from urllib.parse import unquote
 
 from cvae.data import emnist
-from cvae.data.dataset import TEST_LABELS, Schema, save_schema
+from cvae.data.dataset import TEST_LABELS, Schema, save_schema, spellings
 from cvae.data.digits import write_digits
 from cvae.data.emnist import EMNIST
 from cvae.data.names import LABEL_NAMES, TITLES
@@ -165,7 +165,7 @@ def _copy(path: Path, file: BinaryIO, is_probe: bool) -> None:
     try:
         source = path.open("rb")
     except FileNotFoundError:
-        names = (path.stem, path.stem.replace("-idx", ".idx"))  # some archives use the second spelling
+        names = [name for name in spellings(path.name) if not name.endswith(".gz")]
         unpacked = next((name for name in names if path.with_name(name).exists()), None)
         there = f", only {unpacked}, unpacked; {AS_PUBLISHED}" if unpacked else ""
         raise SourceError(f"no {path.name} there{there}") from None

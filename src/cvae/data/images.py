@@ -1,9 +1,9 @@
 """Your own images as a data set: a folder with a sub-folder for each class, or the four IDX files.
 
-Which images are for testing depends on their content alone, so renaming a file or adding one moves no other: an image
-is a test image if the hash of its file, as a number from 0 to 1, is below `test_share`. Only a class that would have no
-test image, or no training image, takes one against this rule, and gives it up once it has grown. Sub-folders `train`
-and `test`, each with the class folders, decide it themselves.
+The content of a file alone decides whether it is for testing, so renaming or adding files moves no other: an image is
+a test image if the hash of its file, as a number from 0 to 1, is below `test_share`. If a class would get no test image
+or no training image, one is moved, for as long as that is so. Sub-folders `train` and `test`, each with the class
+folders, divide the images themselves.
 """
 
 import warnings
@@ -18,7 +18,7 @@ from PIL import Image
 from tabulate import tabulate
 
 from cvae.data.class_folders import Listing, class_name, find_images
-from cvae.data.dataset import MOST_CLASSES, Dataset, Schema, Split, by, load, save
+from cvae.data.dataset import MOST_CLASSES, SCHEMA, Dataset, Schema, Split, load, save, shape_in_words
 from cvae.data.pictures import Picture, read_or_say_why
 from cvae.support.errors import UserError, one_line
 from cvae.support.progress import progress
@@ -36,10 +36,11 @@ def import_images(source: str, folder: str | Path, image_size: int, channels: in
     listing = find_images(source)
     if listing is None:
         data = _load_idx(Path(source))
+        if channels != (found := data.schema.shape[2]):  # it names the kind of pixels wherever results are compared
+            kind = "grey" if found == 1 else "colour"
+            raise UserError(f"{source}: its images are {kind}; set channels: {found} in params.yaml")
         sizes = {name: [data.schema.shape[1::-1]] for name in data.schema.classes}
-        report = (
-            _table(data, sizes, {}) + "\nFrom IDX files, as they are: image_size, channels and test_share do not apply"
-        )
+        report = _table(data, sizes, {}) + "\nFrom IDX files, unchanged: image_size and test_share do not apply"
     else:
         data, report = _read_images(listing, Path(source), image_size, channels, test_share)
     save(data, folder)
@@ -58,8 +59,8 @@ def _read_images(
             count = len({picture.digest for split in pictures.values() for picture in split[name]})
             missing = "test" if splits["train"][name] else "training"
             lacking[name] = (
-                f"no {missing} image, out of {count} that can be used and differ; "
-                "a class needs both kinds, without those that are in other classes too"
+                f"no {missing} image (different usable images: {count}); a class needs one for training and one for "
+                "testing that no other class has"
             )
     classes = tuple(name for name in listing.classes if name not in lacking)
     left_out = [f"{_shown(path, source)}: {reason}" for path, reason in (listing.left_out | unreadable).items()]
@@ -160,7 +161,7 @@ def _load_idx(folder: Path) -> Dataset:
     data = load(folder, "replace it")
     seen = [set(split.labels.tolist()) for split in (data.train, data.test)]
     classes = _class_names(folder / CLASSES) or (
-        data.schema.classes if (folder / "schema.json").exists() else tuple(map(str, range(1 + max(seen[0] | seen[1]))))
+        data.schema.classes if (folder / SCHEMA).exists() else tuple(map(str, range(1 + max(seen[0] | seen[1]))))
     )
     for split, labels in zip(("training", "test"), seen, strict=True):
         if absent := set(range(len(classes))) - labels:
@@ -196,7 +197,7 @@ def _table(data: Dataset, sizes: dict[str, list[tuple[int, int]]], unread: dict[
     rows.append(("all classes", len(data.train), len(data.test), _range(every), sum(unread.values())))
     table = tabulate(rows, ("class", "training", "test", "width × height", "left out"), disable_numparse=[0, 3])
     kind = "colour" if data.schema.shape[2] == 3 else "grey"
-    return f"{table}\nEach image becomes {by(data.schema.shape[1::-1])} pixels, {kind}"
+    return f"{table}\nEach image is {shape_in_words(data.schema.shape[1::-1])} pixels, {kind}"
 
 
 def _range(sizes: list[tuple[int, int]]) -> str:

@@ -86,10 +86,10 @@ def evaluate(
       ln p(x|y). `label_accuracy_iw`: the same with the importance-weighted bound. Both use 10 samples of z.
     - `label_gap`: by how many nats the negative ELBO rises when labels are shuffled among the images, averaged over
       all shuffles; 0 for a model that ignores the label.
-    - `sample_accuracy`: decode samples of the prior for each label, 300 if there are ten labels; this is the share of
-      images for which that label is the most common one among the five nearest training images (`nearest_labels`).
-      `sample_accuracy_low` and `sample_accuracy_high`: its 95 % Wilson interval, over samples of z from this one model.
-      Real MNIST test images score 96.9 %, but decoded images are smoother than those.
+    - `sample_accuracy`: decode samples of the prior for each label, 300 if there are up to ten labels, fewer if there
+      are more; this is the share of images for which that label is the most common one among the five nearest training
+      images (`nearest_labels`). `sample_accuracy_low` and `sample_accuracy_high`: its 95 % Wilson interval, over
+      samples of z from this one model. Real MNIST test images score 96.9 %, but decoded images are smoother than those.
     - `sample_diversity`: the mean distance between two of these images with the same label, divided by that between
       two test images with it, averaged over labels. Below 1, samples are more alike than real images. Absent if no
       label has two test images that differ.

@@ -14,7 +14,7 @@ SAMPLES = 10  # of z per image and label
 
 @dataclass(frozen=True)
 class LabelUse:
-    """For each of n test images, in the figures' terms of `evaluate`.
+    """Results for n test images; `evaluate` defines the figures.
 
     `predicted`: the label with the highest ELBO, (n,) int64. `is_right`, `is_right_iw`: whether it, or the one with the
     highest importance-weighted bound, is the true one, (n,) bool. `gaps`: by how many nats the negative ELBO rises

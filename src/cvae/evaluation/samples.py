@@ -21,7 +21,7 @@ DISTANCES = 15_000_000  # at a time, from samples to training images: 60 MB
 
 @dataclass(frozen=True)
 class SampleQuality:
-    """Figures of samples, in the terms of `evaluate`.
+    """Results for samples; `evaluate` defines the figures.
 
     `recognised`: whether each sample looks like its label, (labels, count) bool, or None if the model has no labels.
     `diversity`: (labels,), NaN for a label without two test images that differ; one value for all without labels.

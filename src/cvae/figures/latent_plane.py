@@ -89,4 +89,4 @@ def tile(images: np.ndarray, columns: int) -> np.ndarray:
 
 def as_pictures(images: np.ndarray, schema: Schema) -> np.ndarray:
     """Return `images`, (n, image_dims), as (n, height, width), or as (n, height, width, 3) if they have colours."""
-    return images.reshape(-1, *(schema.shape if schema.shape[2] > 1 else schema.shape[:2]))
+    return images.reshape(-1, *schema.picture_shape)

@@ -9,20 +9,22 @@ import torch
 
 from cvae.artifacts.history import read_history
 from cvae.compute.seeding import generator
-from cvae.data.dataset import Split
+from cvae.data.dataset import Schema, Split
 from cvae.data.tensors import to_device
-from cvae.figures import drawing
+from cvae.figures.captions import COLUMNS, LATENTS, MANIFOLD, PANELS, chosen, headline, spread
+from cvae.figures.curves import draw_training
 from cvae.figures.label_view import LabelView, view_label
 from cvae.figures.latent_plane import as_pictures, decode, fit_plane
 from cvae.figures.style import save
+from cvae.figures.tables import draw_reconstructions, draw_styles, draw_table
+from cvae.figures.views import LEGEND, draw_latents, draw_manifold, draw_one, draw_overview
 from cvae.model import VAE, sample_prior
 from cvae.support.files import write_whole
 
-PANELS = 30  # classes at most in an overview
-COLUMNS = 20  # classes at most in styles.png
 RECONSTRUCTIONS = 10  # images per class, or 6 of more than ten classes
 STYLES = 10  # samples of z
 SCATTERED = 3_000  # images at most: the page of plots holds a line of JSON for each
+KINDS = {"latents": (draw_latents, LATENTS), "manifolds": (draw_manifold, MANIFOLD)}
 
 
 def label_views(
@@ -46,47 +48,32 @@ def label_views(
         yield view_label(model, label, name, plane, own, reach, grid_size, grid_range, point_labels)
 
 
-def render_labels(views: Iterable[LabelView], title: str, folder: str | Path) -> None:
+def render_labels(views: Iterable[LabelView], schema: Schema, folder: str | Path) -> None:
     """Write latents/ and manifolds/, each with 0.png, 1.png …, and the overviews latents.png and manifolds.png.
 
     Of a model without labels, the pictures in the folders are all/all.png: `dvc plots diff` fails on a folder with
     names that are numbers and names that are not.
     """
-    folder = Path(folder)
-    kinds = {
-        "latents": (drawing.draw_latents, "latents of the training images"),
-        "manifolds": (drawing.draw_manifold, "what the decoder draws across its latents"),
-    }
-    overview, count = [], 0
+    folder, overview = Path(folder), []
     for view in views:
-        count = 1 if view.label is None else len(view.classes)
-        if view.label is None:
-            legend = "; too many for a legend" if len(view.classes) > drawing.LEGEND else ""
-            colours = f"in the colours of their {len(view.classes)} classes, which the model never saw{legend}"
-            kinds["latents"] = (drawing.draw_latents, f"latents of the training images, {colours}")
-        if view.label is None or view.label in spread(count, PANELS):
+        is_all = view.label is None
+        if is_all or view.label in spread(len(schema.classes), PANELS):
             overview.append(view)
-        for name, (draw, caption) in kinds.items():
-            picture = drawing.draw_one(view, draw, headline(f"{title} {view.name}".strip(), caption))
-            save(picture, folder / name / f"{'all/all' if view.label is None else view.label}.png")
-    for name, (draw, caption) in kinds.items():
-        caption += chosen(len(overview), count, f"; plots/{name} has all")
-        save(drawing.draw_overview(overview, draw, headline(title, caption)), folder / f"{name}.png")
+        for name, (draw, caption) in KINDS.items():
+            picture = draw_one(view, draw, headline(schema, caption + _colours(view, name), view.label))
+            save(picture, folder / name / f"{'all/all' if is_all else view.label}.png")
+    for name, (draw, caption) in KINDS.items():
+        choice = "" if is_all else chosen(len(overview), len(schema.classes), f"; plots/{name} has all")
+        title = headline(schema, caption + _colours(view, name) + choice)
+        save(draw_overview(overview, draw, title), folder / f"{name}.png")
 
 
-def spread(count: int, limit: int) -> list[int]:
-    """Return the numbers below `count`, or `limit` of them spread evenly over all if there are more."""
-    return np.linspace(0, count - 1, min(count, limit)).round().astype(int).tolist()
-
-
-def chosen(shown: int, count: int, rest: str = "") -> str:
-    """Return a title's second line if a picture shows not all classes."""
-    return f"\n{shown} of {count} classes{rest}" if shown < count else ""
-
-
-def headline(subject: str, caption: str) -> str:
-    """Return a title. Data sets need not have one."""
-    return f"{subject}: {caption}" if subject else caption[0].upper() + caption[1:]
+def _colours(view: LabelView, kind: str) -> str:
+    """Return what a title adds about the colours of a scatter of all classes."""
+    if view.label is not None or kind != "latents":
+        return ""
+    legend = "; too many for a legend" if len(view.classes) > LEGEND else ""
+    return f", in the colours of their {len(view.classes)} classes, which the model never saw{legend}"
 
 
 def render_reconstructions(model: VAE, test: Split, path: str | Path) -> None:
@@ -105,10 +92,10 @@ def render_reconstructions(model: VAE, test: Split, path: str | Path) -> None:
             mu, _ = model.encode(x, y)
         originals[row, : len(x)] = as_pictures(x.cpu().numpy(), schema)
         reconstructions[row, : len(x)] = decode(model, mu.cpu().numpy(), label)
-    title = headline(schema.title, "test images, and their reconstructions below")
+    title = headline(schema, "test images, and their reconstructions below")
     title += chosen(len(labels), len(schema.classes))
     names = [schema.classes[label] for label in labels]
-    save(drawing.draw_reconstructions(originals, reconstructions, names, title, ink=schema.ink), path)
+    save(draw_reconstructions(originals, reconstructions, names, title, ink=schema.ink), path)
 
 
 def render_styles(model: VAE, seed: int, path: str | Path) -> None:
@@ -120,7 +107,7 @@ def render_styles(model: VAE, seed: int, path: str | Path) -> None:
     if model.label_count <= 1:
         images = decode(model, sample_prior(model, STYLES**2, numbers).numpy(), 0)
         images = images.reshape(STYLES, STYLES, *images.shape[1:])
-        save(drawing.draw_table(images, headline(schema.title, "samples from the prior"), ink=schema.ink), path)
+        save(draw_table(images, headline(schema, "samples from the prior"), ink=schema.ink), path)
         return
     labels = spread(model.label_count, COLUMNS)
     rows = STYLES if len(labels) >= 5 else STYLES // 2
@@ -128,15 +115,14 @@ def render_styles(model: VAE, seed: int, path: str | Path) -> None:
     images = decode(model, z.repeat(len(labels), axis=0), np.tile(labels, rows))
     images = images.reshape(rows, len(labels), *images.shape[1:])
     row_names = [", ".join(f"{value:z.1f}" for value in row) if model.latent_dims <= 2 else "" for row in z]
-    title = headline(schema.title, "one z a row, through all labels") + chosen(len(labels), len(schema.classes))
+    title = headline(schema, "one z a row, through all labels") + chosen(len(labels), len(schema.classes))
     names = [schema.classes[label] for label in labels]
-    save(drawing.draw_styles(images, row_names, names, title, ink=schema.ink), path)
+    save(draw_styles(images, row_names, names, title, ink=schema.ink), path)
 
 
-def render_training(history_path: str | Path, title: str, likelihood: str, path: str | Path) -> None:
+def render_training(history_path: str | Path, schema: Schema, likelihood: str, path: str | Path) -> None:
     """Draw the training curves from plots/training.csv. The title names the `likelihood`, on which nats depend."""
-    title = headline(title, f"training, {likelihood}")
-    save(drawing.draw_training(read_history(history_path), title), path)
+    save(draw_training(read_history(history_path), headline(schema, f"training, {likelihood}")), path)
 
 
 def write_scatter(labels: np.ndarray, mu: np.ndarray, z: np.ndarray, classes: Sequence[str], path: str | Path) -> None:

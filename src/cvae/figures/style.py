@@ -9,6 +9,8 @@ import io
 import locale
 import os
 import sys
+import warnings
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -28,9 +30,9 @@ if _backend is not None:
 import matplotlib.style
 import numpy as np
 import seaborn as sns
+from matplotlib import font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 from PIL import Image
 
@@ -40,17 +42,38 @@ from cvae.support.files import write_whole
 INK, GREY = (matplotlib.colormaps[name].resampled(256) for name in ("gray_r", "gray"))
 COLOURS = [*sns.color_palette("tab10"), *sns.color_palette("dark")]  # of labels; start again after the last
 
+# DejaVu comes with matplotlib. The others, if installed, serve only for letters that it lacks.
+FONTS = ["DejaVu Sans"]
+FONTS += [
+    name
+    for name in ("Noto Sans CJK SC", "WenQuanYi Zen Hei", "Hiragino Sans GB", "Microsoft YaHei", "Arial Unicode MS")
+    if name in font_manager.get_font_names()
+]
 with matplotlib.style.context("default"):
-    fonts = {"font.sans-serif": ["DejaVu Sans"]}  # comes with matplotlib; seaborn would prefer Arial if installed
-    sns.set_theme("notebook", "whitegrid", color_codes=False, rc={"figure.dpi": 100, "savefig.dpi": 100, **fonts})
+    sns.set_theme("notebook", "whitegrid", color_codes=False, rc={"figure.dpi": 100, "savefig.dpi": 100})
+    matplotlib.rcParams["font.family"] = FONTS
     STYLE = {key: matplotlib.rcParams[key] for key in matplotlib.rcParams if "backend" not in key}
 
 in_style = matplotlib.rc_context(STYLE)  # decorates drawing and saving: some settings act only in one
+warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font")  # `mention_missing_letters` says it once
+
+
+def mention_missing_letters(texts: Iterable[str]) -> None:
+    """Print one line if `texts`, such as the names of classes, have letters that no font has. Pictures show boxes."""
+    known = set().union(*(font_manager.get_font(font_manager.findfont(name)).get_charmap() for name in FONTS))
+    if missing := sorted({letter for letter in "".join(texts) if ord(letter) not in known}):
+        letters = " ".join(missing[:10]) + (" …" if missing[10:] else "")
+        print(f"No font here has {letters}, so pictures show boxes instead; Debian's package fonts-noto-cjk has many")
+
+
+def shades(ink: bool) -> dict[str, object]:
+    """Return how matplotlib shows grey images. It shows colours as they are."""
+    return {"cmap": INK if ink else GREY, "vmin": 0, "vmax": 1}
 
 
 def text_width(line: str, size: float) -> float:
     """Return how many pixels wide `line` is at `size` points."""
-    font = FontProperties(family=STYLE["font.sans-serif"], size=size)
+    font = font_manager.FontProperties(family=FONTS, size=size)
     return text_to_path.get_text_width_height_descent(line, font, ismath=False)[0] * 100 / 72
 
 

@@ -14,7 +14,7 @@ from cvae.data.dataset import Schema
 from cvae.model import VAE
 from cvae.support.errors import UserError, one_line
 
-WHERE = "cvae.model:CVAE, or MODULE:CLASS with a module in src/cvae/models, such as cvae.models.convolutional"
+WHERE = "cvae.model:CVAE, or cvae.models.FILE:CLASS for a class in src/cvae/models/FILE.py"
 OF_EVERY_MODEL = ("labels", "latent_dims", "likelihood", "prior_std")
 
 
@@ -33,7 +33,7 @@ def model_class(name: str) -> type[VAE]:
     try:
         found = getattr(importlib.import_module(module), class_name, None)
     except ModuleNotFoundError as error:
-        if error.name and not f"{module}.".startswith(f"{error.name}."):
+        if not f"{module}.".startswith(f"{error.name}."):
             raise  # the module is there, but imports one that is not
         raise UserError(f"model is {name}, but there is no {module.replace('.', '/')}.py in src") from None
     if not (inspect.isclass(found) and issubclass(found, VAE)) or found is VAE:
@@ -46,53 +46,33 @@ def model_class(name: str) -> type[VAE]:
 
 
 def arguments(name: str) -> set[str]:
-    """Return the names of the arguments, beside `schema`, that the model class `name` takes.
-
-    A class that takes `**settings` takes those of the next class in its order of inheritance too.
-    """
-    names = set()
-    for kind in model_class(name).__mro__:
-        if "__init__" in vars(kind):
-            _, *own = inspect.signature(kind.__init__).parameters.values()
-            names |= {argument.name for argument in own if argument.kind is not argument.VAR_KEYWORD}
-            if all(argument.kind is not argument.VAR_KEYWORD for argument in own):
-                break
-    return names - {"schema"}
-
-
-def _required(name: str) -> set[str]:
-    """Return the arguments without a default; raise a `UserError` if `schema` is not among the arguments."""
-    parameters = inspect.signature(model_class(name)).parameters
-    if "schema" not in parameters:
-        raise UserError(f"{name}: its __init__ lacks the argument schema, which must come first")
-    kinds = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
-    return {key for key, each in parameters.items() if each.default is each.empty and each.kind not in kinds} - {
-        "schema"
-    }
+    """Return the names of the arguments, beside `schema`, that the model class `name` takes."""
+    return set(_parameters(model_class(name)))
 
 
 def build(name: str, schema: Schema, settings: Mapping[str, object]) -> VAE:
     """Build the model `name` for data of `schema`, from those of `settings` that its class takes.
 
     Raises:
-        UserError: there is no such model, it ignores one of `settings` that every model has, or its `configuration`
-            could not rebuild it.
+        UserError: there is no such model, `settings` lack an argument that it needs, it ignores one that every model
+            has, or its `configuration` could not rebuild it.
     """
-    taken = arguments(name)
-    if needed := _required(name) - settings.keys():
-        raise UserError(
-            f"{name}: its __init__ needs {min(needed)}, which params.yaml lacks; "
-            "give it a default, or add the parameter"
-        )
-    model = model_class(name)(schema, **{key: value for key, value in settings.items() if key in taken})
+    kind = model_class(name)
+    if next(iter(inspect.signature(kind).parameters), "") != "schema":
+        raise UserError(f"{name}: its __init__ lacks the argument schema, which must come first")
+    taken = _parameters(kind)
+    if needed := {key for key, each in taken.items() if each.default is each.empty} - settings.keys():
+        advice = "give it a default, or add the parameter"
+        raise UserError(f"{name}: its __init__ needs {min(needed)}, which params.yaml lacks; {advice}")
+    model = kind(schema, **{key: value for key, value in settings.items() if key in taken})
     for key in OF_EVERY_MODEL:
         if key in settings and getattr(model, key) != settings[key]:
             was, wanted = (f"{value!r:.60}" for value in (getattr(model, key), settings[key]))
             raise UserError(f"{name}: {key} is {was} instead of {wanted}; its __init__ must pass {key} on to VAE's")
     configuration = model.configuration()
-    if missing := taken - configuration.keys():
+    if missing := taken.keys() - configuration.keys():
         raise UserError(f"{name}: its configuration lacks {min(missing)}, so it could not be loaded again; add it")
-    if unknown := configuration.keys() - taken:
+    if unknown := configuration.keys() - taken.keys():
         raise UserError(f"{name}: its configuration has {min(unknown)}, which its __init__ does not take; add it there")
     for key, value in configuration.items():
         try:
@@ -102,3 +82,18 @@ def build(name: str, schema: Schema, settings: Mapping[str, object]) -> VAE:
                 f"{name}: its configuration has {key}, a {type(value).__name__}; JSON cannot hold it"
             ) from None
     return model
+
+
+def _parameters(kind: type[VAE]) -> dict[str, inspect.Parameter]:
+    """Return the parameters of a class, beside `schema`, by name.
+
+    A class that takes `**settings` takes those of the next class in its order of inheritance too.
+    """
+    found: dict[str, inspect.Parameter] = {}
+    for each in (base for base in kind.__mro__ if "__init__" in vars(base)):
+        own = [*inspect.signature(each.__init__).parameters.values()][1:]  # without self
+        named = {parameter.name: parameter for parameter in own if parameter.kind is not parameter.VAR_KEYWORD}
+        found = named | found
+        if len(named) == len(own):
+            break
+    return {name: parameter for name, parameter in found.items() if name != "schema"}

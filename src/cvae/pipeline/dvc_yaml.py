@@ -43,13 +43,13 @@ def paths(entry: dict, *groups: str) -> list[str]:
     """
     listed = [each for group in groups for each in entry.get(group, [])]
     found = [each if isinstance(each, str) else next(iter(each)) for each in listed]
-    if any(map(NAMED.search, found)):
-        params = read_parameters().model_dump()
-        for template in found:
-            if filled(template, params) is None:
-                raise UserError(f"dvc.yaml: {template} cannot be filled in from params.yaml")
-        found = [filled(template, params) for template in found]
-    return found
+    if not any(map(NAMED.search, found)):
+        return found
+    params = read_parameters().model_dump()
+    results = [filled(template, params) for template in found]
+    if None in results:
+        raise UserError(f"dvc.yaml: {found[results.index(None)]} cannot be filled in from params.yaml")
+    return results
 
 
 def filled(template: str, params: Mapping[str, object]) -> str | None:

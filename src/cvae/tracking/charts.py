@@ -38,7 +38,7 @@ def pictures_in(layout: str) -> list[str]:
 def layout(pictures: Iterable[str]) -> str:
     """Return the value of `TAG`: curves, figures, and pictures with a column per run, in the format of MLflow 3.17.
 
-    `pictures`: the keys of those per class. Each has a row, empty for runs that do not have it.
+    `pictures`: the keys of the pictures per class. Each gets a row, which is empty for runs without it.
     """
     rows = {folder: _in_order({key for key in pictures if key.startswith(f"{folder}/")}) for folder in PER_CLASS}
     sections = [

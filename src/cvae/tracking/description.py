@@ -3,7 +3,7 @@
 import re
 from typing import TYPE_CHECKING
 
-from cvae.data.dataset import Schema, by, names
+from cvae.data.dataset import Schema, classes_in_words, shape_in_words
 from cvae.pipeline.parameters import Parameters
 from cvae.support.errors import one_line
 from cvae.tracking.tasks import applicable
@@ -27,11 +27,11 @@ OF_REGISTERED_MODEL = "Models of the pipeline in `dvc.yaml`. Each version descri
 
 def of_model(model: "VAE") -> str:
     """Describe the served model: what it was trained on, its input and its output."""
-    schema, classes = model.schema, _escaped(names(model.schema.classes))
+    schema, classes = model.schema, _escaped(classes_in_words(model.schema.classes))
     kind = "conditional variational autoencoder" if model.label_count else "variational autoencoder without labels"
-    sides = " by ".join(map(str, schema.shape if schema.shape[2] > 1 else schema.shape[:2]))
+    sides = " by ".join(map(str, schema.picture_shape))
     lines = [
-        f"A {kind}, trained on {_escaped(schema.title) or 'images'}: {classes}, {by(schema.shape)} pixels.",
+        f"A {kind}, trained on {_escaped(schema.title) or 'images'}: {classes}, {shape_in_words(schema.shape)} pixels.",
         "It generates images, and encodes and reconstructs your own. The input is a table with one row per image:",
         "",
     ]
@@ -52,8 +52,7 @@ def of_model(model: "VAE") -> str:
 
 
 def of_run(params: dict, tags: dict[str, str], schema: Schema | None = None) -> str:
-    """Return a description of the data, a table of the parameters, changed ones first and bold, and how to get the same
-    result from DVC.
+    """Describe a run: its data, its parameters (changed ones first, bold), and how to restore it with DVC.
 
     `tags` are the run's; they name the commit, the experiments and DVC's hashes. `schema` is None during training.
     """
@@ -69,7 +68,8 @@ def _data(params: dict, schema: Schema | None) -> list[str]:
     """Return a paragraph about the data, and about the model if it is not the article's."""
     if schema is None:
         return []
-    parts = [f"{schema.title or params['dataset']}: {names(schema.classes)}, {by(schema.shape)} pixels"]
+    classes, shape = classes_in_words(schema.classes), shape_in_words(schema.shape)
+    parts = [f"{schema.title or params['dataset']}: {classes}, {shape} pixels"]
     if params["labels"] == "none":
         parts.append("the model never sees the labels")
     if params["model"] != Parameters.model_fields["model"].default:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from cvae.artifacts.history import read_history
-from cvae.data.dataset import Schema, by, mnist_like, names
+from cvae.data.dataset import Schema, classes_in_words, mnist_like, shape_in_words
 from cvae.pipeline.dvc_lock import read_lock
 from cvae.pipeline.dvc_yaml import files_in
 from cvae.support.errors import UserError, one_line
@@ -89,7 +89,8 @@ def log_results(client, run_id: str, results: Results) -> None:
     from cvae.tracking import served_model
 
     tags = source_tags() | results.hashes | {INPUTS: run_keys.inputs_key(results.params)}
-    tags |= {"data.classes": names(results.schema.classes), "data.shape": by(results.schema.shape)}
+    schema = results.schema
+    tags |= {"data.classes": classes_in_words(schema.classes), "data.shape": shape_in_words(schema.shape)}
     client.log_batch(
         run_id,
         params=[Param(name, str(value)) for name, value in results.params.items()],

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from cvae.artifacts import saved_model
 from cvae.compute.seeding import generator
-from cvae.data.dataset import Schema, names
+from cvae.data.dataset import Schema, classes_in_words
 from cvae.model import VAE, sample_prior
 from cvae.tracking.labels import find_class
 
@@ -61,13 +61,8 @@ class Generator(mlflow.pyfunc.PythonModel):
         with torch.no_grad():
             if rows:
                 z[rows] = model.encode(images, labels[rows])[0]
-            decoded = model.decode(z, labels).reshape(-1, *_sides(model.schema))
+            decoded = model.decode(z, labels).reshape(-1, *model.schema.picture_shape)
         return pd.DataFrame({"image": decoded.tolist(), "z": z.tolist()}, index=model_input.index)
-
-
-def _sides(schema: Schema) -> tuple[int, ...]:
-    """Return the sizes of the nested lists of an image: height, width, and 3 if it has colours."""
-    return schema.shape if schema.shape[2] > 1 else schema.shape[:2]
 
 
 def _labels(column: pd.Series, classes: tuple[str, ...]) -> Tensor:
@@ -76,7 +71,7 @@ def _labels(column: pd.Series, classes: tuple[str, ...]) -> Tensor:
     for row, label in enumerate(column):
         found = None if _is_missing(label) else find_class(label, classes)
         if found is None:
-            raise _refusal(row, "label", f"{_shown(label)} is not a label; the model knows {names(classes)}")
+            raise _refusal(row, "label", f"{_shown(label)} is not a label; the model knows {classes_in_words(classes)}")
         labels.append(found)
     return torch.tensor(labels, dtype=torch.int64)
 
@@ -98,7 +93,7 @@ def _latents(table: pd.DataFrame, latent_dims: int) -> Tensor:
 
 def _images(table: pd.DataFrame, schema: Schema) -> tuple[list[int], Tensor]:
     """Return the rows that have an image, and their images (rows, image_dims) float32 in [0, 1]."""
-    sides = _sides(schema)
+    sides = schema.picture_shape
     expected = f"{' by '.join(map(str, sides))} or {schema.image_dims}"
     rows, images = [], []
     for row, value in enumerate(table.get("image", [])):
@@ -158,7 +153,7 @@ def log(folder: str | Path, model=None) -> None:
     columns += [ColSpec(AnyType(), name, required=False) for name in optional]
     numbers = Array(DataType.double)
     image = numbers
-    for _ in _sides(trained.schema)[1:]:
+    for _ in trained.schema.picture_shape[1:]:
         image = Array(image)
     with tempfile.TemporaryDirectory() as aside:
         code = shutil.copy(__file__, aside)  # MLflow stores its path, which must not reveal where the project is

@@ -8,10 +8,10 @@ cannot be compared across values of `beta`.
 `nll` is a tighter bound on the negative log-likelihood. It tightens with the number of samples, so it can be compared
 only at equal `nll_samples`.
 
-Nats cannot be compared across data, likelihoods or kinds of pixels (grey or binary). Each combination is a task, with
-its own table and axes. With `labels: given` they are those of an image given its label, with `none` of the image alone;
-the difference is what the label tells about the image, so the two are one task. Runs that differ only in their seed
-have the same configuration and are summarised by mean and sample standard deviation.
+Nats cannot be compared across data, likelihoods or kinds of pixels (grey, colour or binary). Each combination is a
+task, with its own table and axes. With `labels: given` they are those of an image given its label, with `none` of the
+image alone; the difference is what the label tells about the image, so the two are one task. Runs that differ only in
+their seed have the same configuration and are summarised by mean and sample standard deviation.
 """
 
 import fnmatch

@@ -136,10 +136,12 @@ def make(draw: Callable, arguments: tuple, out: Path, model: str | None, run: st
         raise click.UsageError("--model, --run and --exp each name a model; use only one of them")
     source = Source(MODEL if model is None else model, run, exp)
     check_out(out)
-    figure, what = draw(*open_model(source), *arguments)
+    trained, origin = open_model(source)
 
-    from cvae.figures.style import save
+    from cvae.figures.style import mention_missing_letters, save
 
+    mention_missing_letters((trained.schema.title, *trained.schema.classes))
+    figure, what = draw(trained, origin, *arguments)
     save(figure, out)
     print(one_line(f"{out}: {what}, drawn by {source.name}"))
 

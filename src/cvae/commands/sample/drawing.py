@@ -15,21 +15,13 @@ if TYPE_CHECKING:
     import numpy as np
     from matplotlib.figure import Figure
 
-    from cvae.data.dataset import Schema, Split
+    from cvae.data.dataset import Split
     from cvae.figures.label_view import LabelView
     from cvae.model import VAE
 
 SAMPLES, STYLES = 16, 10  # of each class, by default
 MOST_IMAGES, MOST_EACH = 1000, 50  # in a table with a row for each class: of all classes, and of one
 WIDE = 10  # classes that fit side by side
-
-
-def make_title(schema: "Schema", caption: str, label: int | None = None) -> str:
-    """Return a picture's title, for one class or for all."""
-    subject = [schema.title or ("Class" if label is not None else "")]
-    if label is not None:
-        subject.append(schema.classes[label])
-    return f"{' '.join(subject)}: {caption}" if subject != [""] else caption.capitalize()
 
 
 def choose_class(model: "VAE", label: str | None) -> int | None:
@@ -67,8 +59,9 @@ def draw_samples(model: "VAE", origin: Origin, label: str | None, count: int | N
     MLflow's served model returns the same images for the same seed and the same rows of labels.
     """
     from cvae.compute.seeding import generator
-    from cvae.figures import drawing
+    from cvae.figures.captions import headline
     from cvae.figures.latent_plane import decode
+    from cvae.figures.tables import draw_table
     from cvae.model import sample_prior
 
     classes, chosen = model.schema.classes, choose_class(model, label)
@@ -80,9 +73,9 @@ def draw_samples(model: "VAE", origin: Origin, label: str | None, count: int | N
         table, row_names = images.reshape(each, count, *images.shape[1:]), classes
     else:
         table, row_names = fill_table(images, choose_columns(count)), ()
-    title = make_title(model.schema, "samples from the prior", chosen)
+    title = headline(model.schema, "samples from the prior", chosen)
     of = " of each class" if each else f" of {classes[chosen]}" if chosen is not None else ""
-    figure = drawing.draw_table(table, title, row_names, ink=model.schema.ink)
+    figure = draw_table(table, title, row_names, ink=model.schema.ink)
     return figure, f"{count} sample{'s' if count > 1 else ''}{of}, seed {seed}"
 
 
@@ -110,7 +103,8 @@ def draw_grid(
     Raises:
         UserError: the model has more than two latents, and there are no images of the class to fit a plane to.
     """
-    from cvae.figures import drawing, rendering
+    from cvae.figures import captions, views
+    from cvae.figures.captions import headline
 
     chosen, schema = choose_class(model, label), model.schema
     data = None
@@ -118,22 +112,21 @@ def draw_grid(
         data = open_data(folder, origin, schema).train
     elif folder is not None:
         raise UserError(f"--data: a grid of a model of {model.latent_dims} latents needs no images")
-    caption = "what the decoder draws across its latents"
     labels = [chosen]
     if chosen is None and model.label_count:
-        labels = rendering.spread(model.label_count, rendering.PANELS)
-    views = [view_label(model, each, data, size, half) for each in labels]
-    what = f"{size if views[0].is_line else size**2} images across z from -{half:g} to {half:g}"
-    title = make_title(schema, caption, chosen)
+        labels = captions.spread(model.label_count, captions.PANELS)
+    shown = [view_class(model, each, data, size, half) for each in labels]
+    what = f"{size if shown[0].is_line else size**2} images across z from -{half:g} to {half:g}"
+    title = headline(schema, captions.MANIFOLD, chosen)
     if chosen is None and model.label_count:
-        choice = rendering.chosen(len(views), model.label_count)
-        overview = drawing.draw_overview(views, drawing.draw_manifold, title + choice)
-        return overview, f"{what}, of {len(views)} classes" if choice else f"{what}, of each class"
+        choice = captions.chosen(len(shown), model.label_count)
+        overview = views.draw_overview(shown, views.draw_manifold, title + choice)
+        return overview, f"{what}, of {len(shown)} classes" if choice else f"{what}, of each class"
     of = "" if chosen is None else f", of {schema.classes[chosen]}"
-    return drawing.draw_one(views[0], drawing.draw_manifold, title), f"{what}{of}"
+    return views.draw_one(shown[0], views.draw_manifold, title), f"{what}{of}"
 
 
-def view_label(model: "VAE", label: int | None, data: "Split | None", size: int, half: float) -> "LabelView":
+def view_class(model: "VAE", label: int | None, data: "Split | None", size: int, half: float) -> "LabelView":
     """Return the manifold of a class, or of all if it is None, on the plane that fits its images in `data`.
 
     Up to two latents need no `data`.
@@ -141,21 +134,21 @@ def view_label(model: "VAE", label: int | None, data: "Split | None", size: int,
     import numpy as np
 
     from cvae.data.dataset import Split
-    from cvae.figures import label_view
+    from cvae.figures.label_view import view_label
     from cvae.figures.latent_plane import fit_plane
 
-    name = "all" if label is None else model.schema.classes[label]
+    name = "" if label is None else model.schema.classes[label]
     mu = np.zeros((1, model.latent_dims))
     if data is not None:
-        own = data.labels == label if label is not None else slice(None)
-        if not len(data.labels[own]):
+        own = np.ones(len(data), bool) if label is None else data.labels == label
+        if not own.any():
             raise UserError(
                 f"no training image has the label {name}, so no plane fits its latents; use other images with --data"
             )
         mu = encode(model, Split(data.images[own], data.labels[own]))
     plane = fit_plane(mu)
     no_points = np.zeros((0, len(plane.names)))
-    return label_view.view_label(model, label or 0, name, plane, no_points, half, size, half)
+    return view_label(model, label, name, plane, no_points, reach=half, grid_size=size, grid_range=half)
 
 
 def encode(model: "VAE", split: "Split") -> "np.ndarray":
@@ -179,8 +172,9 @@ def draw_styles(model: "VAE", origin: Origin, count: int | None, seed: int) -> "
     import numpy as np
 
     from cvae.compute.seeding import generator
-    from cvae.figures import drawing
+    from cvae.figures.captions import headline
     from cvae.figures.latent_plane import decode
+    from cvae.figures.tables import draw_table
     from cvae.model import sample_prior
 
     classes, labels = model.schema.classes, model.label_count
@@ -196,7 +190,7 @@ def draw_styles(model: "VAE", origin: Origin, count: int | None, seed: int) -> "
     else:
         table, row_names, column_names = table.swapaxes(0, 1), classes, [name.replace(", ", ",\n") for name in z_names]
     caption = f"one z from the prior per {'row' if labels <= WIDE else 'column'}, decoded as every class"
-    figure = drawing.draw_table(table, make_title(model.schema, caption), row_names, column_names, ink=model.schema.ink)
+    figure = draw_table(table, headline(model.schema, caption), row_names, column_names, ink=model.schema.ink)
     return figure, f"{count} sample{'s' if count > 1 else ''} of z, each decoded as every class, seed {seed}"
 
 
@@ -214,8 +208,9 @@ def draw_interpolation(
     import numpy as np
 
     from cvae.data.dataset import Split
-    from cvae.figures import drawing
+    from cvae.figures.captions import headline
     from cvae.figures.latent_plane import as_pictures, decode
+    from cvae.figures.tables import draw_table
 
     schema = model.schema
     test = open_data(folder, origin, schema).test
@@ -232,8 +227,8 @@ def draw_interpolation(
     for label in labels:
         start, end = (image if label == its else empty for image, its in zip(originals, own, strict=True))
         rows.append([start, empty, *decode(model, path, label), empty, end])
-    title = make_title(schema, "between the posterior means of two test images")
+    title = headline(schema, "between the posterior means of two test images")
     row_names = [f"as {schema.classes[label]}" for label in labels] if model.label_count else ()
     column_names = [f"image {a}", *[""] * (count + 2), f"image {b}"]
-    figure = drawing.draw_table(np.array(rows), title, row_names, column_names, ink=schema.ink)
+    figure = draw_table(np.array(rows), title, row_names, column_names, ink=schema.ink)
     return figure, f"{count} points from test image {a} to {b}"

@@ -1,3 +1,4 @@
+import warnings
 from itertools import pairwise
 
 import numpy as np
@@ -6,7 +7,7 @@ from helpers.pictures import assert_legible, texts_of
 from matplotlib.colors import to_rgb
 
 from cvae.data.names import LABEL_NAMES
-from cvae.figures import drawing, label_view, style
+from cvae.figures import label_view, style, tables, views
 
 SIDE = 28
 
@@ -43,7 +44,7 @@ def pixels_of(figure) -> np.ndarray:
 
 def test_a_scatter_shows_every_point_and_the_prior_around_its_mean():
     view = make_view(2)
-    axes = axes_of(drawing.draw_latents, view)
+    axes = axes_of(views.draw_latents, view)
     np.testing.assert_allclose(axes.collections[0].get_offsets(), view.points)
     circle = axes.lines[0].get_xydata()
     np.testing.assert_allclose(np.linalg.norm(circle - view.prior_mean, axis=1), 2 * view.prior_std)
@@ -53,7 +54,7 @@ def test_a_scatter_shows_every_point_and_the_prior_around_its_mean():
 
 def test_a_strip_shows_every_point_and_the_prior_as_two_vertical_lines():
     view = make_view(1)
-    axes = axes_of(drawing.draw_latents, view)
+    axes = axes_of(views.draw_latents, view)
     np.testing.assert_allclose(axes.collections[0].get_offsets()[:, 0], view.points[:, 0])
     x, y = axes.lines[0].get_data()
     np.testing.assert_array_equal(x, [-1.5, -1.5, np.nan, 2.5, 2.5])
@@ -64,7 +65,7 @@ def test_a_strip_shows_every_point_and_the_prior_as_two_vertical_lines():
 @pytest.mark.parametrize(("height", "width"), [(28, 28), (48, 24), (16, 32)])
 def test_a_manifold_is_upright_with_square_pixels_and_its_outer_tiles_at_the_ends_of_the_range(dims, height, width):
     view = make_view(dims, height, width)
-    axes = axes_of(drawing.draw_manifold, view)
+    axes = axes_of(views.draw_manifold, view)
     [image] = axes.images
     np.testing.assert_array_equal(image.get_array(), view.manifold)
     assert image.origin == "upper"
@@ -79,7 +80,7 @@ def test_a_manifold_is_upright_with_square_pixels_and_its_outer_tiles_at_the_end
 def test_neighbouring_labels_have_different_colours_however_many_they_are():
     colours = []
     for label in range(45):
-        axes = axes_of(drawing.draw_latents, make_view(2, label=label))
+        axes = axes_of(views.draw_latents, make_view(2, label=label))
         colours.append(tuple(axes.collections[0].get_facecolor()[0][:3]))
     assert colours[:10] == [to_rgb(f"C{label}") for label in range(10)]
     distances = [np.linalg.norm(np.subtract(a, b)) for a, b in pairwise(colours)]
@@ -93,7 +94,7 @@ def test_a_view_of_all_images_has_each_points_own_colour_and_a_legend_of_up_to_2
     labels = np.arange(50) % count
     classes = ("_hidden", "cost $5 or $6", *(f"class {label} of a long name" for label in range(2, count)))
     view = make_view(dims, label=None, name="", classes=classes, point_labels=labels)
-    figure = drawing.draw_one(view, drawing.draw_latents, "title")
+    figure = views.draw_one(view, views.draw_latents, "title")
     assert_legible(figure)
     points = figure.axes[0].collections[-1]
     assert len(points.get_offsets()) == 50
@@ -110,8 +111,8 @@ def test_a_view_of_all_images_has_each_points_own_colour_and_a_legend_of_up_to_2
 def test_the_names_of_built_in_data_sets_are_not_shortened(dataset):
     names = LABEL_NAMES[dataset][:20]  # as many as a picture of styles has
     images = np.zeros((len(names), len(names), SIDE, SIDE))
-    styles = drawing.draw_styles(images, ["-1.0, -1.0"] * len(names), names, "title", ink=True)
-    pairs = drawing.draw_reconstructions(images, images, names, "title", ink=True)
+    styles = tables.draw_styles(images, ["-1.0, -1.0"] * len(names), names, "title", ink=True)
+    pairs = tables.draw_reconstructions(images, images, names, "title", ink=True)
     for figure in (styles, pairs):
         assert_legible(figure)
         assert set(names) <= {text.get_text().replace("\n", " ") for text in texts_of(figure)}
@@ -124,9 +125,9 @@ def test_blank_cells_are_white_and_colours_are_right(ink, colours):
     images[0, 0] = 0.0
     shown = 255 if ink and not colours else 0
     for figure in (
-        drawing.draw_table(images, "title", ink=ink),
-        drawing.draw_styles(images, [""] * 3, "abc", "title", ink=ink),
-        drawing.draw_reconstructions(images, images, "abc", "title", ink=ink),
+        tables.draw_table(images, "title", ink=ink),
+        tables.draw_styles(images, [""] * 3, "abc", "title", ink=ink),
+        tables.draw_reconstructions(images, images, "abc", "title", ink=ink),
     ):
         pixels = pixels_of(figure)
         black = (pixels == 0).all(axis=2)
@@ -138,7 +139,7 @@ def test_blank_cells_are_white_and_colours_are_right(ink, colours):
             np.testing.assert_allclose(picture.to_rgba(picture.get_array(), norm=not colours)[0, 0, :3], shown / 255)
     if colours:
         images[0, 0] = [1.0, 0.5, 0.0]
-        pixels = pixels_of(drawing.draw_table(images, "title", ink=ink))
+        pixels = pixels_of(tables.draw_table(images, "title", ink=ink))
         assert ((pixels == [255, 127, 0]) | (pixels == [255, 128, 0])).all(axis=2).sum() == 16 * 20 * 6**2
 
 
@@ -159,7 +160,7 @@ def test_text_is_wrapped_and_then_shortened_and_dollars_are_plain():
 def test_a_table_has_room_for_its_images_and_names(side, count):
     images = np.random.default_rng(0).uniform(size=(2, count, side, side))
     names = [f"a long class name {number}" for number in range(count)]
-    figure = drawing.draw_table(images, "title", names[:2], names, ink=False)
+    figure = tables.draw_table(images, "title", names[:2], names, ink=False)
     assert_legible(figure)
     width, height = figure.canvas.get_width_height()
     [sheet] = figure.images
@@ -168,3 +169,15 @@ def test_a_table_has_room_for_its_images_and_names(side, count):
     assert rows < height
     assert columns < width
     assert columns / count >= 84
+
+
+def test_letters_that_no_font_has_are_mentioned_once_and_warn_no_more(capsys, recwarn):
+    style.mention_missing_letters(["cat", "Zoë"])
+    assert capsys.readouterr().out == ""
+    style.mention_missing_letters(["cat", "\U000103a0\U000103a1", "\U000103a0"])  # Old Persian
+    assert capsys.readouterr().out.startswith(
+        "No font here has \U000103a0 \U000103a1, so pictures show boxes instead; "
+    )
+    warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font")  # as style does; pytest has its own filters
+    tables.draw_table(np.zeros((1, 1, 8, 8)), "\U000103a0", ink=True)
+    assert not [each for each in recwarn if "Glyph" in str(each.message)]
