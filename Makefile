@@ -62,7 +62,7 @@ run: $(READY)  ## Run the pipeline, on scikit-learn's digits if the data set can
 	  echo; \
 	  dvc exp run -S dataset=digits || exit; \
 	  echo; \
-	  echo "This ran on 'digits'. With a network, or MNIST_MIRROR=<folder or URL of the four files>, switch back with:"; \
+	  echo "This ran on 'digits'. With a network, or MNIST_MIRROR=<folder or URL of its files>, switch back with:"; \
 	  echo "  dvc exp run -S dataset=$$dataset"; \
 	fi; \
 	$(NEXT)

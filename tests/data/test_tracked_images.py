@@ -69,8 +69,8 @@ def classes_in(printed: str) -> dict[str, int]:
 
 
 def commands(start: str) -> str:
-    """Return the line in the README of the folder that begins with `start`."""
-    (line,) = (line for line in README.splitlines() if line.startswith(start))
+    """Return the command in the README of the folder that begins with `start`."""
+    (line,) = (line for line in README.replace("\\\n", "").splitlines() if line.startswith(start))
     return line
 
 
