@@ -5,7 +5,6 @@ import numpy as np
 from cvae.data.dataset import Schema
 
 PANELS = 30  # classes at most in an overview
-COLUMNS = 20  # classes at most side by side
 
 LATENTS, MANIFOLD = "latents of the training images", "what the decoder draws across its latents"
 

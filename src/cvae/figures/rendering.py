@@ -11,7 +11,7 @@ from cvae.artifacts.history import read_history
 from cvae.compute.seeding import generator
 from cvae.data.dataset import Schema, Split
 from cvae.data.tensors import to_device
-from cvae.figures.captions import COLUMNS, LATENTS, MANIFOLD, PANELS, chosen, headline, spread
+from cvae.figures.captions import LATENTS, MANIFOLD, PANELS, chosen, headline, spread
 from cvae.figures.curves import draw_training
 from cvae.figures.label_view import LabelView, view_label
 from cvae.figures.latent_plane import as_pictures, decode, fit_plane
@@ -109,7 +109,7 @@ def render_styles(model: VAE, seed: int, path: str | Path) -> None:
         images = images.reshape(STYLES, STYLES, *images.shape[1:])
         save(draw_table(images, headline(schema, "samples from the prior"), ink=schema.ink), path)
         return
-    labels = spread(model.label_count, COLUMNS)
+    labels = spread(model.label_count, PANELS)
     rows = STYLES if len(labels) >= 5 else STYLES // 2
     z = sample_prior(model, STYLES, numbers).numpy()[:rows]
     images = decode(model, z.repeat(len(labels), axis=0), np.tile(labels, rows))

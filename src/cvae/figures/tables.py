@@ -48,18 +48,20 @@ def draw_styles(images: np.ndarray, row_names: Sequence[str], names: Sequence[st
     rows, labels, height, width = images.shape[:4]
     inches = 0.7 if labels >= 5 else 1.2  # of an image's sides, on average
     across, down = inches * math.sqrt(width / height), inches * math.sqrt(height / width)
-    size = (max(5, 1 + across * labels), 1 + down * rows)
+    wide = max(5, 1 + across * labels)
+    title = fit(title, 100 * wide - 150, 16, lines=4)
+    short = max(map(len, names)) <= 4  # names that need not be slanted
+    size = (wide, 1 + down * rows + 0.3 * title.count("\n") + (0 if short else 0.8))
     figure = new_figure(figsize=size, layout="constrained")
     axes = figure.subplots()
     axes.imshow(_sheet(images, ink), **shades(ink))
-    short = max(map(len, names)) <= 4
     names = [fit(name, 120, 11) for name in names]
     places = (width - 1) / 2 + width * np.arange(labels)
     axes.set_xticks(places, names, rotation=0 if short else 35, ha="center" if short else "right")
     axes.set_yticks((height - 1) / 2 + height * np.arange(rows), row_names)
     axes.set(xlabel="label", ylabel="z, drawn from the prior")
     axes.grid(False)
-    axes.set_title(fit(title, 100 * size[0] - 150, 16, lines=4), fontsize=16, pad=12)
+    axes.set_title(title, fontsize=16, pad=12)
     return figure
 
 
