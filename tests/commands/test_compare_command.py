@@ -121,6 +121,23 @@ def test_means_are_printed_below_the_table_if_there_are_seeds(monkeypatch, tmp_p
     assert means == ([format_means(results)] if "seed" in other else [])
 
 
+def test_the_picture_leaves_out_tasks_with_one_result_unless_all_are(monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dvc.yaml").touch()
+    drawn = []
+    monkeypatch.setattr(command, "write_picture", drawn.extend)
+    one, two, other = result("one"), result("two", latent_dims=4), result("other", dataset="kmnist")
+    for results, names, text in (
+        ([one, two, other], [["one", "two"]], "shows the tasks with several results"),
+        ([one, other], [["other"], ["one"]], "shows these results"),
+    ):
+        monkeypatch.setattr(command, "find_results", lambda *_, found=results: (table(*found), []))
+        invoke("compare", ["compare"])
+        assert [group["experiment"].tolist() for group in drawn] == names
+        assert text in capsys.readouterr().out
+        drawn.clear()
+
+
 def test_widths_of_several_layers_are_shown_as_a_list(clone):
     clone.set(hidden_dims="[64, 32]")
     receipt = clone.root / "data/tracked.json"

@@ -37,6 +37,21 @@ def test_a_sweep_has_its_accuracies_and_nats_beside_its_curve():
     assert shares.get_title() == "Accuracy and NLL over latent_dims"
 
 
+def test_accuracies_have_axes_of_their_own_where_one_would_be_flat():
+    results = [result(f"{d}", latent_dims=d, label_accuracy=d / 10, sample_accuracy=0.9 + d / 1000) for d in (1, 4, 8)]
+    labels, samples, nats = axes_of_sweep(*results)
+    for axes, name, values in (
+        (labels, "label_accuracy", [10, 40, 80]),
+        (samples, "sample_accuracy", [90.1, 90.4, 90.8]),
+    ):
+        (entries,) = entries_of(axes)
+        assert [entry.split()[0] for entry in entries] == [name]
+        np.testing.assert_allclose(lines_of(axes)[0][:, 1], values)
+        low, high = axes.get_ylim()
+        assert high - low < 2 * np.ptp(values)
+    assert nats.get_xlabel() == "latent_dims"
+
+
 def test_each_curve_has_the_same_colour_in_all_axes():
     results = table(*(measured(latent_dims=d, beta=b) for d in (2, 4, 8) for b in (0.5, 1.0, 2.0)))
     left, shares, nats = draw_rate_distortion(panels_of([results])).axes

@@ -19,13 +19,32 @@ def test_the_table_has_what_varies_and_every_figure():
     assert len({len(line) for line in lines}) == 1
 
 
-def test_the_table_of_a_sweep_fits_a_terminal():
-    results = [result(f"jammy-bish{d}", 10.0, 20.0, latent_dims=d, **MEASURED) for d in (1, 16)]
-    header, line, _ = lines = format_table(table(*results)).splitlines()
-    assert max(map(len, lines)) <= 120
+def test_a_table_wider_than_the_terminal_breaks_names_then_leaves_out_figures():
+    results = table(*(result(f"latents-{d}", latent_dims=d, **MEASURED) for d in (1, 16)))
     columns = ["latent_dims", "kl", "reconstruction", "negative_elbo", "nll", "label_accuracy", "sample_accuracy"]
+    header, line, _ = lines = format_table(results, 120).splitlines()
     assert header.split() == ["experiment", *columns, "active_units"]
     assert line.split()[-4:] == ["22.500", "0.9700", "0.9000", "2"]
+
+    first, second, line, _ = lines = format_table(results, 90).splitlines()
+    assert first.split()[:5] == ["experiment", "latent_", "kl", "reconstruction", "negative_"]
+    assert second.split() == ["dims", "elbo", "accuracy", "accuracy", "units"]
+    assert len(line.split()) == 9
+    assert max(map(len, lines)) <= 90
+
+    for width, kept in ((80, 7), (60, 6), (50, 5)):  # the parameters that differ are always there
+        lines = format_table(results, width).splitlines()
+        assert max(map(len, lines)) <= width
+        assert lines[2].split()[:2] == ["latents-1", "1"]
+        assert len(lines[2].split()) == kept
+
+
+def test_means_wider_than_the_terminal_leave_out_figures_too():
+    results = table(*(result("", latent_dims=d, seed=s, **MEASURED) for d in (1, 2) for s in (0, 1)))
+    assert "reconstruction" in format_means(results)
+    _, *lines = format_means(results, 80).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[0].split() == ["latent_", "seeds", "negative_", "nll", "label_", "sample_"]
 
 
 def test_a_parameter_or_figure_that_a_run_lacks_is_a_dash():

@@ -4,6 +4,8 @@ Git ignores the picture and its CSV, because they show experiments that only thi
 To commit them anyway, use `git add --force`.
 """
 
+import shutil
+
 import click
 
 from cvae.commands.compare.experiments import find_results
@@ -44,12 +46,16 @@ def compare(names: tuple[str, ...], rev: tuple[str, ...], num: int) -> None:
         count = "are no results to compare" if results.empty else "is one result, and nothing to compare it with"
         raise UserError(f"there {count}; {SWEEP}; {EARLIER}")
     groups = by_task(results)
+    # Without a terminal, as in a pipe, all columns are printed.
+    width = shutil.get_terminal_size(fallback=(1_000_000, 0)).columns
     for group in groups:
         print(f"\n{heading(group)}")
-        print(format_table(group))
-        if means := format_means(group):
+        print(format_table(group, width))
+        if means := format_means(group, width):
             print(f"\n{means}")
 
     write_table(groups)
-    write_picture(groups)
-    print(f"\n{PICTURE} shows these results, and {TABLE} has the unrounded figures.")
+    drawn = [group for group in groups if len(group) > 1] or groups  # one point alone shows nothing
+    write_picture(drawn)
+    which = "these results" if len(drawn) == len(groups) else "the tasks with several results"
+    print(f"\n{PICTURE} shows {which}, and {TABLE} has all figures, unrounded.")

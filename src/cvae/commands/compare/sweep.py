@@ -1,4 +1,7 @@
-"""Draw the figures of a sweep's runs over the swept quantity: accuracies above, nats below."""
+"""Draw the figures of a sweep's runs over the swept quantity: accuracies above, nats below.
+
+Accuracies share axes unless that would flatten one of them.
+"""
 
 import math
 from collections.abc import Sequence
@@ -54,10 +57,10 @@ def draw_sweep(figure: Figure, place: SubplotSpec, sweep: Sweep) -> None:
     seeds = np.concatenate([curve.groupby(level=0).size() for curve in sweep.curves])
     fewest, most = seeds.min(), seeds.max()
     colours = COLOURS[: len(sweep.curves)]  # the same as for the rate–distortion curves
-    parts = {"percent": sweep.shares, "nats per test image": sweep.nats}
-    parts = {unit: figures for unit, figures in parts.items() if figures}
+    parts = [("percent", shares) for shares in _on_one_scale(sweep)]
+    parts += [("nats per test image", sweep.nats)] if sweep.nats else []
     grid = place.subgridspec(len(parts), 1).subplots(sharex=True, squeeze=False)[:, 0]
-    for axes, (unit, figures) in zip(grid, parts.items(), strict=True):
+    for axes, (unit, figures) in zip(grid, parts, strict=True):
         legends = [_draw_figures(axes, sweep, figures, colours)]
         if axes is grid[0] and len(colours) > 1:
             legends.append([Line2D([], [], color="none", label=f"{sweep.label_name}:")])
@@ -75,6 +78,16 @@ def draw_sweep(figure: Figure, place: SubplotSpec, sweep: Sweep) -> None:
     if most > 1:
         notes.append(f"mean and standard deviation of {most if fewest == most else f'{fewest} to {most}'} seeds")
     grid[-1].set_xlabel(f"{sweep.name} ({', '.join(notes)})" if notes else sweep.name)
+
+
+def _on_one_scale(sweep: Sweep) -> list[Sequence[str]]:
+    """Group the shares by axes: all on the same, unless one would take less than an eighth of the height."""
+    values = pd.concat(sweep.curves)[list(sweep.shares)]
+    ranges = values.max() - values.min()
+    is_flat = (ranges > 0) & (8 * ranges < values.max().max() - values.min().min())
+    if is_flat.any():
+        return [[share] for share in sweep.shares]
+    return [sweep.shares] if sweep.shares else []
 
 
 def _draw_figures(axes: Axes, sweep: Sweep, names: Sequence[str], colours: Sequence) -> list[Line2D]:
