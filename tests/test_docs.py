@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import yaml
 from helpers.repository import PROJECT
 
 from cvae.commands.program import COMMANDS
@@ -94,6 +95,11 @@ def test_commands_in_the_docs_exist(page):
 def test_every_metric_is_explained():
     text = (PROJECT / "docs/metrics.md").read_text()
     assert [name for name in MEANINGS if f"`{name}`" not in text] == []
+
+
+def test_every_stage_is_explained():
+    rows = re.findall(r"^\| (\w+) \|", (PROJECT / "docs/how-it-works.md").read_text(), re.MULTILINE)
+    assert yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"].keys() <= set(rows)
 
 
 def excerpts() -> list:
