@@ -32,7 +32,7 @@ define NEXT
   echo "  source $(VENV)/bin/activate"
 endef
 
-.PHONY: help setup run test test-long audit ui serve plots compare page constraints
+.PHONY: help setup run test test-long audit ui serve plots compare page screenshots constraints
 
 help:  ## List these targets.
 	@echo "Usage: make TARGET [VENV=folder] [PORT=number] [ARGS=...]"
@@ -94,6 +94,9 @@ page: $(READY)  ## Rebuild the template of that page after a change in .dvc/plot
 
 compare: $(READY)  ## Compare DVC experiments, all or those named in ARGS, in tables and a picture.
 	@$(ENV); PYTHONPATH=src python -m cvae compare $(ARGS)
+
+screenshots: $(READY)  ## Photograph the pages for docs/, with two experiments named in ARGS. This needs Chromium.
+	@$(ENV); PYTHONPATH=src:tests python docs/screenshots.py $(ARGS)
 
 constraints:  ## Update constraints.txt after a change in requirements.txt.
 	@$(PYTHON) -m venv .venv-uv; trap 'rm -rf .venv-uv' EXIT; .venv-uv/bin/pip install -q uv; \

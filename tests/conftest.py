@@ -1,25 +1,15 @@
 """Fixtures that tests of all rooms share."""
 
 import os
-import shutil
 import signal
 from pathlib import Path
 
 import pytest
+from helpers.pages import CHROMIUM, chromium, opened_browser
 from helpers.repository import Repository, made_once, make_repository
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # before anything imports MLflow
 
-CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-CHROMIUM_OPTIONS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 # The longest test files. The second and third need no repository, so they can run while the first makes it.
 LONGEST = (
     "your_own",
@@ -104,14 +94,8 @@ def _signals_reach_children():
 @pytest.fixture(scope="session")
 def browser():
     """The Chromium that is installed, through Playwright; where there is none, its tests are skipped, but not in CI."""
-    program = next(filter(None, map(shutil.which, CHROMIUM)), None)
-    if program is None:
+    if not chromium():
         outcome = pytest.fail if os.environ.get("CI") else pytest.skip
         outcome(f"no browser: none of {', '.join(CHROMIUM)} is on PATH")
-
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=CHROMIUM_OPTIONS)
+    with opened_browser() as browser:
         yield browser
-        browser.close()

@@ -10,7 +10,7 @@ import venv
 from pathlib import Path
 
 import pytest
-from helpers.repository import PROJECT, Repository
+from helpers.repository import Repository
 
 HINT = "dvc push"
 UNREACHABLE = {"MNIST_MIRROR": "/nonexistent"}
@@ -76,9 +76,3 @@ def test_a_failed_make_run_ends_with_the_error(clone, environment_folder):
     assert "epochs is 0" in done.stderr
     assert "Running stage 'train'" in done.stdout
     assert "Look at" not in done.stdout
-
-
-def test_readme_activates_the_environment_before_other_commands():
-    blocks = re.findall(r"^```\n(.*?)^```$", (PROJECT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
-    lines = [line for block in blocks for line in block.splitlines() if line and not line.startswith("make")]
-    assert lines[0].startswith("source .venv/bin/activate")

@@ -34,7 +34,7 @@ UP_TO_DATE = "Data and pipelines are up to date.\n"
 PATIENCE = 60  # seconds for `dvc status`, which takes one or two on an idle machine
 
 # DVC overwrites these two files in place. A kill at that moment leaves half a file, and DVC then refuses to start.
-# README says what to do; all results are in the cache.
+# docs/troubleshooting.md says what to do; all results are in the cache.
 TORN = re.compile(
     r"dvc\.lock' (validation failed|is invalid)|unable to read: 'dvc\.lock'|RWLock-file .* (corrupted|format error)"
 )
@@ -156,7 +156,7 @@ def alive(group: int) -> list[psutil.Process]:
 
 
 def repair(repository: Repository, tally: Tally) -> None:
-    """Run `dvc repro`, which must succeed; if a kill tore one of DVC's files, first do what README says."""
+    """Run `dvc repro`, which must succeed; if a kill tore one of DVC's files, first do what the docs say."""
     tally.repairs += 1
     done = subprocess.run(
         [*DVC, "repro"], cwd=repository.root, env=environment(), capture_output=True, text=True, timeout=600

@@ -119,7 +119,7 @@ def copy(source: Path, target: Path) -> None:
 
 @pytest.mark.long
 @pytest.mark.parametrize("length", [0, 4096, 8192])
-def test_the_remedy_in_readme_repairs_torn_dvc_files_without_training(repository, empty_database, tmp_path, length):
+def test_the_documented_remedy_repairs_torn_dvc_files_without_training(repository, empty_database, tmp_path, length):
     hurt = repository.copy(tmp_path / "cvae")
     (hurt.root / "mlflow.db").write_bytes(empty_database.read_bytes())
     for name in BY_HAND:
@@ -275,7 +275,7 @@ def test_of_two_repros_one_succeeds_and_the_other_names_the_lock(repository, emp
 
 
 @pytest.mark.long
-def test_the_remedy_in_readme_saves_a_training_that_found_the_lock_taken(repository, empty_database, tmp_path):
+def test_the_documented_remedy_saves_a_training_that_found_the_lock_taken(repository, empty_database, tmp_path):
     hurt = repository.copy(tmp_path / "cvae")
     (hurt.root / "mlflow.db").write_bytes(empty_database.read_bytes())
     spoil(hurt, "train")

@@ -81,7 +81,7 @@ def test_the_ui_listens_on_this_machine_only_and_hides_the_address_of_the_store(
         assert listening == {("127.0.0.1", port)}
         assert not [each for each in family if "mlflow.db" in " ".join(each.cmdline())]
 
-        # Behind a proxy it accepts the names in the variables that README describes, and no others.
+        # Behind a proxy it accepts the names in the variables that docs/troubleshooting.md names, and no others.
         for host, page, status in (
             ("lab.org", "https://lab.org", 200),
             (f"localhost:{port}", f"http://localhost:{port}", 200),
