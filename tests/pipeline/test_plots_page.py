@@ -22,8 +22,11 @@ DOTS = {"Accuracy": 3 * LABELS, "metrics_per_class_csv": LABELS, "metrics_per_la
 CONFUSION = "plots_confusion_csv"
 SINGLES = [f"{label}.png" for label in range(LABELS)]
 PICTURES = {
-    "plots": [f"{name}.png" for name in ("latents", "manifolds", "reconstructions", "styles", "training")],
+    "plots": [
+        f"{name}.png" for name in ("hero", "latents", "learning", "manifolds", "reconstructions", "styles", "training")
+    ],
     "plots/latents": SINGLES,
+    "plots/learning": ["0001.png", "0002.png"],
     "plots/manifolds": SINGLES,
 }
 
@@ -199,10 +202,12 @@ def test_all_curves_are_drawn(name, revisions, request):
     charts = opened.page.locator(".card:not(.picture)").evaluate_all("(cards) => cards.map((card) => card.id)")
     assert sorted(charts) == sorted([*CURVES, *DOTS, SCATTER, CONFUSION])
     for chart, curves in CURVES.items():
-        lines = opened.drawn("line", chart)  # DVC draws a curve twice: smoothed, and faintly as it is
-        assert len(lines) == 2 * curves * revisions, chart
+        lines = opened.drawn("line", chart)
+        assert len(lines) == curves * revisions, chart
         assert all(line["pixels"] > 100 for line in lines), chart
         assert len({line["stroke"] for line in lines}) == revisions, f"{chart}: one colour for each revision"
+        dashes = [line["stroke-dasharray"] for line in lines]
+        assert sorted(dashes) == ["1,0"] * revisions + ["6,3"] * revisions * (curves - 1), "training solid, test dashed"
 
 
 @pytest.mark.parametrize(("name", "revisions"), [("show", 1), ("diff", 2)])

@@ -35,6 +35,6 @@ def draw_training(history: pd.DataFrame, title: str) -> Figure:
             margin = 0.05 * (shown.max() - shown.min()) or 1.0
             axes.set_ylim(shown.min() - margin, shown.max() + margin)
     if skipped:
-        title += f"\nscaled to epochs {skipped + 1} to {len(history)}; earlier ones may lie outside"
+        title += f"\naxes fit epochs {skipped + 1} to {len(history)}; earlier ones may lie outside"
     figure.suptitle(title, fontsize=16)
     return figure

@@ -46,9 +46,8 @@ def _manifold(overview: Sequence[LabelView], schema: Schema) -> tuple[np.ndarray
         colours = each.manifold.shape[2:]
         table = each.manifold.reshape(-1, height, each.grid_size, width, *colours).swapaxes(1, 2)
         tables.append(table[:, spread(each.grid_size, COLUMNS)] / (255 if colours else 1))
-    where = "along the latent" if view.is_line else "across the latents"
     what = "Images" if view.label is None else "Classes" if len(views) > 1 else f"Class {view.name}"
-    return np.concatenate(tables), f"{what} decoded {where}"
+    return np.concatenate(tables), f"{what}, drawn across the styles z"
 
 
 def _styles(model: VAE, seed: int) -> tuple[np.ndarray, str]:
@@ -61,7 +60,7 @@ def _styles(model: VAE, seed: int) -> tuple[np.ndarray, str]:
     caption = "Samples from the prior"
     if count > 1:
         classes = f"{len(labels)} of {count} classes" if len(labels) < count else f"all {count} classes"
-        caption = f"One z a row, decoded as {classes}" if each == 1 else f"One z after another, decoded as {classes}"
+        caption = f"One style z {'in each row' if each == 1 else 'after another'}, drawn as {classes}"
     return images.reshape(ROWS, each * len(labels), *images.shape[1:]), caption
 
 
