@@ -63,7 +63,7 @@ class Opened:
 
     def panels(self) -> list[str]:
         """Return the headings of the panels with latents."""
-        return self.page.locator(f"#{SCATTER} svg g.role-column-header text").all_text_contents()
+        return self.page.locator(f"#{SCATTER} svg g.role-scope g.role-title-text text").all_text_contents()
 
     def pictures(self, heading: str) -> dict[str, list[dict]]:
         """Return the pictures of a section by name, and how each revision's picture is shown."""
