@@ -9,7 +9,7 @@ from matplotlib.transforms import IdentityTransform
 from PIL import Image
 
 from cvae.compute.seeding import generator
-from cvae.data.dataset import Schema, Split
+from cvae.data.dataset import Split
 from cvae.data.names import spread
 from cvae.figures.label_view import LabelView
 from cvae.figures.latent_plane import decode
@@ -24,7 +24,7 @@ COLUMNS, ROWS = 10, 3  # of styles
 
 def render_hero(model: VAE, overview: Sequence[LabelView], test: Split, seed: int, path: str | Path) -> None:
     """Write the picture: on the left a manifold, on the right styles above test images and their reconstructions."""
-    manifold, caption = _manifold(overview, model.schema)
+    manifold, caption = _manifold(overview)
     styles, styles_caption = _styles(model, seed)
     columns = styles.shape[1]
     labels = np.linspace(0, len(model.schema.classes) - 1, columns).round().astype(int)
@@ -37,15 +37,19 @@ def render_hero(model: VAE, overview: Sequence[LabelView], test: Split, seed: in
     save(draw_hero(parts, ink=model.schema.ink), path)
 
 
-def _manifold(overview: Sequence[LabelView], schema: Schema) -> tuple[np.ndarray, str]:
-    """Return a manifold as a table of images, and its caption: of one class, or of several that are lines."""
-    view, tables = overview[min(3, len(overview) - 1)], []
-    height, width = schema.shape[:2]
-    views = [overview[number] for number in spread(len(overview), COLUMNS)] if view.is_line else [view]
-    for each in views:
-        colours = each.manifold.shape[2:]
-        table = each.manifold.reshape(-1, height, each.grid_size, width, *colours).swapaxes(1, 2)
-        tables.append(table[:, spread(each.grid_size, COLUMNS)] / (255 if colours else 1))
+def _manifold(overview: Sequence[LabelView]) -> tuple[np.ndarray, str]:
+    """Return a manifold as a table of images, and its caption: of one class, or of several that are lines.
+
+    A few lines are wrapped, so that the table is not flat.
+    """
+    view = overview[min(3, len(overview) - 1)]
+    views, tables = [view], [view.manifold_images]
+    if view.is_line:
+        views = [overview[number] for number in spread(len(overview), COLUMNS)]
+        picked = spread(view.grid_size, COLUMNS if len(views) > 1 else 2 * COLUMNS)
+        columns = COLUMNS // 2 if len(views) < 5 and len(picked) % (COLUMNS // 2) == 0 else len(picked)
+        lines = [each.manifold_images[0, picked] for each in views]
+        tables = [line.reshape(-1, columns, *line.shape[1:]) for line in lines]
     what = "Images" if view.label is None else "Classes" if len(views) > 1 else f"Class {view.name}"
     return np.concatenate(tables), f"{what}, drawn across the styles z"
 

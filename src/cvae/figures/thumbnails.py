@@ -25,7 +25,7 @@ MULTIPLES = 9  # panels at most
 def render_thumbnail(view: LabelView, schema: Schema, folder: Path) -> None:
     """Write latents/0.png and manifolds/0.png, if the view is that of label 0."""
     save(draw_scatters([view]), folder / f"latents/{view.label}.png")
-    save_table(manifold_table([view], schema), schema, folder / f"manifolds/{view.label}.png")
+    save_table(manifold_table([view]), schema, folder / f"manifolds/{view.label}.png")
 
 
 def render_thumbnails(
@@ -37,7 +37,7 @@ def render_thumbnails(
     """
     folder, schema = Path(folder), model.schema
     save(draw_scatters(pick(overview, MULTIPLES)), folder / "latents.png")
-    save_table(manifold_table(pick(overview, ACROSS), schema), schema, folder / "manifolds.png")
+    save_table(manifold_table(pick(overview, ACROSS)), schema, folder / "manifolds.png")
     save_table(styles, schema, folder / "styles.png")
     labels = np.linspace(0, len(schema.classes) - 1, 2 * ACROSS).round().astype(int)
     originals, reconstructions = reconstruct(model, test, labels)
@@ -53,14 +53,9 @@ def save_table(images: np.ndarray, schema: Schema, path: Path) -> None:
     save_images([ImageOps.pad(picture, (SIDE, SIDE), Image.Resampling.BOX, "white")], path)
 
 
-def manifold_table(views: Sequence[LabelView], schema: Schema) -> np.ndarray:
-    """Return some images of the manifold of a view, or a column along the first latent for each of several views."""
-    height, width = schema.shape[:2]
-    tables = []
-    for view in views:
-        colours = view.manifold.shape[2:]
-        grid = view.manifold.reshape(-1, height, view.grid_size, width, *colours).swapaxes(1, 2)
-        tables.append(grid / 255 if colours else grid)
+def manifold_table(views: Sequence[LabelView]) -> np.ndarray:
+    """Return the images on the manifold of a view, or a column along the first latent for each of several views."""
+    tables = [view.manifold_images for view in views]
     if len(views) > 1:
         return np.stack([table[len(table) // 2] for table in tables], axis=1)
     (table,) = tables

@@ -71,7 +71,8 @@ def _draw_densities(axes: Axes, view: LabelView) -> None:
     axes.plot(x, peak * np.exp(-(((x - view.prior_mean[0]) / view.prior_std) ** 2) / 2), **PRIOR)
     place = view.prior_mean[0] + 1.2 * view.prior_std
     _name_prior(axes, view, " prior", place, peak * math.exp(-0.72), 1, ha="left")
-    axes.set(ylim=(0, None), yticks=[])
+    top = max(each.dataLim.y1 for each in axes.get_shared_y_axes().get_siblings(axes))
+    axes.set(ylim=(0, 1.05 * top), yticks=[])
 
 
 def density(values: np.ndarray, x: np.ndarray) -> np.ndarray:
