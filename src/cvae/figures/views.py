@@ -119,7 +119,7 @@ def draw_one(view: LabelView, draw: Draw, title: str) -> Figure:
     if is_strip:
         figure.set_size_inches(14, np.clip(1.2 + 13.4 * _proportion(axes), 2.4, 6))
     else:
-        wide = 9 if handles else 7
+        wide = 9.5 if handles else 7
         figure.set_size_inches(wide, 4.5 if view.is_line else np.clip(0.8 + 6.2 * _proportion(axes), 3, 10))
         axes.set_ylabel("density" if view.is_line else view.axis_names[1])
     axes.set_title(fit(title, 850 if is_strip else 600, 13, lines=3), fontsize=13, pad=10)
