@@ -237,7 +237,9 @@ def test_the_scatters_have_one_point_for_each_row(show, repository):
 
 
 def test_each_class_of_each_revision_has_a_panel_of_latents(scatters, repository):
-    assert scatters.panels() == [f"{rev}: {label}" for rev in ("HEAD", "wide", "workspace") for label in range(LABELS)]
+    panels = scatters.panels()
+    assert sorted(panels) == [f"{rev}: {label}" for rev in ("HEAD", "wide", "workspace") for label in range(LABELS)]
+    assert [panel[-1] for panel in panels] == [str(label) for label in range(LABELS)] * 3
     images = len(pd.read_csv(repository.root / "plots/latents.csv"))
     assert scatters.points()["rev"].value_counts().to_dict() == {"HEAD": images, "wide": images}
     assert len(scatters.drawn("area", SCATTER)) == LABELS, "one latent has a density"
