@@ -52,11 +52,11 @@ def render_all(folder, model: CVAE, each: int = 5, test: Split | None = None) ->
 
 
 def render_small(folder, model: CVAE) -> None:
-    """Draw all thumbnails of `model`, and what it made of a few z after three epochs of a training."""
+    """Draw thumbnails of `model`, of up to three classes, and what it made of a few z after each of three epochs."""
     split = make_split(model.schema, 5)
     latents = embed(model, split, torch.randn(len(split), model.latent_dims, generator=generator(0, "noise")))
     drawn = model, split.labels, latents["mu"], latents["z"], 20, 2.0
-    for view in rendering.label_views(*drawn):
+    for view in rendering.label_views(*drawn, shown=range(3)):
         if view.label is not None:
             thumbnails.render_thumbnail(view, model.schema, folder / "thumbnails")
     overview, (styles, _) = rendering.overview_views(*drawn), rendering.decode_styles(model, 0)
@@ -403,16 +403,26 @@ def test_the_scatter_file_has_all_classes_of_images_that_are_sorted_by_class(tmp
     assert (set(counts.index), counts.min(), counts.sum()) == (set(CLASSES), 300, 3_000)
 
 
-@pytest.mark.parametrize("labels", ["given", "none"])
-@pytest.mark.parametrize("latent_dims", [1, 2, 4])
-@pytest.mark.parametrize("count", [1, 2, 5, 26, 47, 200])
+@pytest.mark.parametrize(
+    ("count", "latent_dims", "labels"),
+    [
+        (1, 2, "given"),
+        (2, 1, "given"),
+        (5, 4, "given"),
+        (26, 1, "given"),
+        (47, 2, "given"),
+        (47, 1, "none"),
+        (200, 2, "given"),
+        (5, 4, "none"),
+    ],
+)
 def test_small_pictures_are_square_and_an_animation_has_a_frame_for_each_snapshot(tmp_path, count, latent_dims, labels):
     schema = Schema((16, 12, 3) if count in (2, 47) else (16, 16, 1), names(count), "Mine", ink=count == 5)
     render_small(tmp_path, make_model(schema, labels=labels, latent_dims=latent_dims).requires_grad_(False))
     small = sorted(
         path.relative_to(tmp_path / "thumbnails").as_posix() for path in tmp_path.glob("thumbnails/**/*.png")
     )
-    each = [f"{kind}/{label}.png" for kind in ("latents", "manifolds") for label in range(count)]
+    each = [f"{kind}/{label}.png" for kind in ("latents", "manifolds") for label in range(min(count, 3))]
     overviews = [f"{name}.png" for name in ("latents", "manifolds", "reconstructions", "styles")]
     steps = [f"learning/{epoch:04}.png" for epoch in (1, 2, 3)]
     assert small == sorted([*overviews, *steps, *(each if labels == "given" else [])])
