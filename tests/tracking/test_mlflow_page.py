@@ -114,7 +114,7 @@ def test_the_charts_page_shows_manifolds_with_one_row_per_class_and_one_column_p
 
 
 def test_the_charts_page_shows_how_each_run_learned(ui, page):
-    heading = "How a model learns: move the slider from epoch to epoch"
+    heading = "How a model learns: move the slider"
     show(page, link(ui, "Charts of all runs"), heading)
     page.get_by_text(heading).scroll_into_view_if_needed()
     card = page.get_by_test_id("experiment-view-compare-runs-card").filter(has_text="learning")

@@ -43,12 +43,8 @@ def layout(pictures: Iterable[str]) -> str:
     """
     rows = {folder: _in_order({key for key in pictures if key.startswith(f"{folder}/")}) for folder in PER_CLASS}
     sections = [
-        _section(
-            "Curves, nats per image: training (solid) and test (dashed); epochs have a logarithmic axis",
-            columns=3,
-            cardHeight=360,
-        ),
-        _section("How a model learns: move the slider from epoch to epoch", columns=1, cardHeight=420),
+        _section("Curves in nats: test dashed, log epoch axis", columns=3, cardHeight=360),
+        _section("How a model learns: move the slider", columns=1, cardHeight=420),
         _section("Overviews, one column per run", columns=1, cardHeight=900),
         _section("Manifolds, one row per class", columns=1, cardHeight=900),
         _section("Latents, one row per class", columns=1, cardHeight=900),
