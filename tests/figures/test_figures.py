@@ -441,7 +441,7 @@ def test_a_large_animation_is_reduced_to_a_mebibyte():
     content = learning.animation(frames)
     assert len(content) <= learning.MOST_BYTES
     with Image.open(io.BytesIO(content)) as reduced:
-        assert (reduced.n_frames, reduced.size) == (12, (100, 50))
+        assert (reduced.n_frames, reduced.size) == (12, (200, 100))
     assert learning.animation(frames) == content
 
 
@@ -451,8 +451,8 @@ def test_scatters_are_framed_by_all_but_a_few_points_and_say_so(figures, tmp_pat
     z[:7] = 50
     latents = model, np.arange(20_000) % 10, z, z, 4, 2.0
     rendering.render_labels([], rendering.overview_views(*latents), model.schema, tmp_path)
-    outside = (np.abs(z).max(1) > 3.25).sum()
-    assert figures["latents.png"].axes[0].get_xlim() == (-3.25, 3.25)
+    outside = (np.abs(z).max(1) > 3.5).sum()
+    assert figures["latents.png"].axes[0].get_xlim() == (-3.5, 3.5)
     assert f", except {outside} of 20,000 outside the frame" in figures["latents.png"].get_suptitle()
 
 
