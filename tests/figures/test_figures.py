@@ -116,13 +116,13 @@ def test_pictures_of_ten_classes_are_complete_have_their_sizes_and_repeat_to_the
 
 KINDS = {  # schema, latents, panels of an overview, its size
     "one": (Schema((32, 32, 3), LONG[:1], "Mine"), 2, 1, (700, 700)),
-    "one, a line": (Schema((32, 32, 1), LONG[:1]), 1, 1, (1400, 240)),
+    "one, a line": (Schema((32, 32, 1), LONG[:1]), 1, 1, (700, 450)),
     "two": (Schema((28, 28, 1), LONG[:2], "Mine"), 2, 2, (1400, 820)),
-    "four, a line": (Schema((16, 32, 3), LONG, "Mine"), 1, 4, (1500, 600)),
+    "four, a line": (Schema((16, 32, 3), LONG, "Mine"), 1, 4, (1500, 332)),
     "five": (Schema((28, 28, 3), names(5), "Mine"), 4, 5, (1500, 445)),
     "seven": (Schema((28, 28, 1), names(7), "Mine", ink=True), 2, 7, (1500, 950)),
     "26": (Schema((16, 16, 1), names(26), "Mine"), 2, 26, (1500, 2100)),
-    "47, a line": (Schema((16, 16, 1), names(47), "Mine"), 1, 30, (1500, 1920)),
+    "47, a line": (Schema((16, 16, 1), names(47), "Mine"), 1, 30, (1500, 1170)),
     "200": (Schema((16, 16, 3), names(200), "Mine"), 2, 30, (1500, 2070)),
 }
 
