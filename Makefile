@@ -25,6 +25,7 @@ define NEXT
   echo "  plots/reconstructions.png  test images and their reconstructions"; \
   echo "  plots/styles.png           one z in each row, decoded as every label"; \
   echo "  plots/training.png         the losses over the epochs"; \
+  echo "  plots/learning.png         what the decoder drew on the way, animated"; \
   echo "Then, from this folder:"; \
   echo "  make ui$(MORE)      starts MLflow's UI, with these pictures and more"; \
   echo "  make plots$(MORE)   writes them to a page, dvc_plots/index.html"; \

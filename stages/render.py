@@ -13,7 +13,10 @@ def main() -> None:
     from cvae.data.names import kind_of_pixels
     from cvae.embedding import read_latents
     from cvae.figures import rendering
+    from cvae.figures.hero import render_hero
+    from cvae.figures.learning import render_learning
     from cvae.figures.style import mention_missing_letters
+    from cvae.figures.thumbnails import render_thumbnails
 
     data = load("data/raw", params.binarize)
     model = saved_model.load_for(data.schema, "data/model", open_device(params.device, params.threads))
@@ -22,10 +25,15 @@ def main() -> None:
     mu, labels = read_latents("data/latents.parquet", "train", "mu", *size)
     z, _ = read_latents("data/latents.parquet", "train", "z", *size)
 
-    views = rendering.label_views(model, labels, mu, z, params.grid_size, params.grid_range)
-    rendering.render_labels(views, data.schema, "plots")
+    latents = model, labels, mu, z, params.grid_size, params.grid_range
+    overview = rendering.overview_views(*latents)
+    rendering.render_labels(rendering.label_views(*latents), overview, data.schema, "plots")
     rendering.render_reconstructions(model, data.test, "plots/reconstructions.png")
     rendering.render_styles(model, params.seed, "plots/styles.png")
+    render_hero(model, overview, data.test, params.seed, "plots/hero.png")
+    styles, _ = rendering.decode_styles(model, params.seed)
+    render_thumbnails(overview, styles, model, data.test, "plots/thumbnails")
+    render_learning(model, "data/snapshots.npz", "plots")
     likelihood = f"{model.likelihood} likelihood of {kind_of_pixels(params.binarize, data.schema.shape[2])} pixels"
     rendering.render_training("plots/training.csv", data.schema, likelihood, "plots/training.png")
 

@@ -1,6 +1,6 @@
 """Train the model, and log its losses to MLflow after each epoch.
 
-Writes data/model, plots/training.csv and metrics/train.json.
+Writes data/model, data/snapshots.npz, plots/training.csv and metrics/train.json.
 """
 
 import sys
@@ -18,7 +18,7 @@ from cvae.support.files import ensure_writable
 if TYPE_CHECKING:
     from cvae.training.loop import Training
 
-MODEL, HISTORY, SUMMARY = "data/model", "plots/training.csv", "metrics/train.json"
+MODEL, SNAPSHOTS, HISTORY, SUMMARY = "data/model", "data/snapshots.npz", "plots/training.csv", "metrics/train.json"
 PATIENCE = 30  # seconds that the first process has to report an error, before torchrun ends all processes
 
 
@@ -75,14 +75,16 @@ def lead(training: "Training", params: Parameters, device: str, images: int) -> 
 
     from cvae.artifacts import saved_model
     from cvae.artifacts.history import write_history
+    from cvae.artifacts.snapshots import write_snapshots
     from cvae.artifacts.tables import rounded
     from cvae.models import arguments
     from cvae.pipeline.checkpoint import Checkpoint, Progress, checkpoint_key
     from cvae.support.progress import epoch_progress
     from cvae.tracking.live import LiveRun
     from cvae.tracking.runs import CHECKPOINT
+    from cvae.training.snapshots import Snapshots
 
-    ensure_writable(f"{MODEL}/model.safetensors", HISTORY, SUMMARY)
+    ensure_writable(f"{MODEL}/model.safetensors", SNAPSHOTS, HISTORY, SUMMARY)
     if ignored := arguments(saved_model.ARTICLE) - arguments(params.model):
         print(f"params.yaml: {params.model.partition(':')[2]} takes no {', '.join(sorted(ignored))}")
     print(f"Training on {device}: {params.epochs} epochs of {images:,} images", flush=True)
@@ -91,6 +93,7 @@ def lead(training: "Training", params: Parameters, device: str, images: int) -> 
     before = checkpoint.load()
     training.resume(before.state)
     history, started = list(before.rows), time.perf_counter() - before.seconds
+    snapshots = Snapshots(training.model, params.epochs, params.seed, before.snapshots)
     if history:
         print(f"Resuming after epoch {len(history)}, from {checkpoint.shown}", flush=True)
     tags = {"device": device, "torch.version": torch.__version__, CHECKPOINT: checkpoint.key}
@@ -102,14 +105,17 @@ def lead(training: "Training", params: Parameters, device: str, images: int) -> 
                 show(row)
                 history.append(row)
                 live.log(row)
+                snapshots.take(row["epoch"])
                 if checkpoint.is_due():
-                    checkpoint.write(Progress(training.state(), history, time.perf_counter() - started))
+                    seconds = time.perf_counter() - started
+                    checkpoint.write(Progress(training.state(), history, seconds, snapshots.images))
                 # After `dvc queue stop --kill`, the stage would keep training in a deleted folder.
                 if dvc and has_ended(dvc):
                     raise KeyboardInterrupt("DVC was killed, so nothing would collect the results")
         seconds = time.perf_counter() - started
 
         saved_model.save(training.model, MODEL)
+        write_snapshots(snapshots.images.numpy(), snapshots.epochs, SNAPSHOTS)
         write_history(history, HISTORY, SUMMARY)
         rate = params.epochs * images / seconds
         print(f"Trained in {seconds:.1f} s, {rate:,.0f} images per second")

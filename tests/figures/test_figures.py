@@ -1,5 +1,6 @@
 """All pictures that render draws: latents on a line, on a plane and in more dimensions, and any number of classes."""
 
+import io
 import subprocess
 import sys
 
@@ -13,15 +14,17 @@ from helpers.processes import environment
 from helpers.repository import PROJECT
 from PIL import Image
 
+from cvae.artifacts.snapshots import write_snapshots
 from cvae.compute.seeding import generator
 from cvae.data.dataset import Schema, Split
+from cvae.data.names import PANELS, spread
 from cvae.embedding import embed
-from cvae.figures import captions, rendering, style
+from cvae.figures import hero, learning, rendering, style, thumbnails
 from cvae.figures.latent_plane import decode, fit_plane
 from cvae.model import CVAE
+from cvae.training.snapshots import Snapshots
 
 LONG = ("golden retriever puppy", "a very long class name that never ends, truly", "cost $5 or $6", "_hidden")
-ONE = {1: (1400, 240), 2: (700, 700), 4: (700, 700)}
 
 
 def names(count: int) -> tuple[str, ...]:
@@ -40,10 +43,29 @@ def render_all(folder, model: CVAE, each: int = 5, test: Split | None = None) ->
     split = make_split(model.schema, each)
     latents = embed(model, split, torch.randn(len(split), model.latent_dims, generator=generator(0, "noise")))
     size = 20 if model.latent_dims == 1 else 4
-    views = rendering.label_views(model, split.labels, latents["mu"], latents["z"], size, grid_range=2.0)
-    rendering.render_labels(views, model.schema, folder)
+    drawn = model, split.labels, latents["mu"], latents["z"], size, 2.0
+    overview = rendering.overview_views(*drawn)
+    rendering.render_labels(rendering.label_views(*drawn), overview, model.schema, folder)
     rendering.render_reconstructions(model, test or split, folder / "reconstructions.png")
     rendering.render_styles(model, 0, folder / "styles.png")
+    hero.render_hero(model, overview, test or split, 0, folder / "hero.png")
+
+
+def render_small(folder, model: CVAE) -> None:
+    """Draw thumbnails of `model`, of up to three classes, and what it made of a few z after each of three epochs."""
+    split = make_split(model.schema, 5)
+    latents = embed(model, split, torch.randn(len(split), model.latent_dims, generator=generator(0, "noise")))
+    drawn = model, split.labels, latents["mu"], latents["z"], 20, 2.0
+    for view in rendering.label_views(*drawn, shown=range(3)):
+        if view.label is not None:
+            thumbnails.render_thumbnail(view, model.schema, folder / "thumbnails")
+    overview, (styles, _) = rendering.overview_views(*drawn), rendering.decode_styles(model, 0)
+    thumbnails.render_thumbnails(overview, styles, model, split, folder / "thumbnails")
+    snapshots = Snapshots(model, 3, 0)
+    for epoch in (1, 2, 3):
+        snapshots.take(epoch)
+    write_snapshots(snapshots.images.numpy(), snapshots.epochs, folder / "snapshots.npz")
+    learning.render_learning(model, folder / "snapshots.npz", folder)
 
 
 @pytest.fixture
@@ -56,6 +78,8 @@ def figures(monkeypatch) -> dict:
         figures[folder + path.name] = figure
 
     monkeypatch.setattr(rendering, "save", save)
+    monkeypatch.setattr(hero, "save", save)
+    monkeypatch.setattr(rendering, "render_thumbnail", lambda *view: None)
     return figures
 
 
@@ -75,27 +99,30 @@ def assert_picture(path, size) -> None:
 def test_pictures_of_ten_classes_are_complete_have_their_sizes_and_repeat_to_the_byte(tmp_path, latent_dims):
     for folder in ("a", "b"):
         render_all(tmp_path / folder, make_model(latent_dims=latent_dims).requires_grad_(False))
-    for name in ("latents", "manifolds"):
-        assert_picture(tmp_path / f"a/{name}.png", (1500, 720))
+    for name, size in {"latents": (700, 450), "manifolds": (1400, 240)}.items():
+        overview = (1500, 420) if latent_dims == 1 and name == "latents" else (1500, 720)
+        assert_picture(tmp_path / f"a/{name}.png", overview)
         for label in range(10):
-            assert_picture(tmp_path / f"a/{name}/{label}.png", ONE[latent_dims])
+            assert_picture(tmp_path / f"a/{name}/{label}.png", size if latent_dims == 1 else (700, 700))
+            assert_picture(tmp_path / f"a/thumbnails/{name}/{label}.png", (420, 420))
+    assert_picture(tmp_path / "a/hero.png", (1660, 617))
     assert_picture(tmp_path / "a/reconstructions.png", (1200, 720))
     assert_picture(tmp_path / "a/styles.png", (800, 800))
     pictures = sorted(path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*.png"))
-    assert len(pictures) == 2 * 10 + 4
+    assert len(pictures) == 4 * 10 + 5
     for picture in pictures:
         assert (tmp_path / "a" / picture).read_bytes() == (tmp_path / "b" / picture).read_bytes(), picture
 
 
 KINDS = {  # schema, latents, panels of an overview, its size
     "one": (Schema((32, 32, 3), LONG[:1], "Mine"), 2, 1, (700, 700)),
-    "one, a line": (Schema((32, 32, 1), LONG[:1]), 1, 1, (1400, 240)),
+    "one, a line": (Schema((32, 32, 1), LONG[:1]), 1, 1, (700, 450)),
     "two": (Schema((28, 28, 1), LONG[:2], "Mine"), 2, 2, (1400, 820)),
-    "four, a line": (Schema((16, 32, 3), LONG, "Mine"), 1, 4, (1500, 600)),
+    "four, a line": (Schema((16, 32, 3), LONG, "Mine"), 1, 4, (1500, 332)),
     "five": (Schema((28, 28, 3), names(5), "Mine"), 4, 5, (1500, 445)),
     "seven": (Schema((28, 28, 1), names(7), "Mine", ink=True), 2, 7, (1500, 950)),
     "26": (Schema((16, 16, 1), names(26), "Mine"), 2, 26, (1500, 2100)),
-    "47, a line": (Schema((16, 16, 1), names(47), "Mine"), 1, 30, (1500, 1920)),
+    "47, a line": (Schema((16, 16, 1), names(47), "Mine"), 1, 30, (1500, 1170)),
     "200": (Schema((16, 16, 3), names(200), "Mine"), 2, 30, (1500, 2070)),
 }
 
@@ -113,8 +140,8 @@ def test_pictures_of_any_number_of_classes_are_legible_and_state_what_they_leave
         "styles.png": min(count, 30),
     }
     singles = [f"{folder}/{label}.png" for folder in ("latents", "manifolds") for label in range(count)]
-    assert set(figures) == {*shares, *singles}
-    for name in (*shares, *singles[:4], *singles[-4:]):
+    assert set(figures) == {*shares, *singles, "hero.png"}
+    for name in ("hero.png", *shares, *singles[:4], *singles[-4:]):
         assert_legible(figures[name])
     for name, shown in shares.items():
         texts = "\n".join(text.get_text() for text in texts_of(figures[name]))
@@ -136,7 +163,7 @@ def test_pictures_of_images_that_are_not_square_keep_sensible_proportions(tmp_pa
     for name, figure in figures.items():
         assert_legible(figure)
         across, down = size_of(figure)
-        assert 0.4 < across / down < 3, name
+        assert 0.4 < across / down < (5 if name == "hero.png" else 3), name
         for axes in figure.axes:
             if name != "latents.png" and "latents/" not in name and axes.images:
                 box, (rows, columns) = axes.get_window_extent(), axes.images[0].get_array().shape[:2]
@@ -149,15 +176,23 @@ def test_pictures_of_images_that_are_not_square_keep_sensible_proportions(tmp_pa
 def test_a_model_without_labels_has_one_view_of_all_images_and_samples(tmp_path, figures, count, latent_dims):
     schema = Schema((16, 20, 3), names(count), "Mine")
     render_all(tmp_path, make_model(schema, labels="none", latent_dims=latent_dims).requires_grad_(False), each=3)
-    assert set(figures) == {"latents.png", "manifolds.png", "all/all.png", "reconstructions.png", "styles.png"}
+    assert set(figures) == {
+        "latents.png",
+        "manifolds.png",
+        "all/all.png",
+        "reconstructions.png",
+        "styles.png",
+        "hero.png",
+    }
     for figure in figures.values():
         assert_legible(figure)
     title = "\n".join(text.get_text() for text in texts_of(figures["latents.png"])).replace("\n", " ")
     assert f"in the colours of their {count} classes" in title
     assert ("too many for a legend" in title) == (count > 20)
-    points = figures["latents.png"].axes[0].collections[-1]
-    assert len(points.get_offsets()) == 3 * count
-    assert len(np.unique(points.get_facecolor(), axis=0)) == min(count, 20)
+    if latent_dims > 1:
+        points = figures["latents.png"].axes[0].collections[-1]
+        assert len(points.get_offsets()) == 3 * count
+        assert len(np.unique(points.get_facecolor(), axis=0)) == min(count, 20)
     assert len(figures["manifolds.png"].axes) == 1
     assert len(figures["reconstructions.png"].axes) == min(count, 30)
     assert texts_of(figures["styles.png"])[0].get_text() == "Mine: samples from the prior"
@@ -193,16 +228,18 @@ def test_views_are_drawn_one_after_another(monkeypatch, tmp_path):
     monkeypatch.setattr(rendering, "save", lambda figure, path: None)
     monkeypatch.setattr(rendering, "draw_one", lambda view, draw, title: alive.append(view.label))
     monkeypatch.setattr(rendering, "draw_overview", lambda views, draw, title: alive.append(len(views)))
-    views = rendering.label_views(model, np.zeros(1), np.zeros((1, 2)), np.zeros((1, 2)), 4, 2.0)
+    latents = model, np.zeros(1), np.zeros((1, 2)), np.zeros((1, 2)), 4, 2.0
+    views = rendering.label_views(*latents)
     next(views)
     assert alive == []
-    rendering.render_labels(views, model.schema, tmp_path)
-    assert alive == [label for label in range(1, 40) for _ in range(2)] + [29, 29]
+    monkeypatch.setattr(rendering, "render_thumbnail", lambda *view: None)
+    rendering.render_labels(views, rendering.overview_views(*latents), model.schema, tmp_path)
+    assert alive == [label for label in range(1, 40) for _ in range(2)] + [30, 30]
 
 
 def test_classes_are_chosen_evenly():
-    assert captions.spread(5, 30) == [0, 1, 2, 3, 4]
-    chosen = captions.spread(47, 30)
+    assert spread(5, 30) == [0, 1, 2, 3, 4]
+    chosen = spread(47, 30)
     assert (len(set(chosen)), chosen[0], chosen[-1]) == (30, 0, 46)
     assert set(np.diff(chosen)) == {1, 2}
 
@@ -315,7 +352,7 @@ def test_a_row_of_styles_is_one_z_with_every_label(monkeypatch, tmp_path, count)
     monkeypatch.setattr(rendering, "draw_styles", lambda *arrays, ink: shown.extend(arrays) or style.new_figure())
     rendering.render_styles(model, 0, tmp_path / "picture.png")
     z = torch.randn(rendering.STYLES, 2, generator=generator(0, "styles")).numpy() * model.prior_std
-    labels = captions.spread(count, captions.PANELS)
+    labels = spread(count, PANELS)
     assert shown[2] == [model.schema.classes[label] for label in labels]
     for row, column in ((0, 0), (3, 2), (4, len(labels) - 1)):
         expected = decode(model, z[row : row + 1], labels[column])[0]
@@ -364,3 +401,79 @@ def test_the_scatter_file_has_all_classes_of_images_that_are_sorted_by_class(tmp
     rendering.write_scatter(labels, z, z, CLASSES, tmp_path / "latents.csv")
     counts = pd.read_csv(tmp_path / "latents.csv")["label"].value_counts()
     assert (set(counts.index), counts.min(), counts.sum()) == (set(CLASSES), 300, 3_000)
+
+
+@pytest.mark.parametrize(
+    ("count", "latent_dims", "labels"),
+    [
+        (1, 2, "given"),
+        (2, 1, "given"),
+        (5, 4, "given"),
+        (26, 1, "given"),
+        (47, 2, "given"),
+        (47, 1, "none"),
+        (200, 2, "given"),
+        (5, 4, "none"),
+    ],
+)
+def test_small_pictures_are_square_and_an_animation_has_a_frame_for_each_snapshot(tmp_path, count, latent_dims, labels):
+    schema = Schema((16, 12, 3) if count in (2, 47) else (16, 16, 1), names(count), "Mine", ink=count == 5)
+    render_small(tmp_path, make_model(schema, labels=labels, latent_dims=latent_dims).requires_grad_(False))
+    small = sorted(
+        path.relative_to(tmp_path / "thumbnails").as_posix() for path in tmp_path.glob("thumbnails/**/*.png")
+    )
+    each = [f"{kind}/{label}.png" for kind in ("latents", "manifolds") for label in range(min(count, 3))]
+    overviews = [f"{name}.png" for name in ("latents", "manifolds", "reconstructions", "styles")]
+    steps = [f"learning/{epoch:04}.png" for epoch in (1, 2, 3)]
+    assert small == sorted([*overviews, *steps, *(each if labels == "given" else [])])
+    for name in small:
+        assert_picture(tmp_path / "thumbnails" / name, (420, 420))
+    with Image.open(tmp_path / "learning.png") as animation:
+        assert animation.n_frames == 3
+        assert max(animation.size) < 1400
+    assert (tmp_path / "learning.png").stat().st_size <= learning.MOST_BYTES
+    assert sorted(path.name for path in (tmp_path / "learning").iterdir()) == [f"{epoch:04}.png" for epoch in (1, 2, 3)]
+
+
+def test_a_large_animation_is_reduced_to_a_mebibyte():
+    numbers = np.random.default_rng(0)
+    frames = [Image.fromarray(numbers.integers(0, 256, (400, 800, 3), np.uint8)) for _ in range(12)]
+    content = learning.animation(frames)
+    assert len(content) <= learning.MOST_BYTES
+    with Image.open(io.BytesIO(content)) as reduced:
+        assert (reduced.n_frames, reduced.size) == (12, (200, 100))
+    assert learning.animation(frames) == content
+
+
+def test_scatters_are_framed_by_all_but_a_few_points_and_say_so(figures, tmp_path):
+    model, numbers = make_model().requires_grad_(False), np.random.default_rng(0)
+    z = numbers.normal(size=(20_000, 2))
+    z[:7] = 50
+    latents = model, np.arange(20_000) % 10, z, z, 4, 2.0
+    rendering.render_labels([], rendering.overview_views(*latents), model.schema, tmp_path)
+    outside = (np.abs(z).max(1) > 3.5).sum()
+    assert figures["latents.png"].axes[0].get_xlim() == (-3.5, 3.5)
+    assert f", except {outside} of 20,000 outside the frame" in figures["latents.png"].get_suptitle()
+
+
+def test_manifolds_in_an_overview_have_ten_images_a_side():
+    z = np.zeros((10, 2))
+    latents = make_model().requires_grad_(False), np.arange(10), z, z, 20, 2.0
+    assert {view.grid_size for view in rendering.overview_views(*latents)} == {10}
+    assert next(rendering.label_views(*latents)).grid_size == 20
+
+
+def test_training_curves_fit_the_later_epochs(monkeypatch, tmp_path):
+    shown = []
+    monkeypatch.setattr(rendering, "save", lambda figure, path: shown.append(figure))
+    falling = 100.0 / np.arange(1, 101)
+    columns = [f"{split}_{part}" for split in ("train", "test") for part in ("loss", "reconstruction", "kl")]
+    table = pd.DataFrame(dict.fromkeys(columns, falling) | {"epoch": range(1, 101)})
+    for epochs in (100, 4):
+        table[:epochs].to_csv(tmp_path / "training.csv", index=False)
+        rendering.render_training(tmp_path / "training.csv", MNIST, "gaussian likelihood", tmp_path / "training.png")
+    assert falling[20] < shown[0].axes[0].get_ylim()[1] < falling[18]
+    assert "axes fit epochs 21 to 100" in shown[0].get_suptitle()
+    assert shown[1].axes[0].get_ylim()[1] > falling[0]
+    training, test = shown[0].axes[0].lines[:2]
+    assert (training.is_dashed(), test.is_dashed()) == (False, True)

@@ -46,19 +46,29 @@ def test_a_scatter_shows_every_point_and_the_prior_around_its_mean():
     view = make_view(2)
     axes = axes_of(views.draw_latents, view)
     np.testing.assert_allclose(axes.collections[0].get_offsets(), view.points)
-    circle = axes.lines[0].get_xydata()
-    np.testing.assert_allclose(np.linalg.norm(circle - view.prior_mean, axis=1), 2 * view.prior_std)
+    for count, line in enumerate(axes.lines, start=1):
+        distances = np.linalg.norm(line.get_xydata() - view.prior_mean, axis=1)
+        np.testing.assert_allclose(distances, count * view.prior_std)
+    assert [text.get_text() for text in axes.texts] == ["prior σ", "2 σ"]
+    np.testing.assert_array_equal(axes.get_xticks(), axes.get_yticks())
     assert axes.get_xlim() == axes.get_ylim() == (-4, 4)
     assert axes.get_aspect() == 1
 
 
-def test_a_strip_shows_every_point_and_the_prior_as_two_vertical_lines():
-    view = make_view(1)
+def test_one_latent_has_its_density_and_that_of_the_prior():
+    view = make_view(1, points=np.random.default_rng(0).normal(0.5, 1.0, size=(5000, 1)), reach=5.0)
     axes = axes_of(views.draw_latents, view)
-    np.testing.assert_allclose(axes.collections[0].get_offsets()[:, 0], view.points[:, 0])
-    x, y = axes.lines[0].get_data()
-    np.testing.assert_array_equal(x, [-1.5, -1.5, np.nan, 2.5, 2.5])
-    np.testing.assert_array_equal(y, [-1, 1, np.nan, -1, 1])
+    (x, estimated), (same, prior) = (line.get_data() for line in axes.lines)
+    np.testing.assert_array_equal(x, same)
+    np.testing.assert_allclose(estimated, prior, atol=0.03)  # the points are the prior's
+    assert np.trapezoid(estimated, x) == pytest.approx(1, abs=0.01)
+    assert [text.get_text() for text in axes.texts] == [" prior"]
+
+
+@pytest.mark.parametrize("points", [np.zeros((0, 1)), np.zeros((1, 1)), np.ones((9, 1))])
+def test_the_density_of_no_image_or_equal_ones_is_finite(points):
+    for line in axes_of(views.draw_latents, make_view(1, points=points)).lines:
+        assert np.isfinite(line.get_ydata()).all()
 
 
 @pytest.mark.parametrize("dims", [1, 2])
@@ -96,14 +106,18 @@ def test_a_view_of_all_images_has_each_points_own_colour_and_a_legend_of_up_to_2
     view = make_view(dims, label=None, name="", classes=classes, point_labels=labels)
     figure = views.draw_one(view, views.draw_latents, "title")
     assert_legible(figure)
-    points = figure.axes[0].collections[-1]
-    assert len(points.get_offsets()) == 50
-    for (x, *_), colour in zip(points.get_offsets().data, points.get_facecolor(), strict=True):
-        [label] = labels[view.points[:, 0] == x]
-        assert tuple(colour[:3]) == style.COLOURS[label % 20]
+    if dims == 2:
+        points = figure.axes[0].collections[-1]
+        assert len(points.get_offsets()) == 50
+        for (x, *_), colour in zip(points.get_offsets().data, points.get_facecolor(), strict=True):
+            [label] = labels[view.points[:, 0] == x]
+            assert tuple(colour[:3]) == style.COLOURS[label % 20]
+    else:
+        assert [line.get_color() for line in figure.axes[0].lines[:-1]] == [
+            style.COLOURS[label % 20] for label in range(count)
+        ]
     names = [text.get_text().strip() for legend in figure.legends for text in legend.get_texts()]
-    assert names[-1] == "two standard deviations of the prior"
-    assert len(names[:-1]) == (count if count <= 20 else 0)
+    assert len(names) == (count if count <= 20 else 0)
     assert names[:2] == ["_hidden", r"cost \$5 or \$6"] or count > 20
 
 

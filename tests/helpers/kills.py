@@ -285,7 +285,7 @@ def logged(root: Path) -> tuple[set, set, set]:
         metrics = set(database.execute(metrics, [run]))
         (model,) = database.execute("select artifact_location from logged_models where source_run_id = ?", [run])
     names = {file.relative_to(place).as_posix() for file in Path(place).rglob("*") if file.is_file()}
-    names = {re.sub(r"\+step\+0\+.*(?=\.)", "", name) for name in names}  # images have a time and a random name
+    names = {re.sub(r"(\+step\+\d+)\+.*(?=\.)", r"\1", name) for name in names}  # images have a time and a random name
     return params, metrics, names | {path.relative_to(*model).as_posix() for path in Path(*model).rglob("*")}
 
 

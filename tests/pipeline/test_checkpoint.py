@@ -78,6 +78,7 @@ def test_a_saved_state_does_not_change_while_training_continues(digits):
 
 
 STATE = {"weights": torch.arange(6.0), "epoch": torch.tensor(2)}
+SNAPSHOTS = torch.arange(12, dtype=torch.uint8).view(1, 3, 4)
 ROWS = [{"epoch": 1, "loss": 0.1}, {"epoch": 2, "loss": 1 / 3}]
 
 
@@ -85,7 +86,7 @@ ROWS = [{"epoch": 1, "loss": 0.1}, {"epoch": 2, "loss": 1 / 3}]
 def written(tmp_path, monkeypatch) -> Checkpoint:
     monkeypatch.chdir(tmp_path)
     kept = Checkpoint("mine")
-    kept.write(Progress(STATE, ROWS, 2.5))
+    kept.write(Progress(STATE, ROWS, 2.5, SNAPSHOTS))
     return kept
 
 
@@ -110,6 +111,7 @@ def test_a_checkpoint_is_read_back_and_removed(written):
     read = Checkpoint("mine").load()
     assert same(read.state, STATE)
     assert read.rows == ROWS
+    assert torch.equal(read.snapshots, SNAPSHOTS)
     assert [type(value) for value in read.rows[0].values()] == [int, float]
     written.remove()
     assert not written.path.parent.exists()
@@ -201,7 +203,8 @@ def test_the_key_depends_on_parameters_code_data_and_device(repository, tmp_path
     assert len(keys) == 6
 
 
-OUTPUTS = ("data/model/model.safetensors", "data/model/config.json", "plots/training.csv", "metrics/train.json")
+OUTPUTS = ("data/model/model.safetensors", "data/model/config.json", "data/snapshots.npz")
+OUTPUTS += ("plots/training.csv", "metrics/train.json")
 
 
 def outputs(clone: Repository) -> list[bytes]:

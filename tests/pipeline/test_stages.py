@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from helpers.pages import PICTURES
+from helpers.pages import PICTURES, THUMBNAILS
 from helpers.processes import environment
 from helpers.repository import PROJECT, Repository, stages_run
 
@@ -206,6 +206,7 @@ def test_editing_code_that_decides_results_re_runs_its_stages(edited, room, chan
 
 def test_repro_makes_all_results(repository):
     data = ["data/raw/train-images-idx3-ubyte.gz", "data/model/model.safetensors", "data/latents.parquet"]
+    data += ["data/snapshots.npz", *(f"plots/thumbnails/{name}" for name in THUMBNAILS)]
     metrics = [f"metrics/{name}" for name in ("train.json", "test.json", "per_class.csv", "per_latent.csv")]
     tables = [*metrics, "plots/training.csv", "plots/latents.csv", "plots/confusion.csv"]
     made = [*data, *tables, *(f"plots/{p}" for p in PICTURES)]
@@ -345,7 +346,7 @@ def test_an_experiments_run_has_one_step_of_each_curve_per_epoch(compared, exper
     }
 
 
-def test_an_experiments_run_has_each_picture_as_artifact_and_as_image(compared, experiment):
+def test_an_experiments_run_has_each_picture_as_artifact_and_thumbnails_as_images(compared, experiment):
     _, (run,) = experiment
     files = Path(run.info.artifact_uri)
     assert files.is_relative_to(compared.root)
@@ -355,8 +356,9 @@ def test_an_experiments_run_has_each_picture_as_artifact_and_as_image(compared, 
     images = {name for name in named if name.startswith("images/")}
     assert named - images == {*PICTURES, *(top - {"images"})}
     # MLflow writes image `latents/3` as images/latents~3+step+0+….png
-    logged = [name.removeprefix("images/").partition("+")[0] for name in images if name.endswith(".png")]
-    assert sorted(logged) == sorted(name.removesuffix(".png").replace("/", "~") for name in PICTURES)
+    logged = [name.removeprefix("images/").split("+")[:3:2] for name in images if name.endswith(".png")]
+    expected = [(name.removesuffix(".png").replace("/", "~"), "0") for name in THUMBNAILS if "learning" not in name]
+    assert sorted(map(tuple, logged)) == sorted([*expected, ("learning", "1"), ("learning", "2")])
 
 
 def test_an_experiments_run_has_its_data_model_and_origin(compared, experiment):

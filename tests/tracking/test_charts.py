@@ -35,6 +35,15 @@ def test_a_layout_without_pictures_has_no_empty_chart():
     assert all(chart.get("imageKeys") != [] for chart in json.loads(charts.layout([]))["compareRunCharts"])
 
 
+def test_the_pictures_of_learning_start_at_the_first_epoch():
+    (chart,) = [
+        chart
+        for chart in json.loads(charts.layout([]))["compareRunCharts"]
+        if chart.get("imageKeys") == [charts.LEARNING]
+    ]
+    assert chart["step"] == 1
+
+
 def test_a_layout_tells_its_rows_whatever_else_is_in_it():
     assert set(charts.pictures_in(charts.layout(pictures(0, 11)))) == set(pictures(0, 11))
     assert charts.pictures_in("") == charts.pictures_in("{damaged") == []

@@ -112,6 +112,16 @@ def test_the_charts_page_shows_manifolds_with_one_row_per_class_and_one_column_p
     photograph(page, "mlflow-manifolds")
 
 
+def test_the_charts_page_shows_how_each_run_learned(ui, page):
+    heading = "How a model learns: move the slider"
+    show(page, link(ui, "Charts of all runs"), heading)
+    page.get_by_text(heading).scroll_into_view_if_needed()
+    card = page.get_by_test_id("experiment-view-compare-runs-card").filter(has_text="learning")
+    shown = card.locator("img")
+    wait_for(lambda: (shown.count() == 2 and all(map(width, shown.all()))) or page.wait_for_timeout(200))
+    photograph(page, "mlflow-learning")
+
+
 def test_the_compare_page_shows_an_overview_of_each_run(ui, page, compared):
     runs = compared.runs()
     ids = json.dumps([run.info.run_id for run in runs], separators=(",", ":"))

@@ -1,6 +1,10 @@
-"""The names of built-in data sets, their classes and kinds of pixels, for pictures and tables."""
+"""The names of built-in data sets, their classes and kinds of pixels, and which of many classes pictures show."""
 
 from string import ascii_lowercase, ascii_uppercase, digits
+
+import numpy as np
+
+PANELS = 30  # classes at most in a picture of all
 
 TITLES = {
     "mnist": "MNIST",
@@ -28,3 +32,8 @@ LABEL_NAMES = {
 def kind_of_pixels(binarize: str, channels: int = 1) -> str:
     """Return "grey", "colour" or "binary". Compare nats only between models of the same kind of pixels."""
     return "binary" if binarize != "none" else "colour" if channels == 3 else "grey"
+
+
+def spread(count: int, limit: int) -> list[int]:
+    """Return the numbers below `count`, or `limit` of them spread evenly over all if there are more."""
+    return np.linspace(0, count - 1, min(count, limit)).round().astype(int).tolist()

@@ -1,17 +1,8 @@
-"""Choose which of many classes a picture shows, and word its title."""
-
-import numpy as np
+"""Word the titles of pictures."""
 
 from cvae.data.dataset import Schema
 
-PANELS = 30  # classes at most in an overview
-
 LATENTS, MANIFOLD = "latents of the training images", "what the decoder draws across its latents"
-
-
-def spread(count: int, limit: int) -> list[int]:
-    """Return the numbers below `count`, or `limit` of them spread evenly over all if there are more."""
-    return np.linspace(0, count - 1, min(count, limit)).round().astype(int).tolist()
 
 
 def chosen(shown: int, count: int, rest: str = "") -> str:

@@ -36,6 +36,14 @@ class LabelView:
     def is_line(self) -> bool:
         return len(self.axis_names) == 1
 
+    @property
+    def manifold_images(self) -> np.ndarray:
+        """The images of the manifold in [0, 1], (rows, columns, height, width[, 3]), with one row on a line."""
+        rows, columns = 1 if self.is_line else self.grid_size, self.grid_size
+        down, across, *colours = self.manifold.shape
+        images = self.manifold.reshape(rows, down // rows, columns, across // columns, *colours).swapaxes(1, 2)
+        return images / 255 if colours else images
+
 
 def view_label(
     model: VAE,

@@ -10,7 +10,7 @@ import locale
 import os
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -110,9 +110,25 @@ def new_figure(**options: object) -> Figure:
 @in_style
 def save(figure: Figure, path: str | Path) -> None:
     """Write `figure` to `path` as a PNG; the same picture gives the same bytes."""
+    save_images([image_of(figure)], path)
+
+
+@in_style
+def image_of(figure: Figure) -> Image.Image:
+    """Draw `figure` as an image, grey if it has no colours."""
     figure.canvas.draw()
     pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3]
     is_grey = (pixels == pixels[..., :1]).all()
+    return Image.fromarray(pixels[..., 0] if is_grey else pixels)
+
+
+def save_images(frames: Sequence[Image.Image], path: str | Path, **options: object) -> None:
+    """Write a PNG, animated if there are several `frames`; the same frames give the same bytes."""
+    write_whole({path: png_bytes(frames, **options)})
+
+
+def png_bytes(frames: Sequence[Image.Image], **options: object) -> bytes:
+    """Return the content of such a PNG; `options` are those of Pillow."""
     buffer = io.BytesIO()
-    Image.fromarray(pixels[..., 0] if is_grey else pixels).save(buffer, "PNG")
-    write_whole({path: buffer.getvalue()})
+    frames[0].save(buffer, "PNG", save_all=len(frames) > 1, append_images=frames[1:], **options)
+    return buffer.getvalue()

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.transforms import IdentityTransform
+from PIL import Image
 
 from cvae.figures.style import fit, in_style, new_figure, shades, text_width
 
@@ -67,15 +68,21 @@ def draw_styles(images: np.ndarray, row_names: Sequence[str], names: Sequence[st
 
 @in_style
 def draw_table(
-    images: np.ndarray, title: str, row_names: Sequence[str] = (), column_names: Sequence[str] = (), *, ink: bool
+    images: np.ndarray,
+    title: str,
+    row_names: Sequence[str] = (),
+    column_names: Sequence[str] = (),
+    *,
+    ink: bool,
+    size: tuple[int, int] = (1400, 1000),
 ) -> Figure:
     """Draw a table of images, scaled by a whole number; `images`: (rows, columns, height, width[, 3]).
 
     Row names are on the left, column names above. The figure is large enough for the images to be recognisable and for
-    all names and the title to fit.
+    all names and the title to fit; if it can, it keeps the images within `size`, (width, height) in pixels.
     """
     rows, columns, high, wide = images.shape[:4]
-    fitting = min(1400 // (columns * wide), 1000 // (rows * high))
+    fitting = min(size[0] // (columns * wide), size[1] // (rows * high))
     least = math.ceil(84 / wide) if column_names else math.ceil(56 / high)  # a column name needs 84 pixels
     scale = min(6, max(fitting, least))
     sheet = _sheet(images, ink).repeat(scale, axis=0).repeat(scale, axis=1)
@@ -107,6 +114,12 @@ def draw_table(
     for column, text in enumerate(above):
         text.set_position((x + (column + 0.5) * across, y + height + gap))
     return figure
+
+
+def as_image(images: np.ndarray, ink: bool) -> Image.Image:
+    """Tile `images`, (rows, columns, height, width[, 3]), into one image without anything around it."""
+    sheet = _sheet(images, ink)
+    return Image.fromarray(np.rint(255 * (1 - sheet if ink and sheet.ndim == 2 else sheet)).astype(np.uint8))
 
 
 def _sheet(images: np.ndarray, ink: bool) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Draw what the latents and the decoder make of a class: a scatter, a manifold, and overviews of several classes.
 
-A picture of one class is 7 inches wide, or 14 for one-dimensional latents; an overview is up to 15.
+A picture of one class is 7 inches wide, or 14 for a manifold of one latent; an overview is up to 15.
 """
 
 import math
@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
 from cvae.figures.label_view import LabelView
@@ -17,44 +18,77 @@ from cvae.figures.style import COLOURS, fit, in_style, new_figure, shades
 Draw = Callable[[Axes, LabelView], None]
 
 LEGEND = 20  # classes at most in the legend of a scatter
+PRIOR = {"color": "0.25", "linestyle": "--", "linewidth": 1}
 
 
 @in_style
 def draw_latents(axes: Axes, view: LabelView) -> None:
-    """Scatter the label's latents in its colour, and outline two standard deviations of the prior.
+    """Show the label's latents in its colour, and the prior: a scatter with circles, or densities of one latent.
 
-    In a view of all images, each point has its class's colour. One-dimensional latents form a strip, where a point's
-    height is random and only separates it from the others.
+    In a view of all images, each class has its own colour.
     """
-    crowded = len(view.points) > 1000
-    style = {"s": 6 if crowded else 16, "alpha": 0.3 if crowded else 0.7, "linewidths": 0}
-    outline = {"color": "0.3", "linestyle": "--", "linewidth": 1, "label": "two standard deviations of the prior"}
-    radius = 2 * view.prior_std
-    points = view.points
-    if view.label is not None:
-        style["color"] = COLOURS[view.label % len(COLOURS)]
-    else:
-        order = np.random.RandomState(0).permutation(len(points))  # no class covers the ones before it
-        points = points[order]
-        style["color"] = np.array(COLOURS)[view.point_labels[order] % len(COLOURS)]
-        for label, name in enumerate(view.classes[:LEGEND] if len(view.classes) <= LEGEND else ()):
+    if view.label is None and len(view.classes) <= LEGEND:
+        for label, name in enumerate(view.classes):
             shown = fit(name, 150, 11)
             shown = f"\N{THIN SPACE}{shown}" if shown.startswith("_") else shown  # _ would keep it from the legend
             axes.scatter([], [], s=40, color=COLOURS[label], label=shown)
+    ticks = MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(-view.reach, view.reach)
+    ticks = ticks[abs(ticks) < 0.95 * view.reach]  # numbers of neighbouring panels keep apart
+    axes.set(xlim=(-view.reach, view.reach), xticks=ticks)
     if view.is_line:
-        heights = np.random.RandomState(view.label or 0).uniform(-0.8, 0.8, len(points))
-        axes.scatter(points[:, 0], heights, **style)
-        low, high = view.prior_mean[0] - radius, view.prior_mean[0] + radius
-        axes.plot([low, low, np.nan, high, high], [-1, 1, np.nan, -1, 1], **outline)
-        axes.set(xlim=(-view.reach, view.reach), ylim=(-1, 1), yticks=[])
+        _draw_densities(axes, view)
     else:
-        axes.scatter(*points.T, **style)
-        angles = np.linspace(0, 2 * np.pi, 200)
-        circle = view.prior_mean[:, None] + radius * np.stack((np.cos(angles), np.sin(angles)))
-        axes.plot(*circle, **outline)
-        axes.set(xlim=(-view.reach, view.reach), ylim=(-view.reach, view.reach), aspect="equal")
-        axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], prune="both"))
+        _scatter(axes, view)
+        axes.set(ylim=(-view.reach, view.reach), yticks=ticks, aspect="equal")
+
+
+def _scatter(axes: Axes, view: LabelView) -> None:
+    """Scatter latents on a plane, with circles of one and two standard deviations of the prior."""
+    points, colour = view.points, COLOURS[(view.label or 0) % len(COLOURS)]
+    if view.label is None:
+        order = np.random.RandomState(0).permutation(len(points))  # no class covers the ones before it
+        points, colour = points[order], np.array(COLOURS)[view.point_labels[order] % len(COLOURS)]
+    crowded = len(points) > 1000
+    axes.scatter(*points.T, s=6 if crowded else 16, alpha=0.3 if crowded else 0.7, linewidths=0, color=colour)
+    angles = np.linspace(0, 2 * np.pi, 200)
+    for count, name, side in ((1, "prior σ", -1), (2, "2 σ", 1)):
+        radius = count * view.prior_std
+        axes.plot(*view.prior_mean[:, None] + radius * np.stack((np.cos(angles), np.sin(angles))), **PRIOR)
+        _name_prior(axes, view, name, view.prior_mean[0], view.prior_mean[1] + side * radius, side)
+
+
+def _draw_densities(axes: Axes, view: LabelView) -> None:
+    """Draw the density of the label's latents, or of each label's in a view of all images, and that of the prior."""
+    classes = {view.label: view.points[:, 0]}
+    if view.label is None:
+        classes = {label: view.points[view.point_labels == label, 0] for label in range(len(view.classes))}
+    x = np.linspace(-view.reach, view.reach, 301)
+    for label, values in classes.items():
+        if len(values):
+            axes.plot(x, y := density(values, x), color=COLOURS[label % len(COLOURS)], linewidth=1.5)
+            axes.fill_between(x, y, color=COLOURS[label % len(COLOURS)], alpha=0.3 if len(classes) == 1 else 0.05)
+    peak = 1 / (view.prior_std * math.sqrt(2 * math.pi))
+    axes.plot(x, peak * np.exp(-(((x - view.prior_mean[0]) / view.prior_std) ** 2) / 2), **PRIOR)
+    place = view.prior_mean[0] + 1.2 * view.prior_std
+    _name_prior(axes, view, " prior", place, peak * math.exp(-0.72), 1, ha="left")
+    top = max(each.dataLim.y1 for each in axes.get_shared_y_axes().get_siblings(axes))
+    axes.set(ylim=(0, 1.05 * top), yticks=[])
+
+
+def density(values: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Estimate the density of `values`, (n,), at evenly spaced `x` with Gaussian kernels of Scott's bandwidth."""
+    step = x[1] - x[0]
+    counts, _ = np.histogram(values, np.append(x, x[-1] + step) - step / 2)
+    width = max(float(values.std()) * len(values) ** -0.2, step)
+    kernels = np.exp(-(((x[:, None] - x) / width) ** 2) / 2) / (width * math.sqrt(2 * math.pi))
+    return kernels @ counts / len(values)
+
+
+def _name_prior(axes: Axes, view: LabelView, name: str, x: float, y: float, side: int, ha: str = "center") -> None:
+    """Write a name where the prior is drawn, above (`side` = 1) or below it, unless that is outside the frame."""
+    if abs(x) < view.reach and (view.is_line or abs(y) < 0.9 * view.reach):
+        halo = [withStroke(linewidth=3, foreground="white")]
+        axes.text(x, y, name, ha=ha, va="bottom" if side > 0 else "top", fontsize=10, path_effects=halo)
 
 
 @in_style
@@ -77,39 +111,38 @@ def draw_manifold(axes: Axes, view: LabelView) -> None:
 @in_style
 def draw_one(view: LabelView, draw: Draw, title: str) -> Figure:
     """Draw one label's picture, with named axes."""
-    figure = new_figure(figsize=(14, 2.4) if view.is_line else (7, 7), layout="constrained")
+    figure = new_figure(layout="constrained")
     axes = figure.subplots()
     draw(axes, view)
     handles, names = axes.get_legend_handles_labels()
-    if view.is_line:
+    is_strip = _is_strip(view, draw)
+    if is_strip:
         figure.set_size_inches(14, np.clip(1.2 + 13.4 * _proportion(axes), 2.4, 6))
     else:
-        figure.set_size_inches(7 if len(handles) < 2 else 9, np.clip(0.8 + 6.2 * _proportion(axes), 3, 10))
-        axes.set_ylabel(view.axis_names[1])
-    axes.set_title(fit(title, 850 if view.is_line else 600, 13, lines=3), fontsize=13, pad=10)
+        wide = 9.5 if handles else 7
+        figure.set_size_inches(wide, 4.5 if view.is_line else np.clip(0.8 + 6.2 * _proportion(axes), 3, 10))
+        axes.set_ylabel("density" if view.is_line else view.axis_names[1])
+    axes.set_title(fit(title, 850 if is_strip else 600, 13, lines=3), fontsize=13, pad=10)
     axes.set_xlabel(view.axis_names[0])
-    if len(handles) > 1:  # classes, before the prior
-        columns = math.ceil(len(handles) / 8) if view.is_line else 1
-        legend = {"loc": "outside right upper", "ncols": columns, "frameon": False, "fontsize": 11}
-        figure.legend(handles[:-1], names[:-1], **legend)
     if handles:
-        figure.legend(handles[-1:], names[-1:], loc="outside lower right", frameon=False, fontsize=11)
+        columns = math.ceil(len(handles) / 12) if view.is_line else 1
+        figure.legend(handles, names, loc="outside right upper", ncols=columns, frameon=False, fontsize=11)
     return figure
 
 
 @in_style
 def draw_overview(views: Sequence[LabelView], draw: Draw, title: str) -> Figure:
-    """Draw the labels' pictures on shared axes: rows of up to five planes, or columns of lines."""
+    """Draw the labels' pictures on shared axes: rows of up to five panels, or columns of strips."""
     if len(views) == 1:
         return draw_one(views[0], draw, title)
-    is_line, count = views[0].is_line, len(views)
-    most = 2 if is_line else 5
-    columns = min(math.ceil(count / 2), most) if count > 5 else 1 if is_line else count
+    is_strip, count = _is_strip(views[0], draw), len(views)
+    most = 2 if is_strip else 5
+    columns = min(math.ceil(count / 2), most) if count > 5 else 1 if is_strip else count
     rows = math.ceil(count / columns)
-    width = 15 if is_line else min(7 * columns, 15)
+    width = 15 if is_strip else min(7 * columns, 15)
     figure = new_figure(figsize=(width, 1.2 + 1.2 * rows), layout="constrained")
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-    panels = list((grid.T if is_line else grid).flat)
+    panels = list((grid.T if is_strip else grid).flat)
     names = [fit(view.name, 100 * width / columns - 60, 13, lines=2) for view in views]
     for axes, view, name in zip(panels, views, names, strict=False):
         draw(axes, view)
@@ -118,7 +151,7 @@ def draw_overview(views: Sequence[LabelView], draw: Draw, title: str) -> Figure:
         axes.remove()
     for column in grid.T:
         [axes for axes in column if axes in figure.axes][-1].tick_params(labelbottom=True)
-    if not is_line:
+    if not is_strip:
         text = 1.2 + 0.25 * rows * any("\n" in name for name in names) + 0.3 * (count < rows * columns)
         figure.set_size_inches(width, text + rows * width / columns * np.clip(_proportion(panels[0]), 0.5, 2))
     own_axes = len({view.axis_names for view in views}) > 1  # with more than two latents
@@ -126,12 +159,15 @@ def draw_overview(views: Sequence[LabelView], draw: Draw, title: str) -> Figure:
     if own_axes:
         axis_names = ("principal axis 1 of z, each class's own", "principal axis 2 of z")
     figure.supxlabel(axis_names[0], fontsize=13)
-    if not is_line:
-        figure.supylabel(axis_names[1], fontsize=13)
-    if handles := panels[0].get_legend_handles_labels()[0]:
-        figure.legend(handles=handles, loc="upper right", frameon=False)
-    figure.suptitle(fit(title, 100 * width - (700 if handles else 40), 16, lines=3), fontsize=16)
+    if not is_strip:
+        figure.supylabel("density" if views[0].is_line else axis_names[1], fontsize=13)
+    figure.suptitle(fit(title, 100 * width - 40, 16, lines=3), fontsize=16)
     return figure
+
+
+def _is_strip(view: LabelView, draw: Draw) -> bool:
+    """Whether `draw` makes a row of images, as a manifold of one latent is."""
+    return view.is_line and draw is draw_manifold
 
 
 def _proportion(axes: Axes) -> float:

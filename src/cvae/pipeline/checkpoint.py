@@ -40,11 +40,13 @@ class Progress:
     """The progress of a training; empty at the start.
 
     `state`: from `Training.state()`. `rows`: the figures of each epoch so far. `seconds`: the time these epochs took.
+    `snapshots`: the images of `Snapshots`, or None.
     """
 
     state: dict[str, Tensor] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
     seconds: float = 0.0
+    snapshots: Tensor | None = None
 
 
 def checkpoint_key(params: dict, device: str) -> str:
@@ -151,6 +153,8 @@ def encode(progress: Progress) -> bytes:
 
     about = {"rows": progress.rows, "seconds": progress.seconds}
     tensors = {f"state/{name}": tensor.cpu().contiguous() for name, tensor in progress.state.items()}
+    if progress.snapshots is not None:
+        tensors["snapshots"] = progress.snapshots
     tensors["about"] = torch.frombuffer(bytearray(json.dumps(about).encode()), dtype=torch.uint8)
     content = save(tensors)
     return hashlib.sha256(content).digest() + content
@@ -164,6 +168,6 @@ def decode(content: bytes) -> Progress:
     if hashlib.sha256(content).digest() != digest:
         raise ValueError("damaged")
     tensors = load(content)
-    about = json.loads(tensors.pop("about").numpy().tobytes())
+    about, snapshots = json.loads(tensors.pop("about").numpy().tobytes()), tensors.pop("snapshots", None)
     state = {name.removeprefix("state/"): tensor for name, tensor in tensors.items()}
-    return Progress(state, about["rows"], about["seconds"])
+    return Progress(state, about["rows"], about["seconds"], snapshots)

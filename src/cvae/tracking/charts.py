@@ -15,6 +15,7 @@ TAG = f"mlflow.sharedViewState.{VIEW}"
 PARTS = ("loss", "reconstruction", "kl")
 FIGURES = (*PARTS, "nll", "label_accuracy", "sample_accuracy", "label_gap", "active_units")
 OVERVIEWS = ("manifolds", "latents", "reconstructions", "styles")
+LEARNING = "learning"  # one image for each of some epochs
 PER_CLASS = ("manifolds", "latents")  # folders in plots/ with a picture of each class
 MOST_ROWS = 30  # of pictures; further ones are in the hidden sections, which MLflow fills itself
 
@@ -42,16 +43,18 @@ def layout(pictures: Iterable[str]) -> str:
     """
     rows = {folder: _in_order({key for key in pictures if key.startswith(f"{folder}/")}) for folder in PER_CLASS}
     sections = [
-        _section("Curves, nats per image: training and test", columns=3, cardHeight=360),
+        _section("Curves in nats: test dashed, log epoch axis", columns=3, cardHeight=360),
+        _section("How a model learns: move the slider", columns=1, cardHeight=420),
         _section("Overviews, one column per run", columns=1, cardHeight=900),
         _section("Manifolds, one row per class", columns=1, cardHeight=900),
         _section("Latents, one row per class", columns=1, cardHeight=900),
         _section("Trained model, on the test images", columns=4, cardHeight=300),
         *(_section(name, shown=False) for name in ("train", "test", "final_test", "latents", "manifolds")),
     ]
-    curves, overviews, manifolds, latents, figures = (section["uuid"] for section in sections[:5])
+    curves, learning, overviews, manifolds, latents, figures = (section["uuid"] for section in sections[:6])
     charts = [
         *(_line(curves, [f"train/{part}", f"test/{part}"]) for part in PARTS),
+        _images(learning, [LEARNING], step=1),
         _images(overviews, list(OVERVIEWS)),
         *(
             _images(place, rows[name])
@@ -90,6 +93,8 @@ def _line(section: str, metrics: list[str]) -> dict:
         metricKey=metrics[0],
         selectedMetricKeys=metrics,
         xAxisKey="step",
+        useGlobalXaxisKey=False,
+        xAxisScaleType="log",  # the first epochs would squash the rest
         yAxisKey="metric",
         lineSmoothness=0,
         useGlobalLineSmoothing=False,
@@ -101,5 +106,5 @@ def _bar(section: str, metric: str) -> dict:
     return _chart(section, "BAR", metric, metricKey=metric, runsCountToCompare=20)
 
 
-def _images(section: str, keys: list[str]) -> dict:
-    return _chart(section, "IMAGE", keys[0], imageKeys=keys, step=0, showRunParams=False)
+def _images(section: str, keys: list[str], step: int = 0) -> dict:
+    return _chart(section, "IMAGE", keys[0], imageKeys=keys, step=step, showRunParams=False)

@@ -14,6 +14,7 @@ from cvae.pipeline.dvc_lock import read_lock
 from cvae.pipeline.dvc_yaml import files_in
 from cvae.support.errors import UserError, one_line
 from cvae.tracking import run_keys
+from cvae.tracking.charts import LEARNING
 from cvae.tracking.fetch import fetch_model
 from cvae.tracking.live import log_rows, logged_epochs
 from cvae.tracking.runs import INPUTS, newest_model, run_name, source_tags
@@ -117,14 +118,17 @@ def log_results(client, run_id: str, results: Results) -> None:
 
 
 def _log_files(client, run_id: str) -> None:
-    """Log every file. Log pictures as images too: the charts page shows only images, the compare page only files."""
+    """Log every file, and thumbnails as images: the charts page shows only images, the compare page only files."""
     from PIL import Image
 
     client.log_artifact(run_id, "params.yaml")
     for place, file in _artifact_paths().items():
         client.log_artifact(run_id, str(file), place.rpartition("/")[0] or None)
-        if file.suffix == ".png":
-            client.log_image(run_id, Image.open(file), key=place.removesuffix(".png"), step=0)
+    for file in files_in(run_keys.THUMBNAILS):
+        key, step = file.relative_to(run_keys.THUMBNAILS).with_suffix("").as_posix(), 0
+        if key.startswith(f"{LEARNING}/"):
+            key, step = LEARNING, int(file.stem)
+        client.log_image(run_id, Image.open(file), key=key, step=step)
 
 
 def _log_data(name: str, digest: str) -> None:
@@ -167,7 +171,8 @@ def _has_the_model(model) -> bool:
 def _artifact_paths() -> dict[str, Path]:
     """Map each artifact's path in a run to the file in the workspace. The path in the run lacks the first folder.
 
-    The model is not among them: MLflow has its own format for it.
+    The model is not among them, nor are thumbnails: MLflow has its own formats for them.
     """
-    files = [file for place in run_keys.results() if place != run_keys.MODEL for file in files_in(place)]
+    places = [place for place in run_keys.results() if place not in (run_keys.MODEL, run_keys.THUMBNAILS)]
+    files = [file for place in places for file in files_in(place)]
     return {Path(*(file.parts[1:] or file.parts)).as_posix(): file for file in files}

@@ -103,6 +103,7 @@ def draw_grid(
     Raises:
         UserError: the model has more than two latents, and there are no images of the class to fit a plane to.
     """
+    from cvae.data.names import PANELS, spread
     from cvae.figures import captions, views
     from cvae.figures.captions import headline
 
@@ -114,7 +115,7 @@ def draw_grid(
         raise UserError(f"--data: a grid of a model of {model.latent_dims} latents needs no images")
     labels = [chosen]
     if chosen is None and model.label_count:
-        labels = captions.spread(model.label_count, captions.PANELS)
+        labels = spread(model.label_count, PANELS)
     shown = [view_class(model, each, data, size, half) for each in labels]
     what = f"{size if shown[0].is_line else size**2} images across z from -{half:g} to {half:g}"
     title = headline(schema, captions.MANIFOLD, chosen)
