@@ -4,14 +4,17 @@
 
 const FINE = 8; // strokes are drawn this many times larger, and averaged
 
-// Return the image, with values from 0 to 1, of `strokes`: lists of points [x, y] in any unit. `glyph` is the longer
-// side of the box in pixels. Strokes are as thick as MNIST's, an eighth of the box, however large they were drawn.
+const MOST = 6; // times: how much a drawing is enlarged at most, so that a dot stays one
+
+// Return the image, with values from 0 to 1, of `strokes`: lists of points [x, y] as shares of the pad's width. `glyph`
+// is the longer side of the box in pixels. Strokes are as thick as MNIST's, an eighth of the box, however large they
+// were drawn.
 function imageOf(strokes, { height, width, glyph, binary }) {
   const pen = glyph / 8;
   const points = strokes.flat();
   const [left, top] = [0, 1].map((axis) => Math.min(...points.map((point) => point[axis])));
   const [right, bottom] = [0, 1].map((axis) => Math.max(...points.map((point) => point[axis])));
-  const scale = Math.min((glyph - pen) / Math.max(right - left, bottom - top, 1e-9), height);
+  const scale = Math.min((glyph - pen) / Math.max(right - left, bottom - top), MOST * width);
   const middle = [(left + right) / 2, (top + bottom) / 2];
   const place = ([x, y]) => [(x - middle[0]) * scale + width / 2, (y - middle[1]) * scale + height / 2];
   const placed = strokes.map((stroke) => stroke.map(place));
@@ -39,21 +42,27 @@ function massCentre(image, width) {
   return [x / sum, y / sum];
 }
 
+function drawStrokes(context, strokes, pen) {
+  Object.assign(context, { lineWidth: pen, lineCap: "round", lineJoin: "round" });
+  for (const stroke of strokes) {
+    const [[x, y], ...rest] = stroke;
+    context.beginPath();
+    context.moveTo(x, y);
+    context.lineTo(x + pen / 100, y); // a dot must have a length to be drawn
+    for (const point of rest) {
+      context.lineTo(...point);
+    }
+    context.stroke();
+  }
+}
+
 // How much of each pixel the strokes cover.
 function inked(strokes, pen, height, width) {
   const canvas = document.createElement("canvas");
   [canvas.width, canvas.height] = [width * FINE, height * FINE];
   const context = canvas.getContext("2d", { willReadFrequently: true });
   context.scale(FINE, FINE);
-  Object.assign(context, { lineWidth: pen, lineCap: "round", lineJoin: "round" });
-  for (const stroke of strokes) {
-    context.beginPath();
-    context.moveTo(...stroke[0]);
-    for (const point of stroke) {
-      context.lineTo(...point); // to the first point too: a dot is a line of no length
-    }
-    context.stroke();
-  }
+  drawStrokes(context, strokes, pen);
   const { data } = context.getImageData(0, 0, canvas.width, canvas.height);
   const image = new Float32Array(height * width);
   for (let y = 0; y < canvas.height; y++) {

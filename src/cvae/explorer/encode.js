@@ -17,6 +17,9 @@ class EncodePanel {
     this.pad = document.getElementById("pad");
     [this.pad.height, this.pad.width] = model.shape.slice(0, 2).map((side) => Math.round((352 * side) / model.shape[1]));
     this.hint = document.getElementById("pad-hint");
+    this.bars = document.getElementById("bars");
+    this.verdict = document.getElementById("verdict");
+    this.result = null;
     this.listen();
     this.show();
   }
@@ -93,24 +96,26 @@ class EncodePanel {
     this.show();
   }
 
-  // Show the drawing and the results; again after a change of colours.
+  // Show the drawing and the results; again after a change of colours. Nothing may change its size: the pad would move
+  // below the pointer.
   show() {
     const { model, image, result } = this;
     this.showStrokes();
     this.hint.hidden = Boolean(this.strokes.length);
     this.input.show(image);
     this.reconstruction.show(result && result.images[model.labels ? result.label : 0]);
-    document.getElementById("belief").hidden = !result;
-    document.getElementById("pair-caption").textContent =
-      result && model.labels ? `decoded as ${model.classes[result.label]}` : "decoded";
-    if (model.labels) this.redrawn.show(result && result.images, result ? result.label : null);
-    if (!result) return;
-    const nats = result.values[result.best].toFixed(1);
+    if (model.labels) {
+      this.redrawn.show(result && result.images, result && result.label);
+      this.showBars();
+    }
+    this.verdict.textContent = result ? this.verdictOf(result) : "";
+  }
+
+  verdictOf({ values, best }) {
     const exactness = "This takes z = μ; the test figures sample z.";
-    document.getElementById("verdict").textContent = model.labels
-      ? `The model takes it for ${model.classes[result.best]}. ${exactness} Click a class to encode under it.`
-      : `${nats}. ${exactness}`;
-    if (model.labels) this.showBars();
+    return this.model.labels
+      ? `The model takes it for ${this.model.classes[best]}. ${exactness} Click a class to encode under it.`
+      : `${values[best].toFixed(1)}. ${exactness}`;
   }
 
   showStrokes() {
@@ -118,30 +123,25 @@ class EncodePanel {
     const context = pad.getContext("2d");
     context.clearRect(0, 0, pad.width, pad.height);
     context.strokeStyle = getComputedStyle(pad).color;
-    Object.assign(context, { lineWidth: pad.width / 14, lineCap: "round", lineJoin: "round" });
-    for (const stroke of strokes) {
-      context.beginPath();
-      context.moveTo(stroke[0][0] * pad.width, stroke[0][1] * pad.width);
-      for (const [x, y] of stroke) context.lineTo(x * pad.width, y * pad.width);
-      context.stroke();
-    }
+    const placed = strokes.map((stroke) => stroke.map(([x, y]) => [x * pad.width, y * pad.width]));
+    drawStrokes(context, placed, pad.width / 14);
   }
 
   showBars() {
     const { model, result } = this;
-    const { values, best, label } = result;
+    const values = result ? result.values : model.classes.map(() => 0);
     let order = values.map((_, i) => i);
     if (order.length > BARS) order = order.sort((a, b) => values[a] - values[b]).slice(0, BARS);
-    const longest = Math.max(...order.map((i) => values[i]));
+    const longest = Math.max(...order.map((i) => values[i]), 1e-9);
     const rows = order.map((i) => {
       const bar = element("span", { className: "bar" });
       bar.style.width = `${(100 * Math.max(values[i], 0)) / longest}%`;
-      const row = element("button", { type: "button", onclick: () => this.encodeUnder(i) });
-      row.append(element("span", {}, model.classes[i]), bar, element("span", {}, values[i].toFixed(1)));
-      row.classList.toggle("best", i === best);
-      row.setAttribute("aria-pressed", i === label);
+      const row = element("button", { type: "button", disabled: !result, onclick: () => this.encodeUnder(i) });
+      row.append(element("span", {}, model.classes[i]), bar, element("span", {}, result ? values[i].toFixed(1) : "–"));
+      row.classList.toggle("best", result !== null && i === result.best);
+      row.setAttribute("aria-pressed", result !== null && i === result.label);
       return row;
     });
-    document.getElementById("bars").replaceChildren(...rows);
+    this.bars.replaceChildren(...rows);
   }
 }

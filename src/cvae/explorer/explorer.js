@@ -1,6 +1,7 @@
 // The page: what is chosen, what the pointer and the keys do, and what is shown.
 "use strict";
 
+const AWAY = 22; // pixels between a point and the note about it
 const TURN = 3000; // milliseconds from one end of the path to the other
 
 class Explorer {
@@ -182,12 +183,17 @@ class Explorer {
       this.hoveredReconstruction.show(network.decode(images.mu(found), label));
       const sigma = state.axes.map((axis) => images.sigma(found)[axis].toFixed(2)).join(", ");
       document.getElementById("hover-text").textContent = `${model.classes[label]}, σ = ${sigma}`;
-      const [x, y] = plane.toPixels(plane.places[found]);
-      const { clientWidth: width, clientHeight: height } = plane.canvas;
-      note.style.left = `${x < width / 2 ? x + 16 : x - 16 - note.offsetWidth}px`;
-      note.style.top = `${Math.max(0, Math.min(y - note.offsetHeight / 2, height - note.offsetHeight))}px`;
+      this.placeBeside(note, plane.toPixels(plane.places[found]));
     }
     this.redraw();
+  }
+
+  // Place the note above or below a point of the plane, so that it covers neither the point nor the page's border.
+  placeBeside(note, [x, y]) {
+    const { clientWidth: width, clientHeight: height } = this.plane.canvas;
+    const left = Math.max(0, Math.min(x - note.offsetWidth / 2, width - note.offsetWidth));
+    const top = y < height / 2 ? y + AWAY : y - AWAY - note.offsetHeight;
+    Object.assign(note.style, { left: `${left}px`, top: `${top}px` });
   }
 
   listenToKeys() {
@@ -253,7 +259,7 @@ class Explorer {
   pause() {
     cancelAnimationFrame(this.playing);
     this.playing = null;
-    document.getElementById("play").textContent = "▶ Play";
+    document.getElementById("play").textContent = "▶ Play A–B";
   }
 
   listenToTheme() {

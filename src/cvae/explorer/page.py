@@ -8,6 +8,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from cvae.data.dataset import Schema, Split
 from cvae.data.tensors import to_device
@@ -31,15 +32,15 @@ def write_explorer(model: VAE, test: Split, mu: np.ndarray, sigma: np.ndarray, p
     """
     schema, picked = model.schema, spread(test.labels, min(POINTS, max(FEWEST, PIXELS // model.schema.image_dims)))
     shown = Split(test.images[picked], test.labels[picked])
+    first, reason = Split(shown.images[:COMPARED], shown.labels[:COMPARED]), ""
     try:
-        first = Split(shown.images[:COMPARED], shown.labels[:COMPARED])
-        network = describe(model, *to_device(first, next(model.parameters()).device))
+        network = describe(model, *to_device(first, torch.device("cpu")))
+        page = filled("explorer.html", schema, data(model, network, shown, mu[picked], sigma[picked]))
     except UnknownModel as unknown:
-        page = filled("missing.html", schema, reason=str(unknown))
-        write_whole({path: page.encode()})
-        return str(unknown)
-    write_whole({path: filled("explorer.html", schema, data(model, network, shown, mu[picked], sigma[picked])).encode()})
-    return ""
+        reason = str(unknown)
+        page = filled("missing.html", schema, reason=reason)
+    write_whole({path: page.encode()})
+    return reason
 
 
 def spread(labels: np.ndarray, count: int) -> np.ndarray:

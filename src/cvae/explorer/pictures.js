@@ -55,6 +55,7 @@ class Picture {
 // One picture for each class, as buttons.
 class ClassPictures {
   constructor(container, model, onChoose) {
+    container.classList.toggle("few", model.classes.length <= 10);
     this.tiles = model.classes.map((name, label) => {
       const picture = new Picture(model);
       const dot = element("i");

@@ -45,6 +45,11 @@ class Plane {
     return this.isStrip ? both.slice(0, 1) : both;
   }
 
+  // How many pixels long a latent distance is.
+  lengthOf(distance) {
+    return (distance / this.reach / 2) * this.canvas.clientWidth;
+  }
+
   // The nearest visible test image to a place in pixels, or null.
   nearest([x, y]) {
     let [found, least] = [null, NEAR ** 2];
@@ -66,7 +71,7 @@ class Plane {
     const drawnFor = [...size, colour, state.only, this.reach].join();
     if (drawnFor !== this.drawnFor) {
       this.drawnFor = drawnFor;
-      this.drawPoints(size, density, colour);
+      this.drawPoints(size, density, colour, background);
     }
     context.setTransform(1, 0, 0, 1, 0, 0);
     context.clearRect(0, 0, ...size);
@@ -77,7 +82,7 @@ class Plane {
     this.drawChosen(context, colour, background);
   }
 
-  drawPoints(size, density, colour) {
+  drawPoints(size, density, colour, background) {
     [this.points.width, this.points.height] = size;
     const context = this.points.getContext("2d");
     context.scale(density, density);
@@ -92,6 +97,7 @@ class Plane {
       context.arc(...this.toPixels(place), radius, 0, 2 * Math.PI);
       context.fill();
     });
+    this.drawPrior(context, colour, background);
   }
 
   drawAxes(context, colour) {
@@ -114,13 +120,13 @@ class Plane {
     context.fillText(`z${subscript(this.state.axes[0])} →`, width - 4, height - 18);
     context.textAlign = "left";
     if (!this.isStrip) context.fillText(`↑ z${subscript(this.state.axes[1])}`, 4, 13);
-    this.drawPrior(context, height);
   }
 
-  drawPrior(context, height) {
+  drawPrior(context, colour, background) {
+    const height = this.canvas.clientHeight;
     const edge = 2 * this.model.priorStd;
+    Object.assign(context, { strokeStyle: colour, fillStyle: colour, globalAlpha: 0.6 });
     context.setLineDash([4, 4]);
-    context.globalAlpha = 0.5;
     context.beginPath();
     if (this.isStrip) {
       for (const x of [-edge, edge].map((z) => this.toPixels([z, 0])[0])) {
@@ -128,25 +134,24 @@ class Plane {
         context.lineTo(x, height);
       }
     } else {
-      const [[x, y], [rim]] = [this.toPixels([0, 0]), this.toPixels([edge, 0])];
-      context.arc(x, y, rim - x, 0, 2 * Math.PI);
+      context.arc(...this.toPixels([0, 0]), this.lengthOf(edge), 0, 2 * Math.PI);
     }
     context.stroke();
     context.setLineDash([]);
-    context.globalAlpha = 0.7;
-    const [x, y] = this.isStrip ? [this.toPixels([edge, 0])[0] + 4, 13] : this.toPixels([edge * 0.72, edge * 0.72]);
-    context.fillText("prior, 2 σ", x + 2, y);
+    const [x, y] = this.isStrip ? [this.toPixels([edge, 0])[0], 13] : this.toPixels([edge * 0.72, edge * 0.72]);
+    Object.assign(context, { strokeStyle: background, lineWidth: 4, globalAlpha: 0.9 });
+    context.strokeText("2 σ of the prior", x + 5, y);
+    context.fillText("2 σ of the prior", x + 5, y);
   }
 
   // The hovered image's posterior: an ellipse of one standard deviation, or a bar.
   drawPosterior(context, i) {
     const [x, y] = this.toPixels(this.places[i]);
-    const sigma = this.state.axes.map((axis) => this.images.sigma(i)[axis]);
-    const scale = this.canvas.clientWidth / (2 * this.reach);
+    const sigma = this.state.axes.map((axis) => this.lengthOf(this.images.sigma(i)[axis]));
     context.globalAlpha = 1;
     Object.assign(context, { strokeStyle: colourOf(this.images.labels[i]), lineWidth: 2 });
     context.beginPath();
-    context.ellipse(x, y, sigma[0] * scale, this.isStrip ? 3 : sigma[1] * scale, 0, 0, 2 * Math.PI);
+    context.ellipse(x, y, sigma[0], this.isStrip ? 3 : sigma[1], 0, 0, 2 * Math.PI);
     context.stroke();
   }
 
