@@ -21,7 +21,7 @@ class EncodePanel {
     this.verdict = document.getElementById("verdict");
     this.result = null;
     this.listen();
-    this.show();
+    this.takeTestImage(); // so that the page is not empty
   }
 
   listen() {
@@ -29,11 +29,7 @@ class EncodePanel {
     const help = model.ink ? "Draw with the mouse or a finger, or take a test image." : "Take a test image.";
     const under = "It is encoded under each class; the lower the negative ELBO, the better that class explains it.";
     document.getElementById("encode-help").textContent = model.labels ? `${help} ${under}` : help;
-    document.getElementById("test-image").onclick = () => {
-      this.testImage = (this.testImage + 1) % this.images.count;
-      this.strokes = [];
-      this.start(this.images.image(this.testImage));
-    };
+    document.getElementById("test-image").onclick = () => this.takeTestImage();
     if (!model.ink) {
       document.getElementById("encode-title").textContent = "Encode an image";
       document.getElementById("pad-frame").hidden = document.getElementById("clear").hidden = true;
@@ -56,6 +52,13 @@ class EncodePanel {
       this.strokes.at(-1).push(place(event));
       this.drawn();
     };
+  }
+
+  // Encode the next of the test images.
+  takeTestImage() {
+    this.testImage = (this.testImage + 1) % this.images.count;
+    this.strokes = [];
+    this.start(this.images.image(this.testImage));
   }
 
   // A stroke has become longer. Encode at most once for each frame.

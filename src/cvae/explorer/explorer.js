@@ -10,7 +10,7 @@ class Explorer {
     const axes = this.widestLatents(Math.min(2, model.latents));
     const end = (side) => Float32Array.from({ length: model.latents }, (_, i) => (axes.includes(i) ? side : 0));
     this.state = {
-      z: end(0.6 * model.priorStd), // the point
+      z: end(0), // the point
       label: 0, // the class it is decoded as
       axes, // the latents that the plane shows
       only: null, // the class whose test images are singled out
@@ -23,8 +23,8 @@ class Explorer {
     this.hovered = new Picture(model, document.getElementById("hover-image"));
     this.hoveredReconstruction = new Picture(model, document.getElementById("hover-reconstruction"));
     this.classes = new ClassPictures(document.getElementById("classes"), model, (label) => this.choose(label));
-    this.encoding = new EncodePanel(model, network, images, (z, label) => this.goTo(z, label));
     document.body.classList.toggle("without-labels", !model.labels);
+    this.encoding = new EncodePanel(model, network, images, (z, label) => this.goTo(z, label));
     this.makeLegend();
     this.makeAxes();
     this.makeSliders();

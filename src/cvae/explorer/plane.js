@@ -66,6 +66,7 @@ class Plane {
     const { canvas, context, state } = this;
     const density = window.devicePixelRatio || 1;
     const size = [canvas.clientWidth, canvas.clientHeight].map((side) => Math.round(side * density));
+    if (!size[0]) return; // in a hidden frame
     if (canvas.width !== size[0] || canvas.height !== size[1]) [canvas.width, canvas.height] = size;
     const [colour, background] = coloursOf(canvas).map((parts) => `rgb(${parts})`);
     const drawnFor = [...size, colour, state.only, this.reach].join();
@@ -138,10 +139,11 @@ class Plane {
     }
     context.stroke();
     context.setLineDash([]);
-    const [x, y] = this.isStrip ? [this.toPixels([edge, 0])[0], 13] : this.toPixels([edge * 0.72, edge * 0.72]);
-    Object.assign(context, { strokeStyle: background, lineWidth: 4, globalAlpha: 0.9 });
-    context.strokeText("2 σ of the prior", x + 5, y);
-    context.fillText("2 σ of the prior", x + 5, y);
+    const [x, y] = this.isStrip ? [this.toPixels([0, 0])[0], 14] : this.toPixels([0, -edge]);
+    Object.assign(context, { strokeStyle: background, lineWidth: 4, globalAlpha: 0.9, textAlign: "center" });
+    const words = this.isStrip ? "between the lines: 2 σ of the prior" : "2 σ of the prior";
+    context.strokeText(words, x, y + 4);
+    context.fillText(words, x, y + 4);
   }
 
   // The hovered image's posterior: an ellipse of one standard deviation, or a bar.
