@@ -290,6 +290,14 @@ def test_images_in_colour_are_shown_in_colour_and_not_drawn(open_page, tmp_path)
     photograph(page, "colour")
 
 
+def test_images_that_strokes_cannot_resemble_are_not_drawn(open_page, tmp_path):
+    images = strokes_like(SMALL)
+    images.images[:, : images.images.shape[1] // 2] = 200
+    page = open_page(write(vivid(), tmp_path, images))
+    assert page.locator("#pad").is_hidden()
+    assert page.locator("#encoded h2").inner_text() == "Encode an image"
+
+
 def test_of_many_classes_the_bars_show_the_best(open_page, tmp_path):
     page = open_page(write(vivid(MANY), tmp_path, strokes_like(MANY, 200)))
     draw(page)

@@ -46,7 +46,7 @@ def test_there_are_fewer_images_if_they_are_large(tmp_path):
     page = write(vivid(schema, hidden_dims=8), tmp_path, strokes_like(schema, 300)).read_text()
     assert page.count('"labels":[') == 1
     labels = page.partition('"labels":[')[2].partition("]")[0].split(",")
-    assert len(labels) == 1_600_000 // 9000
+    assert len(labels) == 1_600_000 // (9000 + 12)
 
 
 @pytest.mark.parametrize(("height", "width"), [(20, 5), (7, 20)])

@@ -26,11 +26,11 @@ class EncodePanel {
 
   listen() {
     const { pad, model } = this;
-    const help = model.ink ? "Draw with the mouse or a finger, or take a test image." : "Take a test image.";
+    const help = model.drawable ? "Draw with the mouse or a finger, or take a test image." : "Take a test image.";
     const under = "It is encoded under each class; the lower the negative ELBO, the better that class explains it.";
     document.getElementById("encode-help").textContent = model.labels ? `${help} ${under}` : help;
     document.getElementById("test-image").onclick = () => this.takeTestImage();
-    if (!model.ink) {
+    if (!model.drawable) {
       document.getElementById("encode-title").textContent = "Encode an image";
       document.getElementById("pad-frame").hidden = document.getElementById("clear").hidden = true;
       return;

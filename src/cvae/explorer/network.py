@@ -6,7 +6,7 @@ only if it reproduces the model's own results.
 
 import base64
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 from cvae.model import ACTIVATIONS, CVAE, VAE
 
 MOST_WEIGHTS = 10_000_000  # 40 MB as text
-TOLERANCE = 1e-3  # of latents and pixels, beside the model's own
+TOLERANCE = 1e-3  # the largest difference in a latent or a pixel between the layers and the model
 ACTIVATE = {"none": lambda x: x, "relu": torch.relu, "tanh": torch.tanh, "sigmoid": torch.sigmoid}
 
 
@@ -53,8 +53,8 @@ class Layer:
 class Network:
     """The layers of the encoder, which end in μ and log σ side by side, and of the decoder, which end in logits."""
 
-    encoder: list[Layer] = field(default_factory=list)
-    decoder: list[Layer] = field(default_factory=list)
+    encoder: list[Layer]
+    decoder: list[Layer]
 
     def as_json(self) -> dict:
         return {name: [layer.as_json() for layer in layers] for name, layers in vars(self).items()}
@@ -64,10 +64,10 @@ def describe(model: VAE, x: Tensor, y: Tensor) -> Network:
     """Return the layers of `model`, after comparing their results on images x, (n, image_dims), labelled y, (n,).
 
     Raises:
-        UnknownModel: its layers are others than CVAE's, or too large for a page.
+        UnknownModel: it does not compute what the layers of CVAE do, or is too large for a page.
     """
     if not isinstance(model, CVAE):
-        raise UnknownModel(f"the page cannot run the layers of {type(model).__name__}, only those of CVAE")
+        raise UnknownModel(f"a page can run the layers of CVAE, but not those of {type(model).__name__}")
     weights = sum(weight.numel() for weight in model.state_dict().values())
     if weights > MOST_WEIGHTS:
         raise UnknownModel(f"the model has {weights:,} weights, too many for a page (at most {MOST_WEIGHTS:,})")
@@ -81,7 +81,7 @@ def describe(model: VAE, x: Tensor, y: Tensor) -> Network:
     except (AttributeError, LookupError, TypeError, RuntimeError):  # a class derived from CVAE has replaced layers
         agrees = False
     if not agrees:
-        raise UnknownModel(f"{type(model).__name__} computes something else than CVAE's layers do")
+        raise UnknownModel(f"{type(model).__name__} does not compute what the layers of CVAE do")
     return network
 
 

@@ -17,9 +17,10 @@ from cvae.model import VAE
 from cvae.support.files import write_whole
 
 HERE = Path(__file__).parent
-POINTS = 2000  # test images at most,
-PIXELS = 1_600_000  # fewer if they are large,
+POINTS = 2000  # test images at most; fewer if they need
+BYTES = 1_600_000  # more than this for pixels and latents,
 FEWEST = 50  # but not fewer than this
+MOST_INK = 0.25  # of an image on average, if strokes can look like it: 0.13 in MNIST, 0.29 in Fashion-MNIST
 COMPARED = 100  # images on which the page's arithmetic is compared with the model's
 
 
@@ -30,7 +31,8 @@ def write_explorer(model: VAE, test: Split, mu: np.ndarray, sigma: np.ndarray, p
     (n, latent_dims). Returns an empty string. If the page cannot run the model, a page that says so is written in its
     place, and the reason is returned.
     """
-    schema, picked = model.schema, spread(test.labels, min(POINTS, max(FEWEST, PIXELS // model.schema.image_dims)))
+    schema, size = model.schema, model.schema.image_dims + 6 * model.latent_dims
+    picked = spread(test.labels, min(POINTS, max(FEWEST, BYTES // size)))
     shown = Split(test.images[picked], test.labels[picked])
     first, reason = Split(shown.images[:COMPARED], shown.labels[:COMPARED]), ""
     try:
@@ -54,12 +56,13 @@ def spread(labels: np.ndarray, count: int) -> np.ndarray:
 
 def data(model: VAE, network: Network, shown: Split, mu: np.ndarray, sigma: np.ndarray) -> dict:
     """Return what the page's script reads as JSON."""
-    schema = model.schema
+    schema, ink = model.schema, model.schema.ink and model.schema.shape[2] == 1
     return {
         "title": schema.title,
         "shape": schema.shape,
         "classes": schema.classes,
-        "ink": schema.ink and schema.shape[2] == 1,
+        "ink": ink,
+        "drawable": bool(ink and shown.images.mean() < MOST_INK * 255),
         "binary": bool(np.isin(shown.images, (0, 255)).all()),
         "glyph": glyph_size(shown.images.reshape(-1, *schema.shape)),
         "labels": model.label_count,

@@ -27,7 +27,7 @@ class Plane {
       const jitter = 0.15 + 0.7 * ((i * 0.618) % 1);
       return this.isStrip ? [place[0], (images.labels[i] + jitter) / classes] : place;
     });
-    this.reach = Math.ceil(farthest * 2.1) / 2;
+    this.reach = 1.1 * farthest; // what the border shows
     this.drawnFor = null;
   }
 
@@ -109,13 +109,12 @@ class Plane {
     context.strokeRect(zeroX, -9, 0, height + 18);
     if (!this.isStrip) context.strokeRect(-9, zeroY, width + 18, 0);
     context.globalAlpha = 0.7;
-    const step = this.reach > 4 ? 2 : 1;
-    for (let tick = step * Math.ceil((1 - this.reach) / step); tick < this.reach - 0.3; tick += step) {
+    for (const tick of ticks(this.reach)) {
       const [x, y] = this.toPixels([tick, tick]);
       context.textAlign = "center";
-      context.fillText(tick, x, height - 4);
+      context.fillText(short(tick), x, height - 4);
       context.textAlign = "left";
-      if (!this.isStrip && tick !== 0) context.fillText(tick, 4, y + 4);
+      if (!this.isStrip && tick !== 0) context.fillText(short(tick), 4, y + 4);
     }
     context.textAlign = "right";
     context.fillText(`z${subscript(this.state.axes[0])} →`, width - 4, height - 18);
@@ -196,6 +195,19 @@ class Plane {
     context.arc(x, y, 3, 0, 2 * Math.PI);
     context.fill();
   }
+}
+
+// Round numbers between ±reach, two to four on either side of 0.
+function ticks(reach) {
+  const least = reach / 4.5;
+  const power = 10 ** Math.floor(Math.log10(least));
+  const step = [1, 2, 5, 10].map((factor) => factor * power).find((each) => each >= least);
+  const count = Math.floor((0.92 * reach) / step); // no text crosses the border
+  return Array.from({ length: 2 * count + 1 }, (_, i) => (i - count) * step);
+}
+
+function short(value) {
+  return String(Number(value.toPrecision(2))).replace("-", "−");
 }
 
 function subscript(number) {
