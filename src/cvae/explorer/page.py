@@ -58,7 +58,6 @@ def data(model: VAE, network: Network, shown: Split, mu: np.ndarray, sigma: np.n
     """Return what the page's script reads as JSON."""
     schema, ink = model.schema, model.schema.ink and model.schema.shape[2] == 1
     return {
-        "title": schema.title,
         "shape": schema.shape,
         "classes": schema.classes,
         "ink": ink,
@@ -99,7 +98,7 @@ def filled(template: str, schema: Schema, content: dict | None = None, reason: s
     page = re.sub(r'<script src="(\w+\.js)"></script>', lambda link: f"<script>\n{_read(link[1])}</script>", page)
     # In a script element, only "<" could end or change it. JSON has it in strings only.
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":")).replace("<", r"\u003c")
-    texts = {"data": text, "title": html.escape(schema.title or "Model"), "reason": html.escape(reason)}
+    texts = {"data": text, "title": html.escape(schema.title or "Images"), "reason": html.escape(reason)}
     return re.sub(r"{{(\w+)}}", lambda name: texts[name[1]], page)
 
 
