@@ -391,23 +391,35 @@ def test_nothing_moves_when_a_drawing_begins_and_is_cleared(explorer, open_page,
     assert places() == before
 
 
-def test_a_finger_can_draw(explorer, open_page):
-    page = open_page(explorer, 360, 740, has_touch=True, is_mobile=True)
-    page.locator("#pad").scroll_into_view_if_needed()
-    box = page.locator("#pad").bounding_box()
+@pytest.fixture
+def phone(explorer, open_page):
+    return open_page(explorer, 360, 740, has_touch=True, is_mobile=True)
+
+
+def swipe(page, *places: tuple[float, float]) -> None:
+    """Move a finger over places in the window."""
     touch = page.context.new_cdp_session(page)
-
-    def send(kind: str, *points: tuple[float, float]) -> None:
-        places = [{"x": box["x"] + x * box["width"], "y": box["y"] + y * box["width"]} for x, y in points]
-        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": places})
-
-    send("touchStart", THREE[0])
-    for point in THREE[1:]:
-        send("touchMove", point)
-    send("touchEnd")
+    for i, (x, y) in enumerate(places):
+        kind = "touchMove" if i else "touchStart"
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": y}]})
+    touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
     frame(page)
-    assert page.evaluate("explorer.encoding.strokes.map((stroke) => stroke.length)") == [len(THREE)]
-    assert page.locator("#verdict").inner_text() != ""
+
+
+def test_a_finger_can_draw(phone):
+    phone.locator("#pad").scroll_into_view_if_needed()
+    box = phone.locator("#pad").bounding_box()
+    swipe(phone, *((box["x"] + x * box["width"], box["y"] + y * box["width"]) for x, y in THREE))
+    assert phone.evaluate("explorer.encoding.strokes.map((stroke) => stroke.length)") == [len(THREE)]
+    assert phone.locator("#verdict").inner_text() != ""
+
+
+def test_a_finger_can_drag_the_point(phone):
+    ends = [corner(phone, -1, 1), corner(phone, 1, -1)]
+    before = phone.evaluate("window.scrollY")
+    swipe(phone, on_plane(phone, *ends[0]), on_plane(phone, 0, 0), on_plane(phone, *ends[1]))
+    assert z(phone) == pytest.approx(ends[1], abs=0.05)
+    assert phone.evaluate("window.scrollY") == before, "the page does not scroll"
 
 
 def test_test_images_can_be_encoded_one_after_another(page):

@@ -2,6 +2,7 @@
 "use strict";
 
 const AWAY = 22; // pixels between a point and the note about it
+const STILL = 3; // pixels that the pointer may move in a click
 const TURN = 3000; // milliseconds from one end of the path to the other
 
 class Explorer {
@@ -152,17 +153,22 @@ class Explorer {
     const { plane, state } = this;
     const { canvas } = plane;
     const place = (event) => [event.offsetX, event.offsetY];
+    let pressed = null; // where the pointer went down, until it moves from there
     canvas.onpointerdown = (event) => {
       this.pause();
       canvas.setPointerCapture(event.pointerId);
+      pressed = place(event);
       const found = plane.nearest(place(event));
       if (found === null) this.goToPlace(plane.toLatents(place(event)));
       else this.goTo(this.images.mu(found));
     };
     canvas.onpointermove = (event) => {
       if (canvas.hasPointerCapture(event.pointerId)) {
-        if (event.movementX || event.movementY) this.goToPlace(plane.toLatents(place(event)));
         this.hoverOver(null);
+        const [x, y] = place(event);
+        if (pressed && Math.hypot(x - pressed[0], y - pressed[1]) < STILL) return;
+        pressed = null;
+        this.goToPlace(plane.toLatents([x, y]));
       } else {
         this.hoverOver(plane.nearest(place(event)));
       }
