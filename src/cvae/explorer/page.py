@@ -17,9 +17,9 @@ from cvae.model import VAE
 from cvae.support.files import write_whole
 
 HERE = Path(__file__).parent
-POINTS = 2000  # test images at most; fewer if they need
-BYTES = 1_600_000  # more than this for pixels and latents,
-FEWEST = 50  # but not fewer than this
+POINTS = 2000  # test images at most
+BYTES = 1_600_000  # of pixels and latents at most, so fewer images if they are large
+FEWEST = 50  # test images at least, if there are as many
 MOST_INK = 0.25  # of an image on average, if strokes can look like it: 0.13 in MNIST, 0.29 in Fashion-MNIST
 COMPARED = 100  # images on which the page's arithmetic is compared with the model's
 
