@@ -27,13 +27,14 @@ define NEXT
   echo "  plots/training.png         the losses over the epochs"; \
   echo "  plots/learning.png         what the decoder drew on the way, animated"; \
   echo "Then, from this folder:"; \
+  echo "  make explore$(MORE) opens plots/explorer.html, where you can play with the model"; \
   echo "  make ui$(MORE)      starts MLflow's UI, with these pictures and more"; \
   echo "  make plots$(MORE)   writes them to a page, dvc_plots/index.html"; \
   echo "Before you type dvc, cvae or python commands, activate the environment once per terminal:"; \
   echo "  source $(VENV)/bin/activate"
 endef
 
-.PHONY: help setup run test test-long audit ui serve plots compare page screenshots constraints
+.PHONY: help setup run test test-long audit explore ui serve plots compare page screenshots constraints
 
 help:  ## List these targets.
 	@echo "Usage: make TARGET [VENV=folder] [PORT=number] [ARGS=...]"
@@ -80,6 +81,9 @@ audit: $(READY)  ## Check the dependencies for known vulnerabilities. This needs
 	@$(ENV); set -ex; python -m pip check; python -m venv .venv-audit; trap 'rm -rf .venv-audit' EXIT; \
 	  .venv-audit/bin/pip install -q pip-audit; \
 	  .venv-audit/bin/pip-audit -r constraints.txt --no-deps --disable-pip --strict --progress-spinner off
+
+explore: $(READY)  ## Open a page that runs the model in the browser, or another run's with ARGS="--run NAME".
+	@$(ENV); PYTHONPATH=src python -m cvae explore $(ARGS)
 
 ui: $(READY)  ## Start the MLflow UI on 127.0.0.1, and print a link to the charts.
 	@$(ENV); PYTHONPATH=src exec python -m cvae ui --port $(or $(PORT),5000)

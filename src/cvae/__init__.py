@@ -9,6 +9,7 @@ To understand the CVAE, read `model`, then `objective`, then `training.loop`. Th
 - `evaluation`: likelihood, label accuracy, sample quality, use of the latents
 - `embedding`: the latents of every image
 - `figures`: every picture
+- `explorer`: a page that runs the model in the browser
 - `artifacts`: the files that stages hand to each other
 
 All of these work without DVC and MLflow. The pipeline around them:

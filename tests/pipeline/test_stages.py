@@ -191,10 +191,11 @@ def test_editing_messages_commands_and_tags_retrains_nothing(edited, room):
     ("room", "changed"),
     [
         ("training/loop.py", {"train"}),
-        ("model.py", {"train", "evaluate", "embed", "render"}),
-        ("models/__init__.py", {"train", "evaluate", "embed", "render"}),
+        ("model.py", {"train", "evaluate", "embed", "render", "explore"}),
+        ("models/__init__.py", {"train", "evaluate", "embed", "render", "explore"}),
         ("evaluation", {"evaluate"}),
         ("figures", {"render"}),
+        ("explorer", {"explore"}),
     ],
 )
 def test_editing_code_that_decides_results_re_runs_its_stages(edited, room, changed):
@@ -209,7 +210,7 @@ def test_repro_makes_all_results(repository):
     data += ["data/snapshots.npz", *(f"plots/thumbnails/{name}" for name in THUMBNAILS)]
     metrics = [f"metrics/{name}" for name in ("train.json", "test.json", "per_class.csv", "per_latent.csv")]
     tables = [*metrics, "plots/training.csv", "plots/latents.csv", "plots/confusion.csv"]
-    made = [*data, *tables, *(f"plots/{p}" for p in PICTURES)]
+    made = [*data, *tables, "plots/explorer.html", *(f"plots/{p}" for p in PICTURES)]
     assert [path for path in made if not (repository.root / path).is_file()] == []
     assert repository.git("status", "--porcelain") == ""
     (run,) = repository.runs()
@@ -251,7 +252,7 @@ def test_nll_samples_affects_only_evaluate_and_track(edited):
 
 
 def test_epochs_affects_train_and_all_stages_after_it(edited):
-    assert changed_by(edited, epochs=3) == {"train", "evaluate", "embed", "render", "track"}
+    assert changed_by(edited, epochs=3) == {"train", "evaluate", "embed", "render", "explore", "track"}
 
 
 def test_metrics_show_has_both_files(repository):
@@ -317,7 +318,7 @@ def experiment(compared):
 
 def test_an_experiment_runs_train_and_all_stages_after_it(experiment):
     output, _ = experiment
-    assert stages_run(output) == ["train", "evaluate", "embed", "render", "track"]
+    assert stages_run(output) == ["train", "evaluate", "embed", "render", "explore", "track"]
 
 
 def test_an_experiment_adds_one_finished_run_with_its_name(experiment):
@@ -351,7 +352,7 @@ def test_an_experiments_run_has_each_picture_as_artifact_and_thumbnails_as_image
     files = Path(run.info.artifact_uri)
     assert files.is_relative_to(compared.root)
     tables = {"confusion.csv", "latents.csv", "per_class.csv", "per_latent.csv", "training.csv"}
-    top = {"images", "params.yaml", "test.json", "train.json", *tables}
+    top = {"explorer.html", "images", "params.yaml", "test.json", "train.json", *tables}
     named = {path.relative_to(files).as_posix() for path in files.rglob("*") if path.is_file()}
     images = {name for name in named if name.startswith("images/")}
     assert named - images == {*PICTURES, *(top - {"images"})}

@@ -162,3 +162,20 @@ def test_the_page_of_a_run_describes_it_and_how_to_restore_it(ui, page, compared
     assert page.get_by_text(run.data.tags["git.commit"][:12]).first.is_visible()
     photograph(page, "mlflow-run")
     assert Path(run.info.artifact_uri).is_relative_to(compared.root)
+
+
+def test_the_description_of_a_run_leads_to_its_explorer_which_runs_in_the_preview(ui, page):
+    show(page, link(ui, "The current result"), "Description")
+    page.goto(page.get_by_role("link", name="Play with the model").evaluate("link => link.href"))
+    canvas = page.frame_locator("iframe").locator("#plane")
+    canvas.wait_for()
+    frame = canvas.element_handle().owner_frame()
+    frame.wait_for_function("typeof explorer === 'object'")
+    box = canvas.bounding_box()
+    page.mouse.move(box["x"] + 8, box["y"] + 8)
+    page.mouse.down()
+    page.mouse.up()
+    reach = frame.evaluate("explorer.plane.reach")
+    assert frame.evaluate("[...explorer.state.z]") == pytest.approx([-reach, reach], rel=0.15)
+    assert frame.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    photograph(page, "mlflow-explorer")

@@ -187,7 +187,7 @@ def test_no_file_of_the_logged_model_is_a_pickle(tracked):
     workspace, _ = tracked
     folder = model_folder(workspace)
     files = [path for path in folder.rglob("*") if path.is_file()]
-    kinds = {".json", ".md", ".py", ".safetensors", ".txt", ".yaml", "MLmodel"}
+    kinds = {".css", ".html", ".js", ".json", ".md", ".py", ".safetensors", ".txt", ".yaml", "MLmodel"}
     assert {path.suffix or path.name for path in files} == kinds
     assert not [path for path in files if path.read_bytes().startswith((b"\x80", b"PK"))]
     assert "cloudpickle" not in (folder / "MLmodel").read_text().replace("cloudpickle_version", "")

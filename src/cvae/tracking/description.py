@@ -51,14 +51,16 @@ def of_model(model: "VAE") -> str:
     return "\n".join(lines) + "\n"
 
 
-def of_run(params: dict, tags: dict[str, str], schema: Schema | None = None) -> str:
+def of_run(params: dict, tags: dict[str, str], schema: Schema | None = None, explorer: str = "") -> str:
     """Describe a run: its data, its parameters (changed ones first, bold), and how to restore it with DVC.
 
-    `tags` are the run's; they name the commit, the experiments and DVC's hashes. `schema` is None during training.
+    `tags` are the run's; they name the commit, the experiments and DVC's hashes. `explorer` is the address of its page
+    in the UI. During training, `schema` is None and there is no such page.
     """
     defaults, params = Parameters().model_dump(), applicable(params)
     changed = [name for name in params if params[name] != defaults.get(name)]
-    lines = [*_data(params, schema), "| parameter | value | default |", "| --- | --- | --- |"]
+    link = [f"[Play with the model]({explorer}): explorer.html, among the artifacts.", ""] if explorer else []
+    lines = [*_data(params, schema), *link, "| parameter | value | default |", "| --- | --- | --- |"]
     lines += [f"| **{name}** | **{params[name]}** | {defaults.get(name, '')} |" for name in changed]
     lines += [f"| {name} | {params[name]} | |" for name in params if name not in changed]
     return "\n".join([*lines, "", *_identities(tags)]) + "\n"

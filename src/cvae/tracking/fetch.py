@@ -15,7 +15,7 @@ from cvae.tracking.checks import require_usable
 from cvae.tracking.current_run import require_store
 from cvae.tracking.location import locate
 from cvae.tracking.named_run import named_run
-from cvae.tracking.runs import newest_model
+from cvae.tracking.runs import EXPLORER, newest_model
 from cvae.tracking.store import connect
 from cvae.tracking.store_errors import reported_in_one_line
 
@@ -31,6 +31,19 @@ def fetch_run(run: str, folder: str | Path) -> tuple[Path, dict[str, str]]:
     with _opened() as (client, _):
         uri = newest_model(client, named_run(client, run)).model_uri
     return fetch_model(uri, folder)
+
+
+def fetch_explorer(run: str, folder: str | Path) -> Path:
+    """Download the explorer of the MLflow run with this name or id to `folder`.
+
+    Raises:
+        UserError: there is no such run or no store, the store cannot be used, or the run has no explorer.
+    """
+    with _opened() as (client, location):
+        found = named_run(client, run)
+        if EXPLORER not in {file.path for file in client.list_artifacts(found.info.run_id)}:
+            raise UserError(f"run {found.info.run_name} in {location.shown} has no {EXPLORER}; {LOGGED_AGAIN}")
+        return Path(client.download_artifacts(found.info.run_id, EXPLORER, str(folder)))
 
 
 def fetch_model(uri: str, folder: str | Path) -> tuple[Path, dict[str, str]]:

@@ -17,6 +17,7 @@ from cvae.tracking.runs import (
     create_run,
     delete_superseded,
     experiment_name,
+    explorer_page,
     find,
     writer,
 )
@@ -58,7 +59,7 @@ def record(params: dict) -> str:
 
         if complete:
             run_id, verb = complete.info.run_id, "are already"
-            ours = description.of_run(params, complete.data.tags, results.schema)
+            ours = description.of_run(params, complete.data.tags, results.schema, explorer_page(complete.info))
             edited = complete.data.tags.get(description.NOTE, ours) != ours
             _tag(client, run_id, results, measured, keep_description=edited)
         else:
@@ -138,14 +139,15 @@ def _tag(client, run_id: str, results: Results, measured: dict[str, str], keep_d
     """Tag the run with this experiment's name and with what train measured, and write its description."""
     from mlflow.entities import RunTag
 
-    tags = client.get_run(run_id).data.tags | measured
+    run = client.get_run(run_id)
+    tags = run.data.tags | measured
     names = tags.get("dvc.experiments", "").split()
     if (name := experiment_name()) and name not in names:
         names.append(name)
     if names:
         tags["dvc.experiments"] = " ".join(names)
     if not keep_description:
-        tags[description.NOTE] = description.of_run(results.params, tags, results.schema)
+        tags[description.NOTE] = description.of_run(results.params, tags, results.schema, explorer_page(run.info))
     added = [*measured, "dvc.experiments", description.NOTE]
     client.log_batch(run_id, tags=[RunTag(name, tags[name]) for name in added if name in tags])
 

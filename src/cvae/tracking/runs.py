@@ -23,6 +23,8 @@ COLOUR = "mlflow.runColor"  # MLflow's tag
 # matplotlib's tab10, copied because importing matplotlib takes longer than recording a run
 COLOURS = ["#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22", "#17becf"]
 
+EXPLORER = "explorer.html"  # an artifact's name
+
 
 def writer() -> Writer:
     """Return this process as a writer of runs. Use as a context manager."""
@@ -124,6 +126,11 @@ def newest_model(client, run):
             f"run {run.info.run_name} ({run.info.run_id}) has no model; track logs it at the end of the pipeline"
         )
     return max(models, key=lambda model: model.creation_timestamp)
+
+
+def explorer_page(info) -> str:
+    """Return the address in MLflow's UI of a run's explorer, from the run's `info`."""
+    return f"#/experiments/{info.experiment_id}/runs/{info.run_id}/artifacts/{EXPLORER}"
 
 
 def source_tags() -> dict[str, str]:
