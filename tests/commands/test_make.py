@@ -57,7 +57,7 @@ def test_make_run_ends_with_what_to_look_at_and_what_to_type(clone, environment_
     assert ("dvc exp run -S dataset=mnist" in done.stdout) is not has_data
     _, _, closing = done.stdout.partition("Look at the pictures:")
     pictures = re.findall(r"plots/\w+\.png", closing)
-    assert len(pictures) == 5
+    assert len(pictures) == 6
     assert all((clone.root / picture).exists() for picture in pictures)
     assert f"make ui VENV={environment_folder}" in closing
     assert f"make plots VENV={environment_folder}" in closing

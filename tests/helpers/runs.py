@@ -4,7 +4,8 @@ from mlflow import MlflowClient
 
 from cvae.tracking.live import metric_name
 from cvae.tracking.runs import PIPELINE_KEY
-from helpers.pages import PICTURES
+from cvae.training.snapshots import snapshot_epochs
+from helpers.pages import PICTURES, THUMBNAILS
 
 COLUMNS = [f"{split}_{part}" for split in ("train", "test") for part in ("loss", "reconstruction", "kl")]
 CURVES = [metric_name(column) for column in [*COLUMNS, "article_loss"]]
@@ -34,9 +35,13 @@ def assert_complete(client: MlflowClient, run, epochs: int = 2) -> None:
         assert sorted(steps) == list(range(1, epochs + 1)), name
     assert {final(figure) for figure in FIGURES} <= run.data.metrics.keys()
     files = files_of(client, run)
+    learning = {f"learning/{epoch:04}.png" for epoch in snapshot_epochs(epochs)}
+    lasting = {name for name in PICTURES if not name.startswith("learning/")}
+    assert files >= lasting | learning | {"explorer.html", "params.yaml", "test.json", "train.json", "training.csv"}
     images = {name.removeprefix("images/").partition("+")[0] for name in files if name.startswith("images/")}
-    assert files >= {*PICTURES, "params.yaml", "test.json", "train.json", "training.csv"}
-    assert images == {name.removesuffix(".png").replace("/", "~") for name in PICTURES}
+    assert images == {name.removesuffix(".png").replace("/", "~") for name in THUMBNAILS if name in lasting} | {
+        "learning"
+    }
     assert len(run.inputs.dataset_inputs) == 1
     assert len(run.outputs.model_outputs) == 1
 

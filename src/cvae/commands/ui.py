@@ -34,6 +34,7 @@ def ui(port: int) -> None:
             current = str(error)
     print(f"Charts of all runs: {address}/{charts.page(experiment)}")
     print(f"The current result: {current}")
+    print("At a first visit, MLflow opens an assistant over the right side of the page; its × closes it for good.")
     if location.is_server:
         return
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # jobs are unused here, and log a lot
