@@ -14,6 +14,7 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # before anything imports MLflo
 LONGEST = (
     "your_own",
     "experiments",
+    "class_counts",
     "figures",
     "properties",
     "kills",
