@@ -73,7 +73,7 @@ def test_views_are_drawn_one_after_another(monkeypatch, tmp_path):
     """The views of all classes may be too large to keep; an overview holds 30 of them."""
     model, alive = make_model(Schema((16, 16, 1), names(40))).requires_grad_(False), []
     monkeypatch.setattr(rendering, "save", lambda figure, path: None)
-    monkeypatch.setattr(rendering, "draw_one", lambda view, draw, title: alive.append(view.label))
+    monkeypatch.setattr(rendering, "draw_one", lambda view, draw, title, like: alive.append(view.label))
     monkeypatch.setattr(rendering, "draw_overview", lambda views, draw, title: alive.append(len(views)))
     latents = model, np.zeros(1), np.zeros((1, 2)), np.zeros((1, 2)), 4, 2.0
     views = rendering.label_views(*latents)

@@ -75,13 +75,14 @@ def render_labels(
     thumbnails/ has small ones of each label. Of a model without labels, the pictures in the folders are all/all.png:
     `dvc plots diff` fails on a folder with names that are numbers and names that are not.
     """
-    folder = Path(folder)
+    folder, drawn = Path(folder), dict.fromkeys(KINDS)
     for view in views:
         if view.label is not None:
             render_thumbnail(view, schema, folder / "thumbnails")
         for name, (draw, caption) in KINDS.items():
             title = headline(schema, caption + _remarks([view], name), view.label)
-            save(draw_one(view, draw, title), folder / name / f"{'all/all' if view.label is None else view.label}.png")
+            drawn[name] = draw_one(view, draw, title, drawn[name])
+            save(drawn[name], folder / name / f"{'all/all' if view.label is None else view.label}.png")
     is_all = overview[0].label is None
     for name, (draw, caption) in KINDS.items():
         choice = "" if is_all else chosen(len(overview), len(schema.classes), f"; plots/{name} has all")
