@@ -13,6 +13,8 @@ def figures(monkeypatch) -> dict:
     def save(figure, path):
         folder = f"{path.parent.name}/" if path.parent.name in ("latents", "manifolds", "all") else ""
         figures[folder + path.name] = figure
+        if figure:
+            figure.draw_without_rendering()  # lays it out, as saving does
 
     monkeypatch.setattr(rendering, "save", save)
     monkeypatch.setattr(hero, "save", save)

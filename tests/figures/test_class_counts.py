@@ -7,6 +7,7 @@ from helpers.pictures import assert_legible, texts_of
 from helpers.rendered import LONG, make_split, names, render_all, size_of
 
 from cvae.data.dataset import Schema, Split
+from cvae.figures import rendering
 
 KINDS = {  # schema, latents, panels of an overview, its size
     "one": (Schema((32, 32, 3), LONG[:1], "Mine"), 2, 1, (700, 700)),
@@ -22,9 +23,16 @@ KINDS = {  # schema, latents, panels of an overview, its size
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_pictures_of_any_number_of_classes_are_legible_and_state_what_they_leave_out(tmp_path, figures, kind):
+def test_pictures_of_any_number_of_classes_are_legible_and_state_what_they_leave_out(
+    tmp_path, monkeypatch, figures, kind
+):
     schema, latent_dims, panels, size = KINDS[kind]
     count = len(schema.classes)
+    looked_at = {*range(4), *range(count - 4, count)}  # of the pictures of single classes; others cost minutes
+    draw_one = rendering.draw_one
+    monkeypatch.setattr(
+        rendering, "draw_one", lambda view, *others: draw_one(view, *others) if view.label in looked_at else None
+    )
     render_all(tmp_path, make_model(schema, latent_dims=latent_dims).requires_grad_(False), each=2)
 
     shares = {
