@@ -115,8 +115,15 @@ def excerpts() -> list:
 
 @pytest.mark.parametrize(("source", "piece"), excerpts())
 def test_code_that_the_docs_explain_is_the_code_that_runs(source, piece):
-    lines = [line.strip() for line in (PROJECT / source).read_text().splitlines()]
-    assert "\n".join(["", *piece.splitlines(), ""]) in "\n".join(lines)
+    """Lines may be broken elsewhere, so that the page shows all of them."""
+    there, here = (" ".join(text.replace("\\\n", " ").split()) for text in ((PROJECT / source).read_text(), piece))
+    assert f" {here} " in f" {there} "
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
+def test_no_line_of_code_is_cut_off_at_the_edge_of_a_page(page):
+    lines = [line for _, block in FENCED.findall(text_of(page)) for line in block.splitlines()]
+    assert [line for line in lines if len(line) > 88] == []
 
 
 @pytest.mark.skipif("AS_PUBLISHED" not in os.environ, reason="the results are yours to change")

@@ -8,7 +8,7 @@ import pytest
 from helpers.explorer import SMALL, strokes_like, vivid, write
 
 from cvae.data.dataset import Schema, mnist_like
-from cvae.explorer.page import glyph_size, spread, write_explorer
+from cvae.explorer.page import glyph_size, in_turns, write_explorer
 from cvae.models.convolutional import ConvolutionalCVAE
 
 
@@ -36,9 +36,9 @@ def test_the_page_refers_to_nothing_outside_itself(tmp_path):
 
 def test_images_are_spread_over_the_classes():
     labels = np.repeat([0, 1, 2], [50, 3, 20])
-    picked = labels[spread(labels, 12)]
+    picked = labels[in_turns(labels, 12)]
     assert picked.tolist() == [0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 2, 0]
-    assert sorted(spread(labels, 100)) == list(range(73))
+    assert sorted(in_turns(labels, 100)) == list(range(73))
 
 
 def test_there_are_fewer_images_if_they_are_large(tmp_path):

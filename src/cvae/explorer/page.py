@@ -32,7 +32,7 @@ def write_explorer(model: VAE, test: Split, mu: np.ndarray, sigma: np.ndarray, p
     place, and the reason is returned.
     """
     schema, size = model.schema, model.schema.image_dims + 6 * model.latent_dims
-    picked = spread(test.labels, min(POINTS, max(FEWEST, BYTES // size)))
+    picked = in_turns(test.labels, min(POINTS, max(FEWEST, BYTES // size)))
     shown = Split(test.images[picked], test.labels[picked])
     first, reason = Split(shown.images[:COMPARED], shown.labels[:COMPARED]), ""
     try:
@@ -45,7 +45,7 @@ def write_explorer(model: VAE, test: Split, mu: np.ndarray, sigma: np.ndarray, p
     return reason
 
 
-def spread(labels: np.ndarray, count: int) -> np.ndarray:
+def in_turns(labels: np.ndarray, count: int) -> np.ndarray:
     """Return the positions of `count` of the `labels`, (n,): the first of each class, then the second of each, …"""
     ranks = np.empty(len(labels), np.int64)
     for label in np.unique(labels):
