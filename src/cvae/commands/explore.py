@@ -12,9 +12,9 @@ PAGE = Path("plots/explorer.html")  # the pipeline's
 
 
 @click.command()
-@click.option("--run", metavar="RUN", help="Open that of the MLflow run with this name or id: write it to this folder.")
+@click.option("--run", metavar="RUN", help="Download the page of this MLflow run, by name or id, to this folder, and open it.")
 def explore(run: str | None) -> None:
-    """Open a page that runs a model in the browser: the current result's, without --run."""
+    """Open a page that runs the current model in the browser, or that of another run."""
     require_root()
     page = PAGE
     if run is not None:
