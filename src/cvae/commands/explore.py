@@ -12,7 +12,7 @@ PAGE = Path("plots/explorer.html")  # the pipeline's
 
 
 @click.command()
-@click.option("--run", metavar="RUN", help="Download the page of this MLflow run, by name or id, to this folder, and open it.")
+@click.option("--run", metavar="RUN", help="Download the page of this MLflow run, by name or id, and open it.")
 def explore(run: str | None) -> None:
     """Open a page that runs the current model in the browser, or that of another run."""
     require_root()
