@@ -75,7 +75,7 @@ test: $(READY)  ## Check style and imports, and run the tests.
 	  python -m pytest -n $$workers --dist loadscope --no-loadscope-reorder $(ARGS)
 
 test-long: $(READY)  ## Run the long tests, such as kills and fuzzing. They take an hour or more.
-	@$(ENV); set -ex; python -m pytest -m long $(ARGS)
+	@$(ENV); set -ex; python -m pytest -m long --timeout 0 $(ARGS)
 
 audit: $(READY)  ## Check the dependencies for known vulnerabilities. This needs a network.
 	@$(ENV); set -ex; python -m pip check; python -m venv .venv-audit; trap 'rm -rf .venv-audit' EXIT; \

@@ -88,7 +88,7 @@ def namespace() -> list[str]:
     """The command that runs another one with the right to mount disks."""
     trial = [*NAMESPACE, "sh", "-c", "mount -t tmpfs disk /mnt"]
     if shutil.which("unshare") is None or subprocess.run(trial, capture_output=True).returncode:
-        outcome = pytest.fail if os.environ.get("CI") else pytest.skip
+        outcome = pytest.fail if os.environ.get("NO_SKIPS") else pytest.skip
         outcome("cannot mount a disk here, not even in a namespace")
     return NAMESPACE
 

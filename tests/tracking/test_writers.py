@@ -53,7 +53,7 @@ def namespace() -> tuple[str, ...]:
     if os.geteuid() != 0:
         command[1:1] = ["--user", "--map-root-user"]
     if shutil.which("unshare") is None or subprocess.run([*command, "true"], capture_output=True).returncode:
-        outcome = pytest.fail if os.environ.get("CI") else pytest.skip
+        outcome = pytest.fail if os.environ.get("NO_SKIPS") else pytest.skip
         outcome("this machine does not allow PID namespaces")
     return tuple(command)
 

@@ -62,9 +62,14 @@ def label_views(
 def overview_views(
     model: VAE, labels: np.ndarray, mu: np.ndarray, z: np.ndarray, grid_size: int, grid_range: float
 ) -> list[LabelView]:
-    """Return the views of an overview: at most 30 labels, and on a plane fewer images than `grid_size` allows."""
-    size = min(grid_size, ACROSS) if model.latent_dims > 1 else grid_size
-    return [*label_views(model, labels, mu, z, size, grid_range, spread(len(model.schema.classes), PANELS))]
+    """Return the views of an overview, of at most 30 labels."""
+    size, shown = overview_size(model, grid_size), spread(len(model.schema.classes), PANELS)
+    return [*label_views(model, labels, mu, z, size, grid_range, shown)]
+
+
+def overview_size(model: VAE, grid_size: int) -> int:
+    """Return how many images are along each side of an overview's manifolds: on a plane, fewer than in single ones."""
+    return min(grid_size, ACROSS) if model.latent_dims > 1 else grid_size
 
 
 def render_labels(

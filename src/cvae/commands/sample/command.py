@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from cvae.commands.sample.drawing import (
+    GRID,
     MOST_EACH,
     MOST_IMAGES,
     SAMPLES,
@@ -87,14 +88,19 @@ def prior(label: str | None, count: int | None, seed: int, **source) -> None:
 
 @kind_of_picture("grid.png")
 @click.option("--label", metavar="NAME", help="Draw only this class.")
-@click.option("--size", type=click.IntRange(2, 100), metavar="N", default=20, help="Images along each side.")
+@click.option(
+    "--size",
+    type=click.IntRange(2, 100),
+    metavar="N",
+    help=f"Images along each side.  [default: {GRID}, or fewer in a picture of all classes]",
+)
 @click.option(
     "--range", "half", type=click.FloatRange(0.001, 100), metavar="X", default=2.0, help="Span z from -X to X."
 )
 @click.option(
     "--data", metavar="FOLDER", help=f"Folder of training images, for more than two latents.  [default: {DATA}]"
 )
-def grid(label: str | None, size: int, half: float, data: str | None, **source) -> None:
+def grid(label: str | None, size: int | None, half: float, data: str | None, **source) -> None:
     """Decode a grid of z, as each class or as one.
 
     With more than two latents, the grid lies in the plane that best fits the latents of a class's training images.

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cvae.model import VAE
 
 SAMPLES, STYLES = 16, 10  # of each class, by default
+GRID = 20  # images along each side, by default
 MOST_IMAGES, MOST_EACH = 1000, 50  # in a table with a row for each class: of all classes, and of one
 WIDE = 10  # classes that fit side by side
 
@@ -94,7 +95,7 @@ def fill_table(images: "np.ndarray", columns: int) -> "np.ndarray":
 
 
 def draw_grid(
-    model: "VAE", origin: Origin, label: str | None, size: int, half: float, folder: str | None
+    model: "VAE", origin: Origin, label: str | None, size: int | None, half: float, folder: str | None
 ) -> "tuple[Figure, str]":
     """Draw the decoder's output over a grid of z, for one class or for each, like plots/manifolds.png.
 
@@ -106,6 +107,7 @@ def draw_grid(
     from cvae.data.names import PANELS, spread
     from cvae.figures import captions, views
     from cvae.figures.captions import headline
+    from cvae.figures.rendering import overview_size
 
     chosen, schema = choose_class(model, label), model.schema
     data = None
@@ -116,6 +118,8 @@ def draw_grid(
     labels = [chosen]
     if chosen is None and model.label_count:
         labels = spread(model.label_count, PANELS)
+        size = size or overview_size(model, GRID)
+    size = size or GRID
     shown = [view_class(model, each, data, size, half) for each in labels]
     what = f"{size if shown[0].is_line else size**2} images across z from -{half:g} to {half:g}"
     title = headline(schema, captions.MANIFOLD, chosen)
