@@ -29,9 +29,9 @@ def main() -> None:
     overview = rendering.overview_views(*latents)
     rendering.render_labels(rendering.label_views(*latents), overview, data.schema, "plots")
     rendering.render_reconstructions(model, data.test, "plots/reconstructions.png")
-    rendering.render_styles(model, params.seed, "plots/styles.png")
+    styles, styles_z = rendering.decode_styles(model, params.seed)
+    rendering.render_styles(model, styles, styles_z, "plots/styles.png")
     render_hero(model, overview, data.test, params.seed, "plots/hero.png")
-    styles, _ = rendering.decode_styles(model, params.seed)
     render_thumbnails(overview, styles, model, data.test, "plots/thumbnails")
     render_learning(model, "data/snapshots.npz", "plots")
     likelihood = f"{model.likelihood} likelihood of {kind_of_pixels(params.binarize, data.schema.shape[2])} pixels"

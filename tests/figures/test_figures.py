@@ -196,7 +196,7 @@ def test_reconstructions_belong_to_the_images_above_them(monkeypatch, tmp_path):
 def test_a_row_of_styles_is_one_z_with_every_label(monkeypatch, tmp_path, count):
     model, shown = make_model(Schema((8, 6, 3), names(count))).requires_grad_(False), []
     monkeypatch.setattr(rendering, "draw_styles", lambda *arrays, ink: shown.extend(arrays) or style.new_figure())
-    rendering.render_styles(model, 0, tmp_path / "picture.png")
+    rendering.render_styles(model, *rendering.decode_styles(model, 0), tmp_path / "picture.png")
     z = torch.randn(rendering.STYLES, 2, generator=generator(0, "styles")).numpy() * model.prior_std
     labels = spread(count, PANELS)
     assert shown[2] == [model.schema.classes[label] for label in labels]

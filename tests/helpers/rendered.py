@@ -33,7 +33,7 @@ def render_all(folder, model: CVAE, each: int = 5, test: Split | None = None) ->
     overview = rendering.overview_views(*drawn)
     rendering.render_labels(rendering.label_views(*drawn), overview, model.schema, folder)
     rendering.render_reconstructions(model, test or split, folder / "reconstructions.png")
-    rendering.render_styles(model, 0, folder / "styles.png")
+    rendering.render_styles(model, *rendering.decode_styles(model, 0), folder / "styles.png")
     hero.render_hero(model, overview, test or split, 0, folder / "hero.png")
 
 

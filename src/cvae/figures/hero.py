@@ -74,10 +74,10 @@ def draw_hero(parts: Sequence[tuple[str, np.ndarray]], *, ink: bool) -> Figure:
     (_, left), (_, upper), (_, lower) = parts
     height, width = left.shape[2:4]
     shape = (left.shape[1] * width) / (left.shape[0] * height)  # width / height of the left table
-    tall = (len(upper) + len(lower)) * height / (upper.shape[1] * width)  # height / width of the right ones
+    slope = (len(upper) + len(lower)) * height / (upper.shape[1] * width)  # height / width of the right ones
     # Both sides are equally high, and together as wide as there is space.
-    right = (WIDTH - 2 * MARGIN - GAP - shape * CAPTION) / (1 + shape * tall)
-    high = right * tall + CAPTION
+    right = (WIDTH - 2 * MARGIN - GAP - shape * CAPTION) / (1 + shape * slope)
+    high = right * slope + CAPTION
     side = right / upper.shape[1] * height / width  # height of an image on the right
     boxes = [
         (MARGIN, 0, shape * high, high),

@@ -140,12 +140,9 @@ def decode_styles(model: VAE, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return images.reshape(rows, len(labels), *images.shape[1:]), z
 
 
-def render_styles(model: VAE, seed: int, path: str | Path) -> None:
-    """Draw images of a few z, sampled from the prior, each decoded with all labels.
-
-    Where there are no labels to compare, draw a table of samples.
-    """
-    schema, (images, z) = model.schema, decode_styles(model, seed)
+def render_styles(model: VAE, images: np.ndarray, z: np.ndarray, path: str | Path) -> None:
+    """Draw what `decode_styles` returned: a row for each z, or a table of samples if there are no labels to compare."""
+    schema = model.schema
     if model.label_count <= 1:
         save(draw_table(images, headline(schema, "samples from the prior"), ink=schema.ink), path)
         return

@@ -50,7 +50,9 @@ FONTS += [
     if name in font_manager.get_font_names()
 ]
 with matplotlib.style.context("default"):
-    sns.set_theme("notebook", "whitegrid", color_codes=False, rc={"figure.dpi": 100, "savefig.dpi": 100})
+    # Without titley, matplotlib lays out all ticks once more to see whether they are in the title's way.
+    settings = {"figure.dpi": 100, "savefig.dpi": 100, "axes.titley": 1.0}
+    sns.set_theme("notebook", "whitegrid", color_codes=False, rc=settings)
     matplotlib.rcParams["font.family"] = FONTS
     STYLE = {key: matplotlib.rcParams[key] for key in matplotlib.rcParams if "backend" not in key}
 

@@ -54,12 +54,15 @@ def of_model(model: "VAE") -> str:
 def of_run(params: dict, tags: dict[str, str], schema: Schema | None = None, explorer: str = "") -> str:
     """Describe a run: its data, its parameters (changed ones first, bold), and how to restore it with DVC.
 
-    `tags` are the run's; they name the commit, the experiments and DVC's hashes. `explorer` is the address of its page
-    in the UI. During training, `schema` is None and there is no such page.
+    `tags` are the run's; they name the commit, the experiments and DVC's hashes. `explorer` is where the UI shows the
+    explorer. A run that is still training has neither `schema` nor `explorer`.
     """
     defaults, params = Parameters().model_dump(), applicable(params)
     changed = [name for name in params if params[name] != defaults.get(name)]
-    link = [f"[Play with the model]({explorer}): explorer.html, among the artifacts.", ""] if explorer else []
+    link = []
+    if explorer:
+        also = "learning.png, beside it, shows what the decoder drew in the course of the training."
+        link = [f"[Play with the model]({explorer}): explorer.html, among the artifacts. {also}", ""]
     lines = [*_data(params, schema), *link, "| parameter | value | default |", "| --- | --- | --- |"]
     lines += [f"| **{name}** | **{params[name]}** | {defaults.get(name, '')} |" for name in changed]
     lines += [f"| {name} | {params[name]} | |" for name in params if name not in changed]

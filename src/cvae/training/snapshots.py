@@ -22,9 +22,9 @@ class Snapshots:
     """Decoded images of the same z after some epochs of a training of `model`: `images` has those taken so far.
 
     Shape: (snapshots, rows, columns, height, width[, 3]) uint8. Each row is one z from the prior and each column a
-    label, of at most 30. Without labels to compare, each image has its own z.
+    label, of at most 30. If there are no two labels to compare, each image has its own z.
 
-    `epochs`: of the training; they alone decide when a snapshot is due. `taken`: the `images` of an interrupted one.
+    `epochs`: how many the whole training has. `taken`: the `images` of a training that now resumes.
     """
 
     def __init__(self, model: VAE, epochs: int, seed: int, taken: Tensor | None = None):
