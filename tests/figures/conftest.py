@@ -15,6 +15,7 @@ def figures(monkeypatch) -> dict:
         figures[folder + path.name] = figure
         if figure:
             figure.draw_without_rendering()  # lays it out, as saving does
+            figure.set_layout_engine("none")  # once
 
     monkeypatch.setattr(rendering, "save", save)
     monkeypatch.setattr(hero, "save", save)

@@ -1,5 +1,6 @@
 """Read matplotlib figures back."""
 
+from functools import lru_cache
 from itertools import combinations
 
 import numpy as np
@@ -30,9 +31,10 @@ def ticks_of(axes: Axes) -> list[Text]:
     return [text for text in axes.get_xticklabels() if low <= text.get_position()[0] <= high]
 
 
+@lru_cache(30)
 def texts_of(figure: Figure) -> list[Text]:
     """Return every text that is drawn."""
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     texts = [*figure.texts, *(text for legend in figure.legends for text in legend.get_texts())]
     for axes in figure.axes:
         texts += [axes.title, *axes.texts]
