@@ -1,6 +1,8 @@
 """Read and check params.yaml. Import nothing slow here, above all not torch, so that a typo is reported at once."""
 
 import os
+from copy import deepcopy
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -95,6 +97,12 @@ def load_yaml(text: str) -> object:
     Raises:
         ValueError: it is not YAML; the message says where.
     """
+    return deepcopy(_parsed(text))
+
+
+@lru_cache(16)
+def _parsed(text: str) -> object:
+    """Parse `text` once: the reader takes 0.1 s for dvc.lock, and several functions ask for it."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
