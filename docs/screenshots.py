@@ -14,8 +14,9 @@ from helpers.processes import closed_port, end, is_served, wait_for
 
 DOCS = Path(__file__).parent
 SIZE = {"width": 900, "height": 850}
+MLFLOW_SIZE = {"width": 900, "height": 1100}
 SIDEBAR = 198  # pixels of MLflow's menu, which are left out
-ASSISTANT = '[data-component-id="mlflow.assistant.chat_panel.close"]'
+CLOSED = ("assistant.chat_panel.close", "experiment_page.shared_view.dismiss", "experiment_page.table_resizer.collapse")
 
 
 def photograph_explorer(page) -> None:
@@ -32,13 +33,13 @@ def photograph_mlflow(page) -> None:
             wait_for(lambda: server.poll() is not None or is_served(f"http://127.0.0.1:{port}/health"))
             log.seek(0)
             charts = next(line for line in log if line.startswith("Charts of all runs: ")).split(": ", 1)[1]
-            page.set_viewport_size(SIZE | {"width": SIZE["width"] + SIDEBAR})
+            page.set_viewport_size(MLFLOW_SIZE | {"width": MLFLOW_SIZE["width"] + SIDEBAR})
             page.goto(charts.strip())
             page.locator(".scatterlayer path.js-line").first.wait_for(state="attached")
-            if page.locator(ASSISTANT).count():
-                page.locator(ASSISTANT).first.click()
-            page.wait_for_timeout(5000)  # for the other charts and pictures
-            page.screenshot(path=DOCS / "mlflow.png", clip=SIZE | {"x": SIDEBAR, "y": 0})
+            for button in CLOSED:
+                page.locator(f'[data-component-id="mlflow.{button}"]').first.click()
+            page.wait_for_timeout(8000)  # for the other charts and pictures
+            page.screenshot(path=DOCS / "mlflow.png", clip=MLFLOW_SIZE | {"x": SIDEBAR, "y": 0})
         finally:
             end(server)
 
