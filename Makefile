@@ -30,6 +30,7 @@ define NEXT
   echo "  make explore$(MORE) opens plots/explorer.html, where you can play with the model"; \
   echo "  make ui$(MORE)      starts MLflow's UI, with these pictures and more"; \
   echo "  make plots$(MORE)   writes them to a page, dvc_plots/index.html"; \
+  echo "To keep this result, so that you can return to it: git commit -am 'First result'"; \
   echo "Before you type dvc, cvae or python commands, activate the environment once per terminal:"; \
   echo "  source $(VENV)/bin/activate"
 endef
@@ -46,7 +47,7 @@ setup: $(READY)  ## Create the virtual environment and install the requirements.
 $(READY):
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || \
 	  { echo "Python 3.11 or newer is needed; choose one with PYTHON=..." >&2; exit 1; }
-	@echo "Installing the requirements into $(VENV). This happens once; torch and CUDA take about 5 GB."
+	@echo "Installing the requirements into $(VENV). This happens once; torch and CUDA take about 7 GB."
 	test -x "$(VENV)/bin/python" || $(PYTHON) -m venv "$(VENV)"
 	"$(VENV)/bin/python" -m pip install --disable-pip-version-check --progress-bar off -r requirements.txt
 	@touch "$@"

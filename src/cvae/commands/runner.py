@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType, TracebackType
 
@@ -55,7 +56,14 @@ def run_stage(main: Callable[[], None], *options: str) -> None:
 
     def checked() -> None:
         _check_arguments(name, options)
-        main()
+        try:
+            main()
+        except BaseException:
+            # DVC leaves a failed experiment's settings in params.yaml. If it has written them in the second in which
+            # git last looked at the file, git takes it for unchanged, and `git checkout` does not restore it.
+            with suppress(OSError):
+                os.utime("params.yaml")
+            raise
 
     run(name, checked, is_stage=True)
 

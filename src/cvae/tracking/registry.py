@@ -33,7 +33,7 @@ def enter(client, location: Location, run_id: str, name: str) -> str:
     except MlflowException as error:
         raise UserError(
             f"the run is complete, but its model is not in the registry: {explain(location, error)}; "
-            f'`dvc repro` tries again, and registered_model: "" in params.yaml turns this off'
+            "`dvc repro` tries again, and registered_model: '' in params.yaml turns this off"
         ) from error
 
 
