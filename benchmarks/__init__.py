@@ -7,6 +7,8 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT / "src"))
 
-from cvae.compute.threads import SPINS  # noqa: E402  after src/ is on sys.path
+from cvae.compute.threads import share_cores  # noqa: E402  after src/ is on sys.path
 
-os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # as train does; before torch, which reads it once
+_before = set(os.environ)
+share_cores(threads=2)  # as train does; before torch, which reads the variables once
+CHOSEN = set(os.environ) - _before  # the variables that a process started later may choose anew

@@ -1,13 +1,17 @@
 """Time training: the article's way and this project's, in turn.
 
     python -m benchmarks.training [--epochs 3] [--repeats 3] [--dataset mnist] [--device auto] [--threads 2] [--whole]
+                                  [--busy 1] [--peer jax]
 
-It needs only torch and torchvision, and scikit-learn for digits. It compares three ways:
+It needs only torch and torchvision, and scikit-learn for digits. It compares four ways:
 
 - the article's, written from its description: torchvision's MNIST through a DataLoader, image by image; labels as
   one-hot vectors; autograd; torch's default Adam; `.item()` at each step
 - this project's, `cvae.training.loop.Training`, with metrics of the 10,000 test images after every epoch
 - the same with metrics of one test image only, because the article's loop has none
+- the same as that, with gradients by autograd, as for a model of your own
+
+`--peer jax` adds a fifth, `benchmarks.jax_peer`. `--busy 1` runs a program that keeps one core busy beside each.
 
 All start from the same weights, shuffles and noise, so their losses can be compared. Each repeat of each way runs in
 its own process. The first epoch warms up, on CUDA the second too; it counts for the loss but not for the time.
@@ -16,13 +20,18 @@ its own process. The first epoch warms up, on CUDA the second too; it counts for
 
 import argparse
 import gzip
+import importlib.util
 import itertools
 import json
 import multiprocessing
+import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -30,7 +39,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks import PROJECT
+from benchmarks import CHOSEN, PROJECT
+from benchmarks.inputs import inputs_of
 from benchmarks.machine import processor
 from benchmarks.options import add_device, add_json, opened
 from cvae.compute.devices import describe, open_device
@@ -38,9 +48,11 @@ from cvae.compute.seeding import generator
 from cvae.data import dataset
 from cvae.data.digits import write_digits
 from cvae.model import CVAE
+from cvae.training.fast import steps
 from cvae.training.loop import Training
 
-ARTICLE, OURS, UNTESTED = "article's way", "this project", "  without test figures"
+ARTICLE, OURS, PEER = "article's way", "this project", "JAX"
+UNTESTED, AUTOGRAD = "  without test figures", "  and by autograd"
 WHOLE = 100  # epochs of the article and of the default run
 
 
@@ -64,12 +76,18 @@ def main() -> None:
     parser.add_argument("--dataset", choices=["mnist", "digits"], default="mnist", help="to train on (%(default)s)")
     parser.add_argument("--data", type=Path, default=PROJECT / "data/raw", help="folder of the .gz files (data/raw)")
     parser.add_argument("--seed", type=int, default=0, help="of weights, shuffles and noise (%(default)s)")
+    parser.add_argument("--busy", type=int, default=0, help="number of busy programs beside each way (%(default)s)")
+    parser.add_argument("--peer", choices=["jax"], help="also time another library, which must be installed")
     parser.add_argument("--whole", action="store_true", help=f"also run the project's {WHOLE} epochs once")
     add_device(parser)
     add_json(parser)
     options = parser.parse_args()
     if options.repeats < 1:
         parser.error("--repeats must be 1 or more")
+    if options.busy < 0:
+        parser.error("--busy must be 0 or more")
+    if options.peer and not importlib.util.find_spec(options.peer):
+        parser.error(f"--peer {options.peer} needs the package: pip install {options.peer}")
     device = opened(parser, options)
     options.device = str(device)
     options.warm_up = 2 if device.type == "cuda" else 1  # epochs; a CUDA graph is recorded in the second
@@ -81,7 +99,7 @@ def main() -> None:
         count = len(dataset.load(options.data).train)
         measurements = []
         for _ in range(options.repeats):
-            for way in (ARTICLE, OURS, UNTESTED):
+            for way in (ARTICLE, OURS, UNTESTED, AUTOGRAD, *([PEER] if options.peer else [])):
                 measurements.append(measure(way, options, options.epochs))
                 print(".", end="", file=sys.stderr, flush=True)
         whole = measure(OURS, options, WHOLE) if options.whole else None
@@ -107,9 +125,22 @@ def prepare(options: argparse.Namespace, folder: Path) -> Path:
 
 def measure(way: str, options: argparse.Namespace, epochs: int) -> Measurement:
     """Run `way` in its own process, because torch keeps settings and threads for the life of a process."""
+    for variable in CHOSEN:
+        os.environ.pop(variable, None)
     context = multiprocessing.get_context("spawn")
-    with context.Pool(1) as pool:
-        return pool.apply(article if way == ARTICLE else ours, (way, options, epochs))
+    with busy_programs(options.busy), context.Pool(1) as pool:
+        return pool.apply({ARTICLE: article, PEER: peer}.get(way, ours), (way, options, epochs))
+
+
+@contextmanager
+def busy_programs(count: int) -> Iterator[None]:
+    programs = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for program in programs:
+            program.kill()
+            program.wait()
 
 
 def article(way: str, options: argparse.Namespace, epochs: int) -> Measurement:
@@ -178,11 +209,22 @@ class Shuffled:
         return self._count
 
 
+def peer(way: str, options: argparse.Namespace, epochs: int) -> Measurement:
+    from benchmarks import jax_peer
+
+    model = CVAE(dataset.mnist_like()).initialise(generator(options.seed, "weights"))
+    inputs = inputs_of(dataset.load(options.data).train, model, 128, options.seed)
+    times, total = jax_peer.train(inputs, epochs)
+    return Measurement(way, seconds(times), total, "CPU, all cores")
+
+
 def ours(way: str, options: argparse.Namespace, epochs: int) -> Measurement:
     device = open_device(options.device, options.threads, options.precision)
     data = dataset.load(options.data)
     train_split, test_split = data.train, data.test
-    if way == UNTESTED:
+    if way == AUTOGRAD:
+        steps.other_loss = lambda *_: "are switched off"
+    if way in (UNTESTED, AUTOGRAD):
         test_split = dataset.Split(test_split.images[:1], test_split.labels[:1])
     times = [time.perf_counter()]
     model = CVAE(dataset.mnist_like()).initialise(generator(options.seed, "weights")).to(device)
@@ -202,7 +244,7 @@ def report(measurements: list[Measurement], whole: Measurement | None, count: in
     """Print a table, and write the JSON file if requested."""
     rows = {
         way: row_of([m for m in measurements if m.way == way], count, options.warm_up)
-        for way in (ARTICLE, OURS, UNTESTED)
+        for way in dict.fromkeys(measurement.way for measurement in measurements)
     }
     for row in rows.values():
         row["ratio"] = rows[ARTICLE]["median"] / row["median"]
@@ -212,6 +254,7 @@ def report(measurements: list[Measurement], whole: Measurement | None, count: in
         "processor": processor(),
         "torch": torch.__version__,
         "threads": options.threads,
+        "busy": options.busy,
         "precision": options.precision,
         "dataset": options.dataset,
         "images": count,

@@ -1,11 +1,13 @@
 """The main repository and its temporary copies, and threads shared between experiments."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 
 from cvae.compute import threads
-from cvae.compute.threads import SPINS, share_cores
+from cvae.compute.threads import SPINS, busy_cores, share_cores
 from cvae.pipeline.repository import experiments_at_once, main_repository
 
 
@@ -20,6 +22,7 @@ def repository(tmp_path, monkeypatch):
         monkeypatch.setenv(variable, "")  # so that the test's own value is removed at its end
         monkeypatch.delenv(variable)
     monkeypatch.setattr(threads, "cores", lambda: 4)
+    monkeypatch.setattr(threads, "busy_cores", lambda: 0)
     return root
 
 
@@ -49,14 +52,43 @@ def waiting() -> tuple[str | None, str | None]:
     [
         (".dvc/tmp/exps/tmp2", 2, ("PASSIVE", None)),  # 3 × 2 threads on 4 cores
         (".dvc/tmp/exps/tmp2", 1, (None, SPINS)),
-        (".", 8, (None, SPINS)),
+        (".", 4, (None, SPINS)),
+        (".", 8, ("PASSIVE", None)),
     ],
-    ids=["too many", "enough cores", "alone"],
+    ids=["too many", "enough cores", "alone", "too many of one"],
 )
 def test_waiting_threads_sleep_if_there_are_more_threads_than_cores(repository, monkeypatch, folder, threads, policy):
     monkeypatch.chdir(repository / folder)
     share_cores(threads, experiments_at_once())
     assert waiting() == policy
+
+
+@pytest.mark.parametrize(
+    ("busy", "own", "policy"),
+    [(2, 2, (None, SPINS)), (3, 2, ("PASSIVE", None)), (4, 1, (None, SPINS))],
+    ids=["room", "no room", "nothing waits"],
+)
+def test_waiting_threads_sleep_if_other_programs_need_their_cores(repository, monkeypatch, busy, own, policy):
+    monkeypatch.setattr(threads, "busy_cores", lambda: busy)
+    share_cores(own, experiments_at_once())
+    assert waiting() == policy
+
+
+def test_a_busy_program_is_noticed():
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("needs two cores")
+    own = os.sched_getaffinity(0)
+    core = {min(own)}
+    program = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        os.sched_setaffinity(program.pid, core)
+        os.sched_setaffinity(0, core)  # only this core counts, whatever else the machine does
+        busy_cores()
+        assert busy_cores() == 1
+    finally:
+        os.sched_setaffinity(0, own)
+        program.kill()
+        program.wait()
 
 
 @pytest.mark.parametrize(("processes", "policy"), [("4", (None, SPINS)), ("5", ("PASSIVE", None))])

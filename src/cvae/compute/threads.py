@@ -1,4 +1,4 @@
-"""Share the CPU cores with other experiments, and with other processes of the same training."""
+"""Share the CPU cores with other experiments, other programs, and other processes of the same training."""
 
 import os
 import re
@@ -6,11 +6,22 @@ import re
 from cvae.support.errors import UserError
 
 SPINS = "10000"  # how often a waiting thread checks again before it sleeps
+MOMENT = 0.1  # seconds for which other programs are watched
 
 
 def cores() -> int:
     """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def busy_cores() -> int:
+    """Return how many of this process's cores are busy now, while it waits a moment itself."""
+    import psutil
+
+    shares = psutil.cpu_percent(MOMENT, percpu=True)
+    if hasattr(os, "sched_getaffinity"):
+        shares = [share for core, share in enumerate(shares) if core in os.sched_getaffinity(0)]
+    return round(sum(shares) / 100)
 
 
 def processes_of(variable: str) -> int:
@@ -30,19 +41,24 @@ def processes_of(variable: str) -> int:
 def share_cores(threads: int, experiments: int = 1) -> None:
     """Choose how this process's `threads` wait for each other when `experiments` run at the same time.
 
-    OpenMP threads spin while they wait. By default they spin so long that one thread on a busy core holds up all the
-    others: beside one busy process, an epoch on two cores took 9 to 15 s instead of 0.8 s. If they spin `SPINS` times
-    and then sleep, it takes 3 s, and still 0.8 s on an idle machine. If all experiments and all processes of this
-    training together have more threads than there are cores, threads sleep at once: two trainings then take 1.4 s an
-    epoch, not 3 s. Results are the same to the bit.
+    OpenMP threads spin while they wait, which is fast on an idle machine: an epoch on two cores takes 0.7 s. But some
+    thirty times in a training step, one thread waits for another, and if another program has taken that one's core,
+    a thread that spins holds the other core, where it could go on. Beside one busy program, the epoch then takes 2.6 s.
+    If threads sleep at once, it takes 1.2 s, with the other program and without.
+
+    So they sleep at once if this training, other experiments, and programs that are busy now need more cores than
+    there are. Otherwise they spin `SPINS` times and then sleep, in case a program starts later: by default they would
+    spin on, and the epoch would take 9 to 15 s. Results are the same to the bit.
 
     Call this before importing torch, since OpenMP reads these variables once. Variables that are already set are kept.
 
     Raises:
         UserError: LOCAL_WORLD_SIZE is not a number.
     """
-    at_once = experiments * processes_of("LOCAL_WORLD_SIZE")
-    if at_once > 1 and at_once * threads > cores():
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    elif "OMP_WAIT_POLICY" not in os.environ:
+    own = threads * processes_of("LOCAL_WORLD_SIZE")
+    if "OMP_WAIT_POLICY" in os.environ:
+        return
+    if own * experiments > cores() or (threads > 1 and own + busy_cores() > cores()):
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    else:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
