@@ -92,12 +92,13 @@ def lead(training: "Training", params: Parameters, device: str, images: int) -> 
     checkpoint = Checkpoint(checkpoint_key(params.model_dump(), device))
     before = checkpoint.load()
     training.resume(before.state)
-    history, started = list(before.rows), time.perf_counter() - before.seconds
+    history = list(before.rows)
     snapshots = Snapshots(training.model, params.epochs, params.seed, before.snapshots)
     if history:
         print(f"Resuming after epoch {len(history)}, from {checkpoint.shown}", flush=True)
     tags = {"device": device, "torch.version": torch.__version__, CHECKPOINT: checkpoint.key}
     with checkpoint, LiveRun(params.model_dump(), tags) as live:
+        started = time.perf_counter() - before.seconds
         for row in history:
             live.log(row)
         with epoch_progress(params.epochs, len(history)) as show:

@@ -27,6 +27,7 @@ from cvae.tracking.store_errors import explain
 
 PATIENCE = 60.0  # seconds to wait at the end for a local store, because other stages may have locked it
 SERVER_PATIENCE = 5.0  # seconds to wait at the end for a server, because it may be down
+BATCHING = 3.0  # seconds to collect the rows of several epochs, since each write takes some of the CPU's time
 SAMPLING = 10.0  # seconds between two system metrics
 
 
@@ -102,18 +103,23 @@ class LiveRun:
 
         own = ["dataset", *run_keys.training_parameters()]  # other parameters may change before track runs
         client.log_batch(run_id, params=[Param(name, str(self._params[name])) for name in own])
-        rows: list[dict] = []
-        while True:
-            rows.append(self._rows.get())
-            while not self._rows.empty() and len(rows) < 50:  # rows that came while the last batch was written
-                rows.append(self._rows.get())
+        ended = False
+        while not ended:
+            rows = self._next_rows()
             ended = rows[-1] is None
             log_rows(client, run_id, [row for row in rows if row is not None and row["epoch"] not in logged])
-            rows.clear()
-            if ended:
-                break
         client.log_batch(run_id, tags=[RunTag(name, value) for name, value in self._last_tags.items()])
         client.set_terminated(run_id, self._status)
+
+    def _next_rows(self) -> list[dict | None]:
+        """Wait for a row, and return it with those that follow soon. None marks the end."""
+        rows, until = [self._rows.get()], time.monotonic() + BATCHING
+        while rows[-1] is not None and len(rows) < 50:
+            try:
+                rows.append(self._rows.get(timeout=max(0, until - time.monotonic())))
+            except queue.Empty:
+                break
+        return rows
 
     def _warn(self, problem: str) -> None:
         if not self._warned:  # the store may still fail after the wait for it has ended
