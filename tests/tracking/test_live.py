@@ -145,3 +145,18 @@ def seconds_of_training(params: dict, digits, log) -> float:
     for row in training:
         log(row)
     return time.perf_counter() - started
+
+
+def test_the_rows_of_several_epochs_are_written_together(workspace, params, monkeypatch):
+    monkeypatch.setattr(live, "BATCHING", 0.3)
+    written = []
+    monkeypatch.setattr(live, "log_rows", lambda _, __, rows: written.append([row["epoch"] for row in rows]))
+    with LiveRun(params, MEASURED) as run:
+        for epoch in (1, 2, 3):
+            run.log({"epoch": epoch})
+        wait_for(lambda: written)
+        time.sleep(0.1)
+        for epoch in (4, 5):
+            run.log({"epoch": epoch})
+    assert [row for batch in written for row in batch] == [1, 2, 3, 4, 5]
+    assert len(written) == 2, "the end does not wait"
