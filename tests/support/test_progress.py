@@ -98,18 +98,20 @@ def test_a_warning_of_train_is_on_a_line_of_its_own(repository, tmp_path):
     assert "100/100|" in written
 
 
-def test_without_a_terminal_an_estimate_follows_the_first_epoch(capsys, monkeypatch):
-    clock = iter([100.0, 103.0])
-    monkeypatch.setattr(module.time, "perf_counter", lambda: next(clock))
+def test_without_a_terminal_an_estimate_follows_the_second_epoch_and_each_quarter(capsys, monkeypatch):
+    """The first epoch, here of 30 s, is slower than the others, of 3 s, so it does not count."""
+    now = 0.0
+    monkeypatch.setattr(module.time, "perf_counter", lambda: now)
+    estimates = {}
     with epoch_progress(61, 1) as show:
-        for epoch in (2, 3):
+        for epoch in range(2, 62):
+            now += 30 if epoch == 2 else 3
             show({"epoch": epoch, "train_loss": 3.0, "train_reconstruction": 2.0, "train_kl": 1.0})
-    figures = "loss 3.00, reconstruction 2.00, kl 1.00 nats per image"
-    assert capsys.readouterr().out.splitlines() == [
-        f"epoch 2/61: {figures}",
-        "about 3 minutes left",
-        f"epoch 3/61: {figures}",
-    ]
+            line, *estimates[epoch] = capsys.readouterr().out.splitlines()
+            assert line == f"epoch {epoch}/61: loss 3.00, reconstruction 2.00, kl 1.00 nats per image"
+    shown = {epoch: lines for epoch, lines in estimates.items() if lines}
+    expected = {3: "about 3 minutes left", 16: "about 2 minutes left", 31: "about 90 s left", 46: "about 45 s left"}
+    assert shown == {epoch: [line] for epoch, line in expected.items()}
 
 
 @pytest.mark.parametrize(

@@ -17,20 +17,26 @@ PARTS = ("loss", "reconstruction", "kl")
 def epoch_progress(epochs: int, done: int = 0) -> Iterator[Callable[[dict[str, float]], None]]:
     """Yield a function that shows the figures of an epoch. `done` of the `epochs` are already complete.
 
-    On a terminal, anything printed meanwhile appears above the bar.
+    On a terminal, anything printed meanwhile appears above the bar. Elsewhere, an estimate of the time left follows the
+    second epoch and each quarter.
     """
     form = "{n_fmt}/{total_fmt}|{bar}| {elapsed}<{remaining}{postfix}"
     with tqdm(total=epochs, initial=done, disable=None, dynamic_ncols=True, bar_format=form) as bar, _lines_above(bar):
-        started = time.perf_counter()
+        first_end = 0.0  # when the first epoch ended, which is slower than the others
 
         def show(row: dict[str, float]) -> None:
+            nonlocal first_end
             figures = [row[f"train_{part}"] for part in PARTS]
             if bar.disable:
                 shown = ", ".join(f"{part} {figure:.2f}" for part, figure in zip(PARTS, figures, strict=True))
                 print(f"epoch {row['epoch']}/{epochs}: {shown} nats per image", flush=True)
-                if row["epoch"] == done + 1 < epochs:
-                    left = (epochs - done - 1) * (time.perf_counter() - started)
-                    print(f"about {duration(left)} left", flush=True)
+                now, epoch = time.perf_counter(), int(row["epoch"])
+                if epoch == done + 1:
+                    first_end = now
+                elif epoch == done + 2 or 4 * epoch // epochs > 4 * (epoch - 1) // epochs:
+                    left = (epochs - epoch) * (now - first_end) / (epoch - done - 1)
+                    if left >= LONG / 2:
+                        print(f"about {duration(left)} left", flush=True)
             else:
                 bar.set_postfix_str("loss {:.4g}, rec {:.4g}, kl {:.4g}".format(*figures), refresh=False)
                 bar.update()
