@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+import psutil
 import pytest
 
 from cvae.compute import threads
@@ -74,9 +75,8 @@ def test_waiting_threads_sleep_if_other_programs_need_their_cores(repository, mo
     assert waiting() == policy
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux, to pin a program to a core")
 def test_a_busy_program_is_noticed():
-    if len(os.sched_getaffinity(0)) < 2:
-        pytest.skip("needs two cores")
     own = os.sched_getaffinity(0)
     core = {min(own)}
     program = subprocess.Popen([sys.executable, "-c", "while True: pass"])
@@ -89,6 +89,15 @@ def test_a_busy_program_is_noticed():
         os.sched_setaffinity(0, own)
         program.kill()
         program.wait()
+
+
+@pytest.mark.parametrize("error", [psutil.AccessDenied(), PermissionError(13, "no")], ids=["psutil", "OS"])
+def test_where_nobody_may_look_no_core_counts_as_busy(monkeypatch, error):
+    def refuse(*_, **__) -> None:
+        raise error
+
+    monkeypatch.setattr(psutil, "cpu_percent", refuse)
+    assert busy_cores() == 0
 
 
 @pytest.mark.parametrize(("processes", "policy"), [("4", (None, SPINS)), ("5", ("PASSIVE", None))])

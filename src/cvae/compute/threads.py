@@ -15,10 +15,13 @@ def cores() -> int:
 
 
 def busy_cores() -> int:
-    """Return how many of this process's cores are busy now, while it waits a moment itself."""
+    """Return how many of this process's cores are busy now, while it waits a moment itself; 0 if it may not look."""
     import psutil
 
-    shares = psutil.cpu_percent(MOMENT, percpu=True)
+    try:
+        shares = psutil.cpu_percent(MOMENT, percpu=True)
+    except (psutil.Error, OSError):
+        return 0
     if hasattr(os, "sched_getaffinity"):
         shares = [share for core, share in enumerate(shares) if core in os.sched_getaffinity(0)]
     return round(sum(shares) / 100)
