@@ -3,15 +3,7 @@
     python -m benchmarks.queue_workers [--dataset mnist] [--epochs 3] [--jobs 2]
 
 Each way runs in its own clone of this repository's last commit, so that none finds another's results in DVC's cache.
-Measured on two cores with nothing else running (torch 2.11.0, DVC 3.67.1):
-
-    one after another, 2 threads                177 s   1.00 of the first
-    queued, 2 workers, 1 thread each            122 s   0.69 of the first
-    queued, 2 workers, 2 threads each           135 s   0.76 of the first
-
-An epoch of MNIST takes 0.8 s with 2 threads and nothing beside it. With 1 thread it takes 1.2 s, alone or beside
-another. Two experiments at once, of 2 threads each, take 3.1 s an epoch if waiting threads spin, and 1.4 s if they
-sleep (cvae.compute.threads).
+benchmarks/README.md has results.
 """
 
 import argparse
