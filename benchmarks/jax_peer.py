@@ -1,4 +1,4 @@
-"""A peer for benchmarks.training: the article's model in forty lines of JAX, compiled, with its automatic gradients.
+"""A peer for benchmarks.training: the article's model in JAX, compiled, with automatic gradients.
 
 JAX is not among the requirements: `pip install jax`. It computes on all cores, whatever `--threads` says.
 """

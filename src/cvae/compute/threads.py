@@ -23,7 +23,8 @@ def busy_cores() -> int:
     except (psutil.Error, OSError):
         return 0
     if hasattr(os, "sched_getaffinity"):
-        shares = [share for core, share in enumerate(shares) if core in os.sched_getaffinity(0)]
+        own = os.sched_getaffinity(0)
+        shares = [share for core, share in enumerate(shares) if core in own]
     return round(sum(shares) / 100)
 
 
@@ -44,10 +45,10 @@ def processes_of(variable: str) -> int:
 def share_cores(threads: int, experiments: int = 1) -> None:
     """Choose how this process's `threads` wait for each other when `experiments` run at the same time.
 
-    OpenMP threads spin while they wait, which is fast on an idle machine: an epoch on two cores takes 0.7 s. But some
-    thirty times in a training step, one thread waits for another, and if another program has taken that one's core,
-    a thread that spins holds the other core, where it could go on. Beside one busy program, the epoch then takes 2.6 s.
-    If threads sleep at once, it takes 1.2 s, with the other program and without.
+    Threads wait for each other some thirty times in a training step. OpenMP lets them spin, that is, check again and
+    again, which is fast on an idle machine: an epoch on two cores takes 0.7 s. But when another program takes the core
+    of one thread, a spinning thread keeps that thread from moving to its own core. Beside one busy program, the epoch
+    then takes 2.6 s. If threads sleep at once instead, it takes 1.2 s, with the other program and without.
 
     So they sleep at once if this training, other experiments, and programs that are busy now need more cores than
     there are. Otherwise they spin `SPINS` times and then sleep, in case a program starts later: by default they would

@@ -61,7 +61,7 @@ def layout(pictures: Iterable[str]) -> str:
             for place, name in zip((manifolds, latents), PER_CLASS, strict=True)
             if rows[name]
         ),
-        *(_bar(figures, f"final_test/{part}", part) for part in FIGURES),
+        *(_bar(figures, name) for name in FIGURES),
     ]
     state = {
         "compareRunSections": sections,
@@ -102,8 +102,9 @@ def _line(section: str, metrics: list[str]) -> dict:
     )
 
 
-def _bar(section: str, metric: str, title: str) -> dict:
-    return _chart(section, "BAR", metric, metricKey=metric, displayName=title, runsCountToCompare=20)
+def _bar(section: str, figure: str) -> dict:
+    metric = f"final_test/{figure}"
+    return _chart(section, "BAR", metric, metricKey=metric, displayName=figure, runsCountToCompare=20)
 
 
 def _images(section: str, keys: list[str], step: int = 0) -> dict:
