@@ -48,7 +48,7 @@ def layout(pictures: Iterable[str]) -> str:
         _section("Overviews, one column per run", columns=1, cardHeight=900),
         _section("Manifolds, one row per class", columns=1, cardHeight=900),
         _section("Latents, one row per class", columns=1, cardHeight=900),
-        _section("Trained model, on the test images", columns=4, cardHeight=300),
+        _section("Trained model, on the test images", columns=2, cardHeight=260),
         *(_section(name, shown=False) for name in ("train", "test", "final_test", "latents", "manifolds")),
     ]
     curves, learning, overviews, manifolds, latents, figures = (section["uuid"] for section in sections[:6])
@@ -104,7 +104,7 @@ def _line(section: str, metrics: list[str]) -> dict:
 
 def _bar(section: str, figure: str) -> dict:
     metric = f"final_test/{figure}"
-    return _chart(section, "BAR", metric, metricKey=metric, displayName=figure, runsCountToCompare=20)
+    return _chart(section, "BAR", metric, metricKey=metric, runsCountToCompare=20)
 
 
 def _images(section: str, keys: list[str], step: int = 0) -> dict:
