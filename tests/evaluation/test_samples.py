@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 import torch
 from helpers.models import MNIST
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binomtest
 from sklearn.neighbors import KNeighborsClassifier
 
 from cvae.compute.seeding import generator
@@ -57,6 +60,13 @@ def test_confidence_interval_is_the_published_one():
     """Newcombe 1998, "Two-sided confidence intervals for the single proportion", table I, method 3."""
     for successes, trials, low, high in ((81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0, 0.1611)):
         assert confidence_interval(successes, trials) == pytest.approx((low, high), abs=5e-5)
+
+
+@given(share=st.floats(0, 1), trials=st.integers(1, 10_000))
+def test_confidence_interval_equals_scipys(share, trials):
+    successes = round(share * trials)
+    theirs = binomtest(successes, trials).proportion_ci(0.95, method="wilson")
+    assert confidence_interval(successes, trials) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
 
 
 def test_a_model_without_labels_is_sampled_once_for_all():
