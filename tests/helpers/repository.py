@@ -23,7 +23,7 @@ from helpers.processes import environment, kill_group, wait_for
 
 PROJECT = Path(__file__).resolve().parents[2]
 # What git knows of the project, without its results: folders, some files, and all files at the top except two kinds.
-CODE = (".dvc", "src", "stages", "tests", "benchmarks", "data/.gitignore", "plots/.gitignore")
+CODE = (".dvc", "src", "stages", "tests", "benchmarks", "docs/slurm", "data/.gitignore", "plots/.gitignore")
 CODE += (":(glob)*", ":(exclude)dvc.lock", ":(exclude)*.dvc")
 QUICK = {"dataset": "digits", "epochs": 2, "nll_samples": 50, "threads": 1}
 STORE = ("mlflow.db*", "mlartifacts", "tracked.json")  # not in a clone

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import mlflow
 import pytest
 from helpers.repository import Repository
 from helpers.tracking import MEASURED, assert_complete, history, rows, train
@@ -43,6 +44,22 @@ def test_results_that_are_links_to_dvcs_cache_are_recorded(workspace, params, tm
         record(params)
     (run,) = workspace.runs()
     assert_complete(workspace.client, run)
+
+
+def test_data_that_another_clone_logs_at_the_same_moment_is_logged_too(workspace, params, monkeypatch):
+    log_input, refused = mlflow.log_input, []
+
+    def refuse_once(*arguments, **options):
+        if not refused:
+            refused.append("(sqlite3.IntegrityError) UNIQUE constraint failed: datasets.experiment_id, datasets.name")
+            raise mlflow.MlflowException(refused[0])
+        log_input(*arguments, **options)
+
+    monkeypatch.setattr(mlflow, "log_input", refuse_once)
+    record(params)
+    (run,) = workspace.runs()
+    assert_complete(workspace.client, run)
+    assert len(run.inputs.dataset_inputs) == len(refused) == 1
 
 
 def test_the_run_that_train_left_is_completed(workspace, params):

@@ -135,10 +135,14 @@ def _log_data(name: str, digest: str) -> None:
     import mlflow
     from mlflow.data.code_dataset_source import CodeDatasetSource
     from mlflow.data.meta_dataset import MetaDataset
+    from mlflow.exceptions import MlflowException
 
     source = CodeDatasetSource(tags={"dvc.path": "data/raw"})
     dataset = MetaDataset(source, name=name, digest=digest[:32] or None)
-    mlflow.log_input(dataset, context="training")
+    try:
+        mlflow.log_input(dataset, context="training")
+    except MlflowException:  # two clones that log the same new data at once: MLflow refuses one, and then has the data
+        mlflow.log_input(dataset, context="training")
 
 
 def has_its_files(client, run) -> bool:
