@@ -100,12 +100,10 @@ def test_a_stopped_task_goes_on_from_its_checkpoint(lab, sweep):
     wait_for_jobs(variables)
 
 
-@pytest.mark.long
 def test_torchrun_trains_in_a_process_for_each_cpu(lab):
     lab, variables = lab
-    command = "dvc exp run --name pair -S seed=5 -S launcher='srun docs/slurm/torchrun.sh'"
-    job = submit(lab, "--cpus-per-task=2", "--wrap", command, **variables)
+    job = submit(lab, "--cpus-per-task=2", "--wrap", "srun docs/slurm/torchrun.sh -m stages.train", **variables)
     wait_for_jobs(variables)
     printed = (lab.root / f"slurm-{job}.out").read_text()
     assert "Training on 2 × CPU, 1 thread" in printed
-    assert_complete(MlflowClient(variables["MLFLOW_TRACKING_URI"]), runs(variables["MLFLOW_TRACKING_URI"])["pair"])
+    assert "Trained in" in printed
