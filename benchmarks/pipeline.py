@@ -27,7 +27,7 @@ from cvae.compute.devices import describe, open_device
 from cvae.compute.threads import cores
 from cvae.pipeline.parameters import read_parameters
 
-STAGES = ("download", "train", "evaluate", "embed", "render", "explore", "track")
+STAGES = ("download", "train", "evaluate", "embed", "render", "track")
 PICTURES = "dvc exp run --set-param grid_size=30"
 NOTHING = "dvc repro, nothing to do"
 

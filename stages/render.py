@@ -1,4 +1,4 @@
-"""Draw the pictures in plots/, and write plots/latents.csv for a chart on DVC's page."""
+"""Draw the pictures in plots/, and write plots/explorer.html, and plots/latents.csv for a chart on DVC's page."""
 
 from cvae.commands.runner import run_stage
 from cvae.pipeline.parameters import read_parameters
@@ -12,6 +12,7 @@ def main() -> None:
     from cvae.data.binarisation import load
     from cvae.data.names import kind_of_pixels
     from cvae.embedding import read_latents
+    from cvae.explorer.page import write_explorer
     from cvae.figures import rendering
     from cvae.figures.hero import render_hero
     from cvae.figures.learning import render_learning
@@ -40,6 +41,9 @@ def main() -> None:
     mu, labels = read_latents("data/latents.parquet", "test", "mu", *size)
     z, _ = read_latents("data/latents.parquet", "test", "z", *size)
     rendering.write_scatter(labels, mu, z, data.schema.classes, "plots/latents.csv")
+    sigma, _ = read_latents("data/latents.parquet", "test", "sigma", *size)
+    if reason := write_explorer(model.to("cpu"), data.test, mu, sigma, "plots/explorer.html"):
+        print(f"No explorer: {reason}")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from helpers.edited_models import install
 from helpers.models import MNIST
 from helpers.repository import Repository, stages_run
 from safetensors.torch import load, save
-from stages import embed, evaluate, explore, render
+from stages import embed, evaluate, render
 from torch import nn
 
 from cvae.artifacts import saved_model
@@ -283,7 +283,7 @@ def workspace(repository, tmp_path, monkeypatch) -> Repository:
     return workspace
 
 
-@pytest.mark.parametrize("stage", [evaluate, embed, render, explore], ids=lambda stage: stage.__name__)
+@pytest.mark.parametrize("stage", [evaluate, embed, render], ids=lambda stage: stage.__name__)
 def test_each_stage_that_reads_a_damaged_model_says_how_to_make_it_again(workspace, stage, monkeypatch):
     monkeypatch.setattr(evaluate, "share_cores", lambda *_: None)  # would change this process
     (workspace.root / "data/model/model.safetensors").write_bytes(b"")
@@ -292,7 +292,7 @@ def test_each_stage_that_reads_a_damaged_model_says_how_to_make_it_again(workspa
     assert message.endswith("; `dvc repro -sf train` makes it again")
 
 
-@pytest.mark.parametrize("stage", [evaluate, embed, render, explore], ids=lambda stage: stage.__name__)
+@pytest.mark.parametrize("stage", [evaluate, embed, render], ids=lambda stage: stage.__name__)
 @pytest.mark.parametrize(
     ("known", "message"),
     [

@@ -49,7 +49,7 @@ def test_a_missing_page_is_reported_in_one_line(explore):
     copy, _, _ = explore()
     (copy.root / "plots/explorer.html").unlink()
     _, output, _ = explore(status=1)
-    advice = "`dvc repro explore` brings it back"
+    advice = "`dvc repro render` brings it back"
     assert output == f"explore: plots/explorer.html: missing; {advice}\n"
 
 

@@ -27,7 +27,7 @@ import yaml
 from helpers.processes import environment, wait_for
 from helpers.repository import Repository, started
 
-STAGES = ("download", "train", "evaluate", "embed", "render", "explore", "track")
+STAGES = ("download", "train", "evaluate", "embed", "render", "track")
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 DVC = [sys.executable, "-m", "dvc"]
 UP_TO_DATE = "Data and pipelines are up to date.\n"

@@ -191,11 +191,11 @@ def test_editing_messages_commands_and_tags_retrains_nothing(edited, room):
     ("room", "changed"),
     [
         ("training/loop.py", {"train"}),
-        ("model.py", {"train", "evaluate", "embed", "render", "explore"}),
-        ("models/__init__.py", {"train", "evaluate", "embed", "render", "explore"}),
+        ("model.py", {"train", "evaluate", "embed", "render"}),
+        ("models/__init__.py", {"train", "evaluate", "embed", "render"}),
         ("evaluation", {"evaluate"}),
         ("figures", {"render"}),
-        ("explorer", {"explore"}),
+        ("explorer", {"render"}),
     ],
 )
 def test_editing_code_that_decides_results_re_runs_its_stages(edited, room, changed):
@@ -252,7 +252,7 @@ def test_nll_samples_affects_only_evaluate_and_track(edited):
 
 
 def test_epochs_affects_train_and_all_stages_after_it(edited):
-    assert changed_by(edited, epochs=3) == {"train", "evaluate", "embed", "render", "explore", "track"}
+    assert changed_by(edited, epochs=3) == {"train", "evaluate", "embed", "render", "track"}
 
 
 def test_metrics_show_has_both_files(repository):
@@ -318,7 +318,7 @@ def experiment(compared):
 
 def test_an_experiment_runs_train_and_all_stages_after_it(experiment):
     output, _ = experiment
-    assert stages_run(output) == ["train", "evaluate", "embed", "render", "explore", "track"]
+    assert stages_run(output) == ["train", "evaluate", "embed", "render", "track"]
 
 
 def test_an_experiment_adds_one_finished_run_with_its_name(experiment):

@@ -8,7 +8,7 @@ import sys
 from helpers.repository import PROJECT, Repository, stages_run
 
 QUICK = {"epochs": 2, "nll_samples": 10, "threads": 1, "grid_size": 4}
-AFTER_DOWNLOAD = ["train", "evaluate", "embed", "render", "explore", "track"]
+AFTER_DOWNLOAD = ["train", "evaluate", "embed", "render", "track"]
 PICTURES = ("latents", "manifolds", "reconstructions", "styles", "training")
 
 

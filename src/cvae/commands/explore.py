@@ -22,7 +22,7 @@ def explore(run: str | None) -> None:
 
         page = fetch_explorer(run, ".")
     elif not page.is_file():
-        raise UserError(f"{page}: missing; `dvc repro explore` brings it back")
+        raise UserError(f"{page}: missing; `dvc repro render` brings it back")
     address = page.resolve().as_uri()
     print(one_line(f"{page}: {address}"), flush=True)
     if not webbrowser.open(address):

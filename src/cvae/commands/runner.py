@@ -18,7 +18,6 @@ MEMORY = {  # the parameters that decide how much memory a stage needs, the most
     "evaluate": ("hidden_dims",),
     "embed": ("hidden_dims", "latent_dims"),
     "render": ("hidden_dims", "latent_dims", "grid_size"),
-    "explore": ("hidden_dims", "latent_dims"),
 }
 
 

@@ -143,6 +143,7 @@ def log(folder: str | Path, model=None) -> None:
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec
     from mlflow.types import Schema as Columns
     from mlflow.types.schema import AnyType, Array
+    from mlflow.utils import requirements_utils
 
     from cvae.tracking import description
 
@@ -155,6 +156,8 @@ def log(folder: str | Path, model=None) -> None:
     image = numbers
     for _ in trained.schema.picture_shape[1:]:
         image = Array(image)
+    # MLflow compares the requirements with what is installed, and would search all packages for a second to do so.
+    requirements_utils._MODULES_TO_PACKAGES = {}
     with tempfile.TemporaryDirectory() as aside:
         code = shutil.copy(__file__, aside)  # MLflow stores its path, which must not reveal where the project is
         files = shutil.copytree(folder, Path(aside) / "model")  # MLflow refuses links, and DVC may link to its cache
