@@ -11,14 +11,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cvae.compute.seeding import generator
+from cvae.compute.threads import in_parallel
 from cvae.model import VAE
 from cvae.objective import kl_of
 from cvae.support.progress import progress
 
+Chunk = tuple[slice, Tensor, Tensor]  # where some images are among all, the images, and their labels
+
 CHUNK = 2**20  # numbers in the widest layer at once: 4 MB, to fit the CPU's cache; results depend on it
 
 
-@torch.no_grad()
 def importance_weighted_nll(model: VAE, images: Tensor, labels: Tensor, samples: int, seed: int) -> Tensor:
     """Return the importance-weighted estimate of -ln p(x|y) for `images` (n, image_dims): (n,) float64 on the CPU.
 
@@ -26,17 +28,20 @@ def importance_weighted_nll(model: VAE, images: Tensor, labels: Tensor, samples:
     upper bound on -ln p(x|y) that tightens as K grows; with K = 1 it is the negative ELBO (Burda, Grosse and
     Salakhutdinov 2016, "Importance weighted autoencoders", equation 8).
     """
-    numbers = generator(seed, "importance weights")
     nll = torch.empty(len(images), dtype=torch.float64)  # made at once; see `bounds_of_labels`
+
+    def estimate(chunk: Chunk) -> tuple[slice, Tensor]:
+        own, x, y = chunk
+        terms = _sample_terms(model, x, y, samples, generator(seed, f"importance weights/{own.start}"))
+        return own, -_log_mean_exp(torch.cat([log_p_x + log_ratio for log_p_x, log_ratio, _ in terms]))
+
     with progress("nll", len(images)) as advance:
-        for own, x, y in _chunks(model, images, labels, samples):
-            weights = [log_p_x + log_ratio for log_p_x, log_ratio, _ in _sample_terms(model, x, y, samples, numbers)]
-            nll[own] = -_log_mean_exp(torch.cat(weights))
-            advance(len(x))
+        for own, values in in_parallel(estimate, _chunks(model, images, labels, samples), images.device):
+            nll[own] = values
+            advance(len(values))
     return nll
 
 
-@torch.no_grad()
 def bounds_of_labels(model: VAE, images: Tensor, samples: int, seed: int) -> tuple[Tensor, Tensor]:
     """Return the ELBO and the importance-weighted bound on ln p(x|y) for every label y: (n, labels) float64 on the CPU.
 
@@ -45,16 +50,20 @@ def bounds_of_labels(model: VAE, images: Tensor, samples: int, seed: int) -> tup
     """
     # Made at once: small results between the large tensors of each chunk would keep those from being freed.
     elbos, iw_bounds = torch.empty(2, model.label_count, len(images), dtype=torch.float64)
+
+    def estimate(chunk: Chunk) -> tuple[slice, Tensor, Tensor]:
+        own, x, y = chunk
+        parts = list(_sample_terms(model, x, y, samples, generator(seed, f"labels/{own.start}")))
+        log_p_x, log_ratio = (torch.cat([part[i] for part in parts]) for i in (0, 1))
+        elbo = log_p_x.cpu().double().mean(0) - parts[0][2].cpu().double()
+        return own, elbo, _log_mean_exp(log_p_x + log_ratio)
+
     with progress("label_accuracy", model.label_count * len(images)) as advance:
         for label in range(model.label_count):
-            numbers = generator(seed, "labels")
             labels = torch.full((len(images),), label, device=images.device)
-            for own, x, y in _chunks(model, images, labels, samples):
-                parts = list(_sample_terms(model, x, y, samples, numbers))
-                log_p_x, log_ratio = (torch.cat([part[i] for part in parts]) for i in (0, 1))
-                elbos[label, own] = log_p_x.cpu().double().mean(0) - parts[0][2].cpu().double()
-                iw_bounds[label, own] = _log_mean_exp(log_p_x + log_ratio)
-                advance(len(x))
+            for own, elbo, iw_bound in in_parallel(estimate, _chunks(model, images, labels, samples), images.device):
+                elbos[label, own], iw_bounds[label, own] = elbo, iw_bound
+                advance(len(elbo))
     return elbos.t(), iw_bounds.t()
 
 
@@ -65,7 +74,7 @@ def rows_at_once(model: VAE) -> int:
     )
 
 
-def _chunks(model: VAE, images: Tensor, labels: Tensor, samples: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
+def _chunks(model: VAE, images: Tensor, labels: Tensor, samples: int) -> Iterator[Chunk]:
     """Yield a few images at a time, with their labels, and where they are among all."""
     size = max(1, rows_at_once(model) // samples)
     for start in range(0, len(images), size):
