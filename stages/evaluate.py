@@ -8,8 +8,6 @@ from cvae.compute.threads import share_cores
 from cvae.pipeline.parameters import read_parameters
 from cvae.pipeline.repository import experiments_at_once
 
-SECONDS_PER_SAMPLE = 24e-6  # on two slow cores, for one z of one image of 784 pixels; fast cores take an eighth of it
-
 
 def main() -> None:
     params = read_parameters()
@@ -19,18 +17,14 @@ def main() -> None:
     from cvae.compute.devices import describe, open_device
     from cvae.data.dataset import load
     from cvae.evaluation.evaluate import evaluate, format_figures, write_evaluation
-    from cvae.evaluation.label_use import SAMPLES
-    from cvae.support.progress import duration
 
     device = open_device(params.device, params.threads)
     data = load("data/raw")
     model = saved_model.load_for(data.schema, "data/model", device)
-    print(f"Evaluating on {describe(device)}: {len(data.test):,} images, {params.nll_samples:,} samples of z per image")
-    samples = params.nll_samples + SAMPLES * model.label_count
-    seconds = len(data.test) * samples * data.schema.image_dims / 784 * SECONDS_PER_SAMPLE
-    if device.type == "cpu" and seconds > 30:
-        print(f"With the default network, this takes up to {duration(seconds)} on two slow cores")
-    print(end="", flush=True)
+    print(
+        f"Evaluating on {describe(device)}: {len(data.test):,} images, {params.nll_samples:,} samples of z per image",
+        flush=True,
+    )
     evaluation = evaluate(
         model,
         data.train,

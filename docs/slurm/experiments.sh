@@ -9,33 +9,64 @@
 #
 #   sbatch --array=1-2 docs/slurm/experiments.sh sweep.txt
 #
-# with a name and parameters in each line:
+# with a name and parameters in each line; values have no spaces:
 #
 #   dims-2 latent_dims=2
-#   wide-4 latent_dims=4 hidden_dims=512
+#   deep-4 latent_dims=4 hidden_dims=[400,200]
 #
-# docs/experiments.md says what to prepare. Each task works in a clone of the last commit below .dvc/tmp/slurm, sends its
-# result back, and removes the clone. If a task fails, the clone stays; if Slurm stops and requeues it, training goes on
-# from its last checkpoint.
+# docs/experiments.md says what to prepare. Each task works in a clone of the last commit, .dvc/tmp/slurm/NAME/clone.
+# Once its result is here and in the DVC remote, it removes the clone. A task that was stopped or failed keeps it, and
+# resumes when Slurm requeues it or when you submit it again.
 set -euo pipefail
 
-: "${MLFLOW_TRACKING_URI:?must name a tracking server, since a clone is removed with its own mlflow.db}"
-read -r name settings < <(sed -n "${SLURM_ARRAY_TASK_ID}p" "$1") || :
-if [ -z "$settings" ]; then
-  echo "$1: line $SLURM_ARRAY_TASK_ID is not a name and parameters" >&2
+fail() {
+  echo "$1" >&2
   exit 1
+}
+# Print the commit of the experiment $name in a repository, or nothing.
+experiment_in() { git -C "$1" for-each-ref --format='%(objectname)' "refs/exps/*/*/$name"; }
+
+sweep=${1:?name the file that lists the experiments}
+line=${SLURM_ARRAY_TASK_ID:?submit this with sbatch --array}
+task=${SLURM_ARRAY_JOB_ID}_$line
+[ -f dvc.yaml ] || fail "There is no dvc.yaml here; submit this from the root of the repository"
+[[ ${MLFLOW_TRACKING_URI:-} == http* ]] || fail "MLFLOW_TRACKING_URI names no tracking server (http://...)"
+[ -z "$(git status --porcelain data/own)" ] || fail "data/own has changes; commit your images first"
+read -r name settings < <(sed -n "${line}p" "$sweep" | tr -d '\r') || :
+[[ $name =~ ^[A-Za-z0-9._-]+$ && $settings == *=* ]] || fail "$sweep: line $line is not a name and parameters"
+
+# The folder belongs to one task. Another may take it over once that one has left the queue.
+repository=$PWD
+work=$repository/.dvc/tmp/slurm/$name
+mkdir -p "${work%/*}"
+if mkdir "$work" 2>/dev/null; then
+  echo "$task" > "$work/task"
 fi
-if git for-each-ref --format='%(refname)' refs/exps | grep -q "/$name\$"; then
-  echo "There is an experiment $name already; \`dvc exp remove $name\` removes it" >&2
-  exit 1
+owner=$(cat "$work/task")
+if [ "$owner" != "$task" ]; then
+  [ -z "$(squeue --noheader --jobs "$owner" 2>/dev/null)" ] || fail "Task $owner makes $name already"
+  echo "$task" > "$work/task"
 fi
 
-clone=$PWD/.dvc/tmp/slurm/$SLURM_ARRAY_JOB_ID-$SLURM_ARRAY_TASK_ID
-[ -d "$clone" ] || git clone --quiet . "$clone"
-cd "$clone"
-git checkout --quiet --force HEAD  # a stopped experiment leaves its parameters behind
+export GIT_CEILING_DIRECTORIES=$work  # should the clone be damaged, git must not take the repository around it
+if [ ! -d "$work/clone" ]; then
+  if [ -n "$(experiment_in "$repository")" ]; then
+    rm -rf "$work"
+    fail "There is an experiment $name already; \`dvc exp remove $name\` removes it"
+  fi
+  rm -rf "$work/new"
+  git clone --quiet "$repository" "$work/new"
+  mv "$work/new" "$work/clone"
+fi
+cd "$work/clone"
+[ -n "$(dvc config core.remote 2>/dev/null)" ] || fail "The last commit has no default DVC remote to keep the results"
 
-read -ra settings <<< "$settings"
-dvc exp run --pull --name "$name" "${settings[@]/#/--set-param=}"
+if [ -z "$(experiment_in .)" ]; then
+  git checkout --quiet --force HEAD  # a stopped experiment leaves its parameters behind
+  read -ra settings <<< "$settings"
+  dvc exp run --pull --name "$name" "${settings[@]/#/--set-param=}"
+fi
 dvc exp push origin "$name"
-rm -rf "$clone"
+[ "$(experiment_in .)" = "$(experiment_in "$repository")" ] || fail "$repository has another experiment $name"
+cd "$repository"
+rm -rf "$work"

@@ -1,5 +1,7 @@
 """docs/slurm on a real Slurm cluster: a sweep as a job array, and one training in several processes."""
 
+import re
+import shlex
 import shutil
 
 import pytest
@@ -36,14 +38,19 @@ def lab(repository, slurm, empty_database, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def sweep(lab):
-    """The output of four tasks: two experiments, one that fails, and one without parameters."""
+    """The output of five tasks: an experiment, the same again, another, one that fails, and one without parameters."""
     lab, variables = lab
-    (lab.root / "sweep.txt").write_text(
-        "dims-1 latent_dims=1\nwide-3 latent_dims=3 hidden_dims=[300,200]\nbad beta=x\nalone\n"
+    lines = (
+        "dims-1 latent_dims=1",
+        "dims-1 latent_dims=1",
+        "wide-3 latent_dims=3 hidden_dims=[300,200]",
+        "bad beta=x",
+        "alone",
     )
-    job = submit(lab, "--array=1-4", "--cpus-per-task=1", SWEEP, "sweep.txt", **variables)
+    (lab.root / "sweep.txt").write_bytes("\r\n".join(lines).encode())
+    job = submit(lab, "--array=1-5", "--cpus-per-task=1", SWEEP, "sweep.txt", **variables)
     wait_for_jobs(variables)
-    return [(lab.root / f"slurm-{job}_{task}.out").read_text() for task in (1, 2, 3, 4)], job
+    return [(lab.root / f"slurm-{job}_{task}.out").read_text() for task in range(1, 6)], job
 
 
 def runs(uri: str) -> dict[str, object]:
@@ -60,7 +67,7 @@ def test_each_task_ends_in_one_complete_run(lab, sweep):
     for run in found.values():
         assert_complete(MlflowClient(uri), run)
     assert found["wide-3"].data.params["hidden_dims"] == "[300, 200]"
-    assert stages_run(printed[0])[0] == "train"  # the data came from the store
+    assert stages_run(printed[2])[0] == "train"  # the data came from the store
 
 
 def test_another_clone_gets_the_results_and_trains_nothing(lab, sweep, tmp_path):
@@ -78,16 +85,53 @@ def test_another_clone_gets_the_results_and_trains_nothing(lab, sweep, tmp_path)
 
 def test_a_task_that_fails_says_why_and_keeps_its_clone(lab, sweep):
     (lab, variables), (printed, job) = lab, sweep
-    assert "params.yaml: beta is 'x'" in printed[2]
-    assert printed[3] == "sweep.txt: line 4 is not a name and parameters\n"
-    assert [path.name for path in (lab.root / ".dvc/tmp/slurm").iterdir()] == [f"{job}-3"]
+    assert "params.yaml: beta is 'x'" in printed[3]
+    assert printed[4] == "sweep.txt: line 5 is not a name and parameters\n"
+    assert [path.name for path in (lab.root / ".dvc/tmp/slurm").iterdir()] == ["bad"]
     again = submit(lab, "--array=1", SWEEP, "sweep.txt", **variables)
     wait_for_jobs(variables)
     assert (lab.root / f"slurm-{again}_1.out").read_text().startswith("There is an experiment dims-1 already;")
 
 
+def test_of_two_tasks_with_one_name_only_one_runs(sweep):
+    printed, job = sweep
+    refused, made = sorted(printed[:2], key=len)
+    assert re.fullmatch(f"Task {job}_[12] makes dims-1 already\n", refused)
+    assert "Pushed experiment dims-1" in made
+
+
+@pytest.mark.parametrize(
+    ("variables", "before", "expected"),
+    [
+        (
+            {"MLFLOW_TRACKING_URI": "sqlite:///mlflow.db"},
+            "",
+            "MLFLOW_TRACKING_URI names no tracking server (http://...)",
+        ),
+        ({}, "cd src", "There is no dvc.yaml here; submit this from the root of the repository"),
+        ({}, "touch data/own/7.png", "data/own has changes; commit your images first"),
+        ({}, "true", "The last commit has no default DVC remote to keep the results"),
+        (
+            {},
+            "dvc remote add --quiet --default store /tmp",
+            "The last commit has no default DVC remote to keep the results",
+        ),
+    ],
+)
+def test_a_task_refuses_before_it_trains_what_would_lose_its_result(repository, tmp_path, variables, before, expected):
+    copy = repository.copy(tmp_path / "a copy")
+    (tmp_path / "sweep.txt").write_text("dims-2 latent_dims=2\n")
+    task = {"SLURM_ARRAY_TASK_ID": "1", "SLURM_ARRAY_JOB_ID": "1", "MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
+    command = (
+        f"{before or 'true'}; bash {shlex.quote(str(copy.root / SWEEP))} {shlex.quote(str(tmp_path / 'sweep.txt'))}"
+    )
+    done = copy.run("bash", "-c", command, status=1, **(task | variables))
+    assert done.stderr == f"{expected}\n"
+    assert "stages.train" not in done.stdout
+
+
 @pytest.mark.long
-def test_a_stopped_task_goes_on_from_its_checkpoint(lab, sweep):
+def test_a_stopped_task_resumes_from_its_checkpoint(lab, sweep):
     lab, variables = lab
     epochs = 4000
     (lab.root / "long.txt").write_text(f"long epochs={epochs}\n")

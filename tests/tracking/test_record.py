@@ -9,6 +9,7 @@ import mlflow
 import pytest
 from helpers.repository import Repository
 from helpers.tracking import MEASURED, assert_complete, history, rows, train
+from mlflow.protos.databricks_pb2 import BAD_REQUEST
 
 from cvae.tracking.description import NOTE
 from cvae.tracking.live import LiveRun
@@ -52,7 +53,7 @@ def test_data_that_another_clone_logs_at_the_same_moment_is_logged_too(workspace
     def refuse_once(*arguments, **options):
         if not refused:
             refused.append("(sqlite3.IntegrityError) UNIQUE constraint failed: datasets.experiment_id, datasets.name")
-            raise mlflow.MlflowException(refused[0])
+            raise mlflow.MlflowException(refused[0], BAD_REQUEST)
         log_input(*arguments, **options)
 
     monkeypatch.setattr(mlflow, "log_input", refuse_once)

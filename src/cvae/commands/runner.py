@@ -26,7 +26,6 @@ def run(name: str, main: Callable[[], None], is_stage: bool = False) -> None:
 
     A stage's message may have several lines. If memory is too small, it names the parameters to lower.
     """
-    gc.set_threshold(100_000)  # saves 0.2 seconds of importing torch, and as much for MLflow or seaborn
     end_quietly_when_interrupted()
     open_streams()
     try:

@@ -30,13 +30,13 @@ def importance_weighted_nll(model: VAE, images: Tensor, labels: Tensor, samples:
     """
     nll = torch.empty(len(images), dtype=torch.float64)  # made at once; see `bounds_of_labels`
 
-    def estimate(chunk: Chunk) -> tuple[slice, Tensor]:
+    def estimate(model: VAE, chunk: Chunk) -> tuple[slice, Tensor]:
         own, x, y = chunk
         terms = _sample_terms(model, x, y, samples, generator(seed, f"importance weights/{own.start}"))
         return own, -_log_mean_exp(torch.cat([log_p_x + log_ratio for log_p_x, log_ratio, _ in terms]))
 
     with progress("nll", len(images)) as advance:
-        for own, values in in_parallel(estimate, _chunks(model, images, labels, samples), images.device):
+        for own, values in in_parallel(model, estimate, _chunks(model, images, labels, samples)):
             nll[own] = values
             advance(len(values))
     return nll
@@ -51,7 +51,7 @@ def bounds_of_labels(model: VAE, images: Tensor, samples: int, seed: int) -> tup
     # Made at once: small results between the large tensors of each chunk would keep those from being freed.
     elbos, iw_bounds = torch.empty(2, model.label_count, len(images), dtype=torch.float64)
 
-    def estimate(chunk: Chunk) -> tuple[slice, Tensor, Tensor]:
+    def estimate(model: VAE, chunk: Chunk) -> tuple[slice, Tensor, Tensor]:
         own, x, y = chunk
         parts = list(_sample_terms(model, x, y, samples, generator(seed, f"labels/{own.start}")))
         log_p_x, log_ratio = (torch.cat([part[i] for part in parts]) for i in (0, 1))
@@ -61,7 +61,7 @@ def bounds_of_labels(model: VAE, images: Tensor, samples: int, seed: int) -> tup
     with progress("label_accuracy", model.label_count * len(images)) as advance:
         for label in range(model.label_count):
             labels = torch.full((len(images),), label, device=images.device)
-            for own, elbo, iw_bound in in_parallel(estimate, _chunks(model, images, labels, samples), images.device):
+            for own, elbo, iw_bound in in_parallel(model, estimate, _chunks(model, images, labels, samples)):
                 elbos[label, own], iw_bounds[label, own] = elbo, iw_bound
                 advance(len(elbo))
     return elbos.t(), iw_bounds.t()

@@ -141,7 +141,10 @@ def _log_data(name: str, digest: str) -> None:
     dataset = MetaDataset(source, name=name, digest=digest[:32] or None)
     try:
         mlflow.log_input(dataset, context="training")
-    except MlflowException:  # two clones that log the same new data at once: MLflow refuses one, and then has the data
+    except MlflowException as error:
+        if error.error_code != "BAD_REQUEST":
+            raise
+        # Of two clones that log the same new data at once, MLflow refuses one. Then it has the data.
         mlflow.log_input(dataset, context="training")
 
 
