@@ -11,6 +11,8 @@ from helpers.runs import assert_complete
 from helpers.slurm import DAEMONS, cluster, submit, wait_for_jobs
 from mlflow import MlflowClient
 
+NO_REMOTE = "The last commit has no default DVC remote to keep the results"
+NO_SERVER = "MLFLOW_TRACKING_URI names no tracking server (http://...)"
 SWEEP = "docs/slurm/experiments.sh"
 
 
@@ -40,13 +42,8 @@ def lab(repository, slurm, empty_database, tmp_path_factory):
 def sweep(lab):
     """The output of five tasks: an experiment, the same again, another, one that fails, and one without parameters."""
     lab, variables = lab
-    lines = (
-        "dims-1 latent_dims=1",
-        "dims-1 latent_dims=1",
-        "wide-3 latent_dims=3 hidden_dims=[300,200]",
-        "bad beta=x",
-        "alone",
-    )
+    lines = ["dims-1 latent_dims=1"] * 2
+    lines += ["wide-3 latent_dims=3 hidden_dims=[300,200]", "bad beta=x", "alone"]
     (lab.root / "sweep.txt").write_bytes("\r\n".join(lines).encode())
     job = submit(lab, "--array=1-5", "--cpus-per-task=1", SWEEP, "sweep.txt", **variables)
     wait_for_jobs(variables)
@@ -84,7 +81,7 @@ def test_another_clone_gets_the_results_and_trains_nothing(lab, sweep, tmp_path)
 
 
 def test_a_task_that_fails_says_why_and_keeps_its_clone(lab, sweep):
-    (lab, variables), (printed, job) = lab, sweep
+    (lab, variables), (printed, _) = lab, sweep
     assert "params.yaml: beta is 'x'" in printed[3]
     assert printed[4] == "sweep.txt: line 5 is not a name and parameters\n"
     assert [path.name for path in (lab.root / ".dvc/tmp/slurm").iterdir()] == ["bad"]
@@ -103,28 +100,18 @@ def test_of_two_tasks_with_one_name_only_one_runs(sweep):
 @pytest.mark.parametrize(
     ("variables", "before", "expected"),
     [
-        (
-            {"MLFLOW_TRACKING_URI": "sqlite:///mlflow.db"},
-            "",
-            "MLFLOW_TRACKING_URI names no tracking server (http://...)",
-        ),
+        ({"MLFLOW_TRACKING_URI": "sqlite:///mlflow.db"}, "true", NO_SERVER),
         ({}, "cd src", "There is no dvc.yaml here; submit this from the root of the repository"),
         ({}, "touch data/own/7.png", "data/own has changes; commit your images first"),
-        ({}, "true", "The last commit has no default DVC remote to keep the results"),
-        (
-            {},
-            "dvc remote add --quiet --default store /tmp",
-            "The last commit has no default DVC remote to keep the results",
-        ),
+        ({}, "true", NO_REMOTE),
+        ({}, "dvc remote add --quiet --default store /tmp", NO_REMOTE),  # not committed
     ],
 )
 def test_a_task_refuses_before_it_trains_what_would_lose_its_result(repository, tmp_path, variables, before, expected):
     copy = repository.copy(tmp_path / "a copy")
     (tmp_path / "sweep.txt").write_text("dims-2 latent_dims=2\n")
     task = {"SLURM_ARRAY_TASK_ID": "1", "SLURM_ARRAY_JOB_ID": "1", "MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
-    command = (
-        f"{before or 'true'}; bash {shlex.quote(str(copy.root / SWEEP))} {shlex.quote(str(tmp_path / 'sweep.txt'))}"
-    )
+    command = f"{before}; bash {shlex.quote(str(copy.root / SWEEP))} {shlex.quote(str(tmp_path / 'sweep.txt'))}"
     done = copy.run("bash", "-c", command, status=1, **(task | variables))
     assert done.stderr == f"{expected}\n"
     assert "stages.train" not in done.stdout
