@@ -35,13 +35,13 @@ task=${SLURM_ARRAY_JOB_ID}_$line
 read -r name settings < <(sed -n "${line}p" "$sweep" | tr -d '\r') || :
 [[ $name =~ ^[A-Za-z0-9._-]+$ && $settings == *=* ]] || fail "$sweep: line $line is not a name and parameters"
 
-# The folder belongs to one task. Another may take it over once that one has left the queue.
+# The folder belongs to the task that first moves its own there. Another may take it over once that one has left the
+# queue.
 repository=$PWD
 work=$repository/.dvc/tmp/slurm/$name
-mkdir -p "${work%/*}"
-if mkdir "$work" 2>/dev/null; then
-  echo "$task" > "$work/task"
-fi
+mkdir -p "$work.$task"
+echo "$task" > "$work.$task/task"
+mv -T "$work.$task" "$work" 2>/dev/null || rm -r "$work.$task"
 owner=$(cat "$work/task")
 if [ "$owner" != "$task" ]; then
   [ -z "$(squeue --noheader --jobs "$owner" 2>/dev/null)" ] || fail "Task $owner makes $name already"
