@@ -1,4 +1,4 @@
-"""Draw the pictures in plots/, and write plots/explorer.html, and plots/latents.csv for a chart on DVC's page."""
+"""Draw the pictures in plots/. Also write plots/explorer.html, and plots/latents.csv for a chart on DVC's page."""
 
 from cvae.commands.runner import run_stage
 from cvae.pipeline.parameters import read_parameters

@@ -57,6 +57,9 @@ if [ ! -d "$work/clone" ]; then
   rm -rf "$work/new"
   git clone --quiet "$repository" "$work/new"
   mv "$work/new" "$work/clone"
+elif [ "$owner" != "$task" ]; then  # submitted again: take what has been committed since
+  git -C "$work/clone" fetch --quiet origin HEAD
+  git -C "$work/clone" reset --quiet --hard FETCH_HEAD
 fi
 cd "$work/clone"
 [ -n "$(dvc config core.remote 2>/dev/null)" ] || fail "The last commit has no default DVC remote to keep the results"

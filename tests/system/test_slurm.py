@@ -85,8 +85,11 @@ def test_a_task_that_fails_says_why_and_keeps_its_clone(lab, sweep):
     assert "params.yaml: beta is 'x'" in printed[3]
     assert printed[4] == "sweep.txt: line 5 is not a name and parameters\n"
     assert [path.name for path in (lab.root / ".dvc/tmp/slurm").iterdir()] == ["bad"]
-    again = submit(lab, "--array=1", SWEEP, "sweep.txt", **variables)
+    lab.git("commit", "--quiet", "--allow-empty", "--message", "A correction")
+    again = submit(lab, "--array=1,4", SWEEP, "sweep.txt", **variables)
     wait_for_jobs(variables)
+    corrected = Repository(lab.root / ".dvc/tmp/slurm/bad/clone").git("rev-parse", "HEAD")
+    assert corrected == lab.git("rev-parse", "HEAD")
     assert (lab.root / f"slurm-{again}_1.out").read_text().startswith("There is an experiment dims-1 already;")
 
 

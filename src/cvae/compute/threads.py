@@ -82,9 +82,9 @@ def share_cores(threads: int, experiments: int = 1) -> None:
 def in_parallel(model: Model, work: Callable[[Model, Item], Result], items: Iterable[Item]) -> Iterator[Result]:
     """Yield `work(model, item)` for each item, in their order, without gradients.
 
-    On a CPU, each of torch's threads takes an item at a time and computes it alone. It has a copy of the model, which
-    may keep state, with the same weights. If threads shared every operation instead, they would wait for each other
-    after each one: beside a busy program, that takes two to three times as long.
+    On a CPU, as many threads as torch uses share out the items, and each computes its own alone. A model may keep state,
+    so each thread has a copy, with the same weights. If the threads shared every operation instead, they would wait for
+    each other after each one: beside a busy program, that takes two to three times as long.
     """
     import torch
 
