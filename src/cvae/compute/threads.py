@@ -82,9 +82,9 @@ def share_cores(threads: int, experiments: int = 1) -> None:
 def in_parallel(model: Model, work: Callable[[Model, Item], Result], items: Iterable[Item]) -> Iterator[Result]:
     """Yield `work(model, item)` for each item, in their order, without gradients.
 
-    On a CPU, as many threads as torch uses share out the items, and each computes its own alone. A model may keep state,
-    so each thread has a copy, with the same weights. If the threads shared every operation instead, they would wait for
-    each other after each one: beside a busy program, that takes two to three times as long.
+    On a CPU, as many threads as torch uses share out the items, and each computes its own alone. Each has a copy of the
+    model, with the same weights, since a model may keep state. If all threads shared every operation instead, they
+    would wait for each other after each one: beside a busy program, that takes two to three times as long.
     """
     import torch
 
