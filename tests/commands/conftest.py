@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.models import make_model
+from helpers.repository import Repository, made_once
+from helpers.studies import make_quick_repository
 from PIL import Image
 
 from cvae.artifacts import saved_model
@@ -39,3 +41,15 @@ def draw(folder, tmp_path, monkeypatch):
             return np.asarray(picture.convert("L"))
 
     return draw
+
+
+@pytest.fixture(scope="session")
+def quick_origin(tmp_path_factory) -> Repository:
+    """A repository with a quick pipeline, for `cvae tune`; not to be changed."""
+    return Repository(made_once(tmp_path_factory, "quick", make_quick_repository) / "cvae")
+
+
+@pytest.fixture
+def quick(quick_origin, tmp_path) -> Repository:
+    """A copy of it, to be changed."""
+    return quick_origin.copy(tmp_path / "cvae")

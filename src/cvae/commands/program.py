@@ -11,6 +11,7 @@ from cvae.support.errors import one_line
 COMMANDS = {  # module and help line of each; a module is imported only if its command runs, because imports are slow
     "sample": ("cvae.commands.sample.command", "Draw pictures with a trained model."),
     "compare": ("cvae.commands.compare.command", "Compare DVC experiments, as tables and a picture."),
+    "tune": ("cvae.commands.tune.command", "Search for good parameters."),
     "explore": ("cvae.commands.explore", "Open a page that runs a model in the browser."),
     "ui": ("cvae.commands.ui", "Start the MLflow UI on this repository's runs."),
     "serve": ("cvae.commands.serve", "Serve a model over HTTP on this machine."),
@@ -36,7 +37,7 @@ class Program(click.Group):
 
 @click.command(cls=Program, context_settings=SETTINGS)
 def program() -> None:
-    """Draw pictures with trained models, compare experiments, and start servers.
+    """Draw pictures with trained models, compare experiments, search for parameters, and start servers.
 
     Run it from the root of the repository.
     """

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     import psutil
 
 EXPERIMENTS = (".dvc", "tmp", "exps")  # the folder in the repository where DVC puts the copies
+TRIALS = (*EXPERIMENTS, "tune")  # where `cvae tune` puts its own
 
 
 def main_repository() -> Path:
@@ -27,7 +28,8 @@ def experiments_at_once() -> int:
     """Return how many experiments are running in temporary copies, or 1 if this is the repository itself."""
     repository = main_repository()
     copies = repository.joinpath(*EXPERIMENTS)
-    return len([*copies.glob("tmp*"), *copies.glob("standalone/tmp*")]) if Path.cwd() != repository else 1
+    found = [*copies.glob("tmp*"), *copies.glob("standalone/tmp*"), *repository.joinpath(*TRIALS).glob("*")]
+    return len(found) if Path.cwd() != repository else 1
 
 
 def require_root() -> None:

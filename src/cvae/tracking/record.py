@@ -19,6 +19,7 @@ from cvae.tracking.runs import (
     experiment_name,
     explorer_page,
     find,
+    study_tags,
     writer,
 )
 from cvae.tracking.store import locked, open_store
@@ -146,9 +147,11 @@ def _tag(client, run_id: str, results: Results, measured: dict[str, str], keep_d
         names.append(name)
     if names:
         tags["dvc.experiments"] = " ".join(names)
+    ours = study_tags()  # of the last trial with these results
+    tags |= ours
     if not keep_description:
         tags[description.NOTE] = description.of_run(results.params, tags, results.schema, explorer_page(run.info))
-    added = [*measured, "dvc.experiments", description.NOTE]
+    added = [*measured, *ours, "dvc.experiments", description.NOTE]
     client.log_batch(run_id, tags=[RunTag(name, tags[name]) for name in added if name in tags])
 
 

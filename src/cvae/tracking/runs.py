@@ -19,6 +19,9 @@ TRAINING_KEY = "training.key"  # identifies the outputs of training; set when tr
 TRACKING = "pipeline.tracking"  # the pipeline key of what track writes to the run; set when track starts
 PIPELINE_KEY = "pipeline.key"  # identifies everything that track logs; set when everything is logged
 
+STUDY, TRIAL = "study", "study.trial"  # the search of `cvae tune` that made the run, and its number in it
+STUDY_VARIABLE, TRIAL_VARIABLE = "CVAE_STUDY", "CVAE_TRIAL"  # in which `cvae tune` names them to the stages
+
 COLOUR = "mlflow.runColor"  # MLflow's tag
 # matplotlib's tab10, copied because importing matplotlib takes longer than recording a run
 COLOURS = ["#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22", "#17becf"]
@@ -147,14 +150,21 @@ def source_tags() -> dict[str, str]:
         print(f"{error}; the run is recorded without its commit", file=sys.stderr, flush=True)
     if name := experiment_name():
         tags["dvc.experiment"] = name
-    return tags
+    return tags | study_tags()
+
+
+def study_tags() -> dict[str, str]:
+    """Return the tags that name the trial of `cvae tune` that runs this stage, or none if it is no trial."""
+    named = {STUDY: os.environ.get(STUDY_VARIABLE), TRIAL: os.environ.get(TRIAL_VARIABLE)}
+    return {tag: value for tag, value in named.items() if value}
 
 
 def experiment_name() -> str | None:
     """Return the name of the DVC experiment that runs this stage, or None if this is not an experiment."""
-    # If a stage of another repository runs this one, both variables are that repository's; ignore its name.
+    # If a stage of another repository runs this one, both variables are that repository's; ignore its name. A trial of
+    # `cvae tune` is in a repository of its own, below the main one.
     named = os.environ.get("DVC_ROOT")
-    if named and Path(named).resolve() != main_repository().resolve():
+    if named and Path(named).resolve() not in (main_repository().resolve(), Path.cwd()):
         return None
     return os.environ.get("DVC_EXP_NAME") or None
 

@@ -1,0 +1,126 @@
+"""The search itself: keep trials running, take in their outcomes, prune those that fall behind.
+
+Every step can be repeated after a kill. A trial is in the study's file before it starts. It is finished once its
+experiment is in this repository, and counted once the file has its value. So the next `cvae tune` finds each running
+trial as one that still runs, that is finished, or that must be run again under its number, from its checkpoint.
+"""
+
+import time
+from collections.abc import Callable
+
+from cvae.commands.tune import copies, report, trials
+from cvae.commands.tune.curves import Curves
+from cvae.commands.tune.study import FOLDER, PRUNABLE, Study, log_of
+from cvae.support.errors import UserError
+
+TICK = 0.2  # seconds between looks at the processes
+POLL = 3.0  # seconds between looks at the curves; train logs about as often
+HOPELESS = 3  # failures in a row that end the search if nothing has worked yet
+LOST = 5  # failures in a row that end it otherwise
+
+
+class Search:
+    """A search that is going on. `show(count)`: called when `count` more trials are finished."""
+
+    def __init__(self, study: Study, show: Callable[[int], object]):
+        options = study.options
+        self._study = study
+        self._show = show
+        self._jobs, self._total = options["jobs"], options["trials"]
+        self._curves = Curves(study.name) if options["pruning"] and study.plan.metric in PRUNABLE else None
+        self._cache = copies.dvc_cache()
+        self._running: list[trials.Trial] = []
+        self._to_run: list[int] = []  # trials that were running when the search was interrupted
+        self._polled_at = 0.0
+        self._failures = 0  # in a row
+        self._has_succeeded = False
+
+    def run(self) -> None:
+        """Run trials until the study has all of them.
+
+        Raises:
+            UserError: trials fail one after another.
+        """
+        try:
+            self._take_up()
+            while True:
+                while len(self._running) < self._jobs and (number := self._next()) is not None:
+                    self._start(number)
+                if not self._running:
+                    break
+                time.sleep(TICK)
+                for trial in [trial for trial in self._running if trial.has_ended()]:
+                    self._finish(trial)
+                self._prune()
+        finally:
+            trials.end(self._running)
+        copies.remove_copies(self._study.name)
+
+    def _take_up(self) -> None:
+        """Sort the trials without an outcome into those that still run, are finished, or must be run again."""
+        study = self._study
+        for number in study.running():
+            name, values = study.experiment(number), study.values(number)
+            if trial := trials.adopt(number, name, values, log_of(study.name, name)):
+                self._running.append(trial)
+            elif copies.experiment(name):
+                self._finish(trials.Trial(number, name, values, log_of(study.name, name), []))
+            else:
+                self._to_run.append(number)
+        copies.remove_copies(study.name, kept=[trial.name for trial in self._running])
+
+    def _next(self) -> int | None:
+        """Return the number of the trial to start, or None if the study has all trials."""
+        if self._to_run:
+            return self._to_run.pop(0)
+        return self._study.propose() if len(self._study.trials) < self._total else None
+
+    def _start(self, number: int) -> None:
+        study = self._study
+        name, values = study.experiment(number), study.values(number)
+        folder = copies.make_copy(copies.copy_of(name), study.plan.head, study.plan.snapshot, self._cache)
+        self._running.append(trials.start(study.name, number, name, values, folder, log_of(study.name, name)))
+
+    def _finish(self, trial: trials.Trial) -> None:
+        """Store the outcome of a trial that has ended, and print it."""
+        study = self._study
+        value, failure = None, ""
+        try:
+            value = trials.figure(trial.name, study.plan.metric, study.plan.base | trial.values)
+        except UserError as error:
+            failure = str(error)
+        if value is not None:
+            study.complete(trial.number, value)
+        elif trial.pruned_after and not failure:
+            self._curves.mark_pruned(trial.number, trial.pruned_after)
+            study.prune(trial.number)
+        else:
+            failure = failure or trials.reason_for_failure(trial)
+            study.fail(trial.number, failure)
+        if trial in self._running:
+            self._running.remove(trial)
+        copies.remove_copy(trial.name)
+        print(report.line(study, trial.number), flush=True)
+        self._show(1)
+        self._give_up_if_hopeless(failure)
+
+    def _give_up_if_hopeless(self, failure: str) -> None:
+        self._failures = self._failures + 1 if failure else 0
+        self._has_succeeded |= not failure
+        if self._failures >= (LOST if self._has_succeeded else HOPELESS):
+            raise UserError(
+                f"{self._failures} trials failed one after another, so the search stops; the last: {failure}; "
+                f"{FOLDER / self._study.name} has the output of all"
+            )
+
+    def _prune(self) -> None:
+        if not self._curves or time.monotonic() < self._polled_at + POLL:
+            return
+        for trial in self._running:
+            curve = self._curves.of(trial.number)
+            epochs = trial.values.get("epochs", self._study.plan.base["epochs"])
+            last = max(curve, default=0)
+            if not trial.pruned_after and last < epochs and self._study.report(trial.number, curve):
+                trial.pruned_after = last
+                trial.interrupt()
+        self._polled_at = time.monotonic()
