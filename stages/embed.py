@@ -9,12 +9,14 @@ def main() -> None:
 
     from cvae.artifacts import saved_model
     from cvae.compute.devices import open_device
-    from cvae.data.binarisation import load
+    from cvae.data.binarisation import as_seen
+    from cvae.data.dataset import load
+    from cvae.data.validation import hold_out
     from cvae.embedding import embed_dataset, write_latents
 
-    data = load("data/raw", params.binarize)
+    data = as_seen(hold_out(load("data/raw"), params.validation_images, params.seed), params.binarize)
     model = saved_model.load_for(data.schema, "data/model", open_device(params.device, params.threads))
-    write_latents(embed_dataset(model, {"train": data.train, "test": data.test}, params.seed), "data/latents.parquet")
+    write_latents(embed_dataset(model, data.splits, params.seed), "data/latents.parquet")
 
 
 if __name__ == "__main__":

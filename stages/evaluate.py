@@ -1,6 +1,7 @@
-"""Measure the model on the test images.
+"""Measure the model on the test images, and on the validation images if there are any.
 
-Writes metrics/test.json, metrics/per_class.csv, metrics/per_latent.csv and plots/confusion.csv.
+Writes metrics/test.json, metrics/validation.json, metrics/per_class.csv, metrics/per_latent.csv and
+plots/confusion.csv.
 """
 
 from cvae.commands.runner import run_stage
@@ -16,26 +17,28 @@ def main() -> None:
     from cvae.artifacts import saved_model
     from cvae.compute.devices import describe, open_device
     from cvae.data.dataset import load
+    from cvae.data.validation import hold_out
     from cvae.evaluation.evaluate import evaluate, format_figures, write_evaluation
 
     device = open_device(params.device, params.threads)
-    data = load("data/raw")
+    data = hold_out(load("data/raw"), params.validation_images, params.seed)
     model = saved_model.load_for(data.schema, "data/model", device)
-    print(
-        f"Evaluating on {describe(device)}: {len(data.test):,} images, {params.nll_samples:,} samples of z per image",
-        flush=True,
-    )
-    evaluation = evaluate(
-        model,
-        data.train,
-        data.test,
-        binarize=params.binarize,
-        beta=params.beta,
-        seed=params.seed,
-        nll_samples=params.nll_samples,
-    )
-    write_evaluation(evaluation, "metrics", "plots")
-    print(format_figures(evaluation))
+    evaluations = {}
+    for name in ("validation", "test") if data.validation else ("test",):
+        count = f"{len(data.splits[name]):,} {name} images"
+        print(f"Evaluating on {describe(device)}: {count}, {params.nll_samples:,} samples of z per image", flush=True)
+        evaluations[name] = evaluate(
+            model,
+            data.train,
+            data.splits[name],
+            name,
+            binarize=params.binarize,
+            beta=params.beta,
+            seed=params.seed,
+            nll_samples=params.nll_samples,
+        )
+        print(format_figures(evaluations[name]), flush=True)
+    write_evaluation(evaluations["test"], "metrics", "plots", evaluations.get("validation"))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ def main() -> None:
 
     from cvae.artifacts import saved_model
     from cvae.compute.devices import open_device
-    from cvae.data.binarisation import load
+    from cvae.data.binarisation import as_seen
+    from cvae.data.dataset import load
     from cvae.data.names import kind_of_pixels
     from cvae.embedding import read_latents
     from cvae.explorer.page import write_explorer
@@ -19,7 +20,7 @@ def main() -> None:
     from cvae.figures.style import mention_missing_letters
     from cvae.figures.thumbnails import render_thumbnails
 
-    data = load("data/raw", params.binarize)
+    data = as_seen(load("data/raw"), params.binarize)
     model = saved_model.load_for(data.schema, "data/model", open_device(params.device, params.threads))
     mention_missing_letters((data.schema.title, *data.schema.classes))
     size = model.latent_dims, len(data.schema.classes)

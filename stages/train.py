@@ -32,18 +32,17 @@ def main() -> None:
     from cvae.compute.devices import describe, open_device
     from cvae.compute.processes import connected
     from cvae.compute.seeding import generator
-    from cvae.data.binarisation import binarised
+    from cvae.data.binarisation import as_seen
     from cvae.data.dataset import load
+    from cvae.data.validation import hold_out
     from cvae.models import build
     from cvae.training.loop import Training
 
     device = open_device(params.device, params.threads, params.precision)
-    data = load("data/raw")
-    train_split, test_split = data.train, data.test
-    if params.binarize != "none":
-        test_split = binarised(test_split, "test")
-    if params.binarize == "static":  # if "dynamic", `Training` samples binary pixels from the grey ones in each epoch
-        train_split = binarised(train_split, "train")
+    data = hold_out(load("data/raw"), params.validation_images, params.seed)
+    seen = as_seen(data, params.binarize)
+    # If "dynamic", `Training` samples binary pixels from the grey ones in each epoch.
+    train_split = data.train if params.binarize == "dynamic" else seen.train
     # Dropout, and layers that initialise themselves, use torch's global generator.
     torch.manual_seed(generator(params.seed, "torch").initial_seed())
     model = build(params.model, data.schema, params.model_dump())
@@ -52,13 +51,15 @@ def main() -> None:
         training = Training(
             model,
             train_split,
-            test_split,
+            seen.splits[seen.held_out],
+            held_out_name=seen.held_out,
             epochs=params.epochs,
             batch_size=params.batch_size,
             learning_rate=params.learning_rate,
             schedule=params.learning_rate_schedule,
             beta=params.beta,
             seed=params.seed,
+            patience=params.patience,
             resample_pixels=params.binarize == "dynamic",
             precision=params.precision,
             processes=processes,
@@ -114,11 +115,14 @@ def lead(training: "Training", params: Parameters, device: str, images: int) -> 
                 if dvc and has_ended(dvc):
                     raise KeyboardInterrupt("DVC was killed, so nothing would collect the results")
         seconds = time.perf_counter() - started
+        if training.best_epoch:
+            print(f"Keeping the weights of epoch {training.best_epoch}, which has the lowest validation loss")
+        snapshots.end_with(training.best_epoch or params.epochs)
 
         saved_model.save(training.model, MODEL)
         write_snapshots(snapshots.images.numpy(), snapshots.epochs, SNAPSHOTS)
-        write_history(history, HISTORY, SUMMARY)
-        rate = params.epochs * images / seconds
+        write_history(history, HISTORY, SUMMARY, training.best_epoch)
+        rate = len(history) * images / seconds
         print(f"Trained in {seconds:.1f} s, {rate:,.0f} images per second")
         live.complete({"train.seconds": f"{seconds:.1f}", "train.images_per_second": f"{rate:.0f}"})
 

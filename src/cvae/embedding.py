@@ -34,7 +34,7 @@ def embed(model: VAE, split: Split, noise: torch.Tensor) -> dict[str, np.ndarray
 def embed_dataset(model: VAE, splits: dict[str, Split], seed: int) -> pa.Table:
     """Return a table with one row per image.
 
-    Columns: `split` ("train" or "test"), `index` within the split, `label`, mu_0 …, sigma_0 …, z_0 …
+    Columns: `split` ("train", "validation" or "test"), `index` within the split, `label`, mu_0 …, sigma_0 …, z_0 …
     """
     tables = []
     for name, split in splits.items():

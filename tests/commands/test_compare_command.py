@@ -15,8 +15,8 @@ from cvae.commands.compare.results import FIGURES
 from cvae.commands.compare.tables import format_means, format_table
 from cvae.commands.program import invoke
 
-MADE = b'{"kl": 3.0}'
-DIGEST = hashlib.md5(MADE).hexdigest()
+MADE, VALIDATED = b'{"kl": 3.0}', b'{"kl": 4.0}'
+DIGEST, OTHER_DIGEST = (hashlib.md5(content).hexdigest() for content in (MADE, VALIDATED))
 LOCKED = f"""\
 stages:
   train:
@@ -25,7 +25,9 @@ stages:
   evaluate:
     deps: [{{path: data/model, md5: aaaa.dir}}]
     params: {{params.yaml: {{nll_samples: 50}}}}
-    outs: [{{path: metrics/test.json, md5: {DIGEST}}}]
+    outs:
+    - {{path: metrics/test.json, md5: {DIGEST}}}
+    - {{path: metrics/validation.json, md5: {OTHER_DIGEST}}}
   render:
     deps: [{{path: data/model, md5: bbbb.dir}}]
     params: {{params.yaml: {{grid_size: 20}}}}
@@ -47,6 +49,7 @@ PARAMS = "seed: 0\nlearning_rate: 1e-05\nnll_samples: 50\ngrid_size: 20\nthreads
         ("dvc.lock", "stages:", "stages", False),
         ("dvc.lock", LOCKED, "", False),
         ("metrics/test.json", "3.0", "2.0", False),
+        ("metrics/validation.json", "4.0", "2.0", False),
     ],
     ids=[
         "as measured",
@@ -60,10 +63,12 @@ PARAMS = "seed: 0\nlearning_rate: 1e-05\nnll_samples: 50\ngrid_size: 20\nthreads
         "no YAML",
         "no lock",
         "edited figures",
+        "edited validation figures",
     ],
 )
 def test_figures_count_only_with_the_parameters_and_files_that_dvc_locked(file, old, new, expected):
     files = {"params.yaml": PARAMS.encode(), "dvc.lock": LOCKED.encode(), "metrics/test.json": MADE}
+    files["metrics/validation.json"] = VALIDATED
     assert old.encode() in files[file]
     assert experiments.is_current(files | {file: files[file].replace(old.encode(), new.encode())}) == expected
 

@@ -9,6 +9,7 @@ from helpers.results import MEASURED, PARAMETERS, result, row, table
 from cvae.commands.compare.results import by_task, figures_of, read_results, sample_counts, task_name, varied
 from cvae.commands.compare.tables import format_table, heading
 from cvae.support.errors import UserError
+from cvae.tracking.tasks import measured_on
 
 
 def names_of(rows: list[dict], *names: str) -> list[str]:
@@ -71,7 +72,7 @@ def test_unfinished_and_incomplete_runs_are_left_out_with_a_note():
     _, notes = read_results(rows)
     assert names_of(rows) == ["a"]
     assert notes[0].startswith("Left out: 1 failed, 2 queued, 1 running;")
-    assert notes[1].endswith("metrics/test.json: g, h, i.")
+    assert notes[1].endswith("without kl and reconstruction: g, h, i.")
     assert notes[2] == "The same result as a: b."
 
 
@@ -177,3 +178,43 @@ def test_parameters_of_your_own_images_set_no_other_results_apart():
 def test_only_figures_that_a_run_has_are_shown():
     figures = figures_of(table(result("a", label_accuracy=0.97), result("b", latent_dims=4)))
     assert figures == ["kl", "reconstruction", "negative_elbo", "label_accuracy", "active_units"]
+
+
+def validated(name: str, kl: float, **others) -> dict:
+    """Return a row with validation images, whose test figures are better than its validation figures."""
+    figures = {"metrics/validation.json:kl": kl, "metrics/validation.json:reconstruction": 21.0}
+    figures |= {"metrics/validation.json:nll": kl + 20.0, "metrics/test.json:nll": 5.0}
+    return row(name, kl=0.1, reconstruction=1.0, validation_images=5000.0, **figures, **others)
+
+
+def test_results_with_validation_images_are_compared_by_validation_figures():
+    results, _ = read_results([validated("a", 3.0), validated("b", 2.0, latent_dims=4.0)])
+    assert results["kl"].tolist() == [3.0, 2.0]
+    assert results["negative_elbo"].tolist() == [24.0, 23.0]
+    assert results["nll"].tolist() == [23.0, 22.0]
+    assert results["test_nll"].tolist() == [5.0, 5.0]
+    assert heading(results).startswith(
+        "mnist, gaussian likelihood, grey pixels: 5000 validation images, nats per image;"
+    )
+
+
+def test_results_that_lack_their_validation_figures_are_left_out():
+    incomplete = {"metrics/validation.json:kl": None}
+    results, notes = read_results([row("a"), validated("b", 3.0) | incomplete])
+    assert results["experiment"].tolist() == ["a"]
+    assert notes == ["Left out, without kl and reconstruction: b."]
+
+
+def test_results_measured_on_other_images_are_separate_tasks():
+    rows = [row("a"), validated("b", 3.0), validated("c", 2.0) | {"validation_images": 300.0}]
+    old = row("old", kl=3.1)
+    del old["validation_images"], old["patience"]
+    results, _ = read_results([*rows, old])
+    tasks = {measured_on(group.iloc[0]): group["experiment"].tolist() for group in by_task(results)}
+    assert tasks == {
+        "test images": ["a", "old"],
+        "300 validation images": ["c"],
+        "5000 validation images": ["b"],
+    }
+    assert [column for column in figures_of(results) if column == "test_nll"] == ["test_nll"]
+    assert "test_nll" not in figures_of(by_task(results)[0])

@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 
 from cvae.data import dataset
-from cvae.data.binarisation import binarised, load, sample_thresholds, threshold_generator
+from cvae.data.binarisation import as_seen, binarised, sample_thresholds, threshold_generator
 from cvae.data.dataset import Split
 from cvae.data.digits import write_digits
+from cvae.data.validation import hold_out
 
 LEVELS, PIXELS = 256, 784
 
@@ -42,12 +43,14 @@ def test_thresholds_differ_between_epochs_and_seeds():
 
 
 @pytest.mark.parametrize("binarize", ["none", "static", "dynamic"])
-def test_a_data_set_is_loaded_grey_or_in_the_fixed_sample_of_each_split(binarize, tmp_path):
+def test_a_data_set_is_seen_grey_or_in_the_fixed_sample_of_each_split(binarize, tmp_path):
     write_digits(tmp_path)
-    data, original = load(tmp_path, binarize), dataset.load(tmp_path)
+    original = hold_out(dataset.load(tmp_path), 300, seed=0)
+    data = as_seen(original, binarize)
     assert data.schema == original.schema
-    for name in ("train", "test"):
-        loaded, grey = getattr(data, name), getattr(original, name)
+    assert list(data.splits) == ["train", "validation", "test"]
+    for name, grey in original.splits.items():
+        loaded = data.splits[name]
         expected = grey if binarize == "none" else binarised(grey, name)
         assert np.array_equal(loaded.images, expected.images)
         assert np.array_equal(loaded.labels, grey.labels)

@@ -179,7 +179,7 @@ def test_evaluation_repeats_and_is_written_with_every_figure(model, digits, eval
         (tmp_path / folder).mkdir()
     write_evaluation(evaluation, tmp_path / "a", tmp_path / "a")
     write_evaluation(evaluate(model, *digits, **SETTINGS), tmp_path / "b", tmp_path / "b")
-    names = ["confusion.csv", "per_class.csv", "per_latent.csv", "test.json"]
+    names = ["confusion.csv", "per_class.csv", "per_latent.csv", "test.json", "validation.json"]
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == names
     for name in names:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()

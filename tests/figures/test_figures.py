@@ -19,7 +19,7 @@ from cvae.compute.seeding import generator
 from cvae.data.dataset import Schema
 from cvae.data.names import PANELS, spread
 from cvae.embedding import embed
-from cvae.figures import learning, rendering, style, thumbnails
+from cvae.figures import curves, learning, rendering, style, thumbnails
 from cvae.figures.latent_plane import decode, fit_plane
 from cvae.model import CVAE
 from cvae.training.snapshots import Snapshots
@@ -323,3 +323,11 @@ def test_training_curves_fit_the_later_epochs(monkeypatch, tmp_path):
     assert shown[1].axes[0].get_ylim()[1] > falling[0]
     training, test = shown[0].axes[0].lines[:2]
     assert (training.is_dashed(), test.is_dashed()) == (False, True)
+
+
+@pytest.mark.parametrize("split", ["test", "validation"])
+def test_the_curves_name_the_split_that_was_held_out(split):
+    columns = {f"{name}_{part}": [3.0, 2.0] for name in ("train", split) for part in ("loss", "reconstruction", "kl")}
+    figure = curves.draw_training(pd.DataFrame({"epoch": [1, 2], **columns}), "title")
+    legends = [[text.get_text() for text in axes.get_legend().get_texts()] for axes in figure.axes]
+    assert legends == [["training", split]] * 3

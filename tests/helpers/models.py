@@ -3,7 +3,7 @@
 import torch
 
 from cvae.compute.seeding import generator
-from cvae.data.dataset import mnist_like
+from cvae.data.dataset import Split, mnist_like
 from cvae.model import CVAE
 
 MNIST = mnist_like()  # the schema that tests use unless they are about another
@@ -19,3 +19,8 @@ def make_batch(count: int, latent_dims: int, schema=MNIST) -> tuple[torch.Tensor
     x = torch.rand(count, schema.image_dims, generator=numbers)
     y = torch.randint(len(schema.classes), (count,), generator=numbers)
     return x, y, torch.randn(count, latent_dims, generator=numbers)
+
+
+def with_pale_test(train: Split, test: Split) -> tuple[Split, Split]:
+    """Return splits whose test images are so pale that training fits them less and less after a few epochs."""
+    return train, Split(test.images // 3, test.labels)

@@ -37,7 +37,8 @@ def assert_complete(client: MlflowClient, run, epochs: int = 2) -> None:
     files = files_of(client, run)
     learning = {f"learning/{epoch:04}.png" for epoch in snapshot_epochs(epochs)}
     lasting = {name for name in PICTURES if not name.startswith("learning/")}
-    assert files >= lasting | learning | {"explorer.html", "params.yaml", "test.json", "train.json", "training.csv"}
+    metrics = {"test.json", "train.json", "training.csv", "validation.json"}
+    assert files >= lasting | learning | metrics | {"explorer.html", "params.yaml"}
     images = {name.removeprefix("images/").partition("+")[0] for name in files if name.startswith("images/")}
     assert images == {name.removesuffix(".png").replace("/", "~") for name in THUMBNAILS if name in lasting} | {
         "learning"

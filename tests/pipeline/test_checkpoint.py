@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.edited_models import Buffers
-from helpers.models import MNIST
+from helpers.models import MNIST, with_pale_test
 from helpers.repository import Repository, interrupt
 from safetensors.torch import load
 
@@ -28,6 +28,7 @@ KINDS = {  # each kind of training has its own kind of state
     "dynamic": (CVAE, {"likelihood": "bernoulli"}, {"resample_pixels": True, "schedule": "cosine"}),
     "deep": (CVAE, {"hidden_dims": (40, 30), "activation": "tanh", "latent_dims": 5}, {"beta": 2.0}),
     "edited": (Buffers, {}, {}),
+    "stopping": (Buffers, {}, {"batch_size": 50, "learning_rate": 0.01, "patience": 1}),
 }
 
 
@@ -36,6 +37,7 @@ def begin(splits, kind: str, weights_seed: int = 3) -> tuple[CVAE, Training]:
     torch.manual_seed(weights_seed)
     model = model_kind(MNIST, **{"hidden_dims": 32} | of_model).initialise(generator(weights_seed, "weights"))
     open_device("cpu", threads=1)
+    splits = with_pale_test(*splits) if kind == "stopping" else splits
     return model, Training(model, *splits, **SETTINGS | of_training)
 
 
@@ -52,7 +54,8 @@ def test_a_resumed_training_equals_an_uninterrupted_one_to_the_bit(kind, digits,
     for row in training:
         rows.append(row)
         states.append(training.state())
-    assert len(rows) == SETTINGS["epochs"]
+    final = training.state()  # early stopping has restored the best weights
+    assert len(rows) == (3 if kind == "stopping" else SETTINGS["epochs"])
 
     for epoch, state in enumerate(states, start=1):
         model, resumed = begin(digits, kind, weights_seed=4)
@@ -62,7 +65,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one_to_the_bit(kind, digits,
         resumed.resume(read.state)
         assert [*read.rows, *resumed] == rows
         assert same(model.state_dict(), uninterrupted.state_dict())
-        assert same(resumed.state(), states[-1]), "moments, steps and random generators too"
+        assert same(resumed.state(), final), "moments, steps and random generators too"
 
 
 def test_a_saved_state_does_not_change_while_training_continues(digits):
@@ -211,11 +214,15 @@ def outputs(clone: Repository) -> list[bytes]:
     return [(clone.root / name).read_bytes() for name in OUTPUTS]
 
 
-@pytest.fixture(scope="module")
-def trained(repository, empty_database, tmp_path_factory) -> tuple[Repository, list[bytes]]:
-    """A clone, and the outputs of a training of 40 epochs in it that was not interrupted."""
+WHOLE = {"epochs": 40, "binarize": "dynamic"}
+STOPPED = {"epochs": 1000, "validation_images": 300, "patience": 3, "learning_rate": 0.02}
+
+
+@pytest.fixture(scope="module", params=[WHOLE, STOPPED], ids=["whole", "stopped early"])
+def trained(request, repository, empty_database, tmp_path_factory) -> tuple[Repository, list[bytes]]:
+    """A clone, and the outputs of a training in it that was not interrupted."""
     clone = repository.copy(tmp_path_factory.mktemp("trained") / "cvae")
-    clone.set(epochs=40, binarize="dynamic")
+    clone.set(**request.param)
     for name in OUTPUTS[:2]:
         (clone.root / name).unlink()
     clone.run(sys.executable, "-m", "stages.train")
@@ -236,7 +243,8 @@ def test_a_killed_train_resumes_in_its_run_and_its_outputs_are_the_same_to_the_b
         in (clone.root / ".dvc/tmp/train.log").read_text()
     )
     second = interrupt(clone, signal.SIGKILL)
-    assert 4 <= first < second < 40
+    epochs = expected[OUTPUTS.index("plots/training.csv")].count(b"\n") - 1
+    assert 4 <= first < second < epochs < 1000
     printed = clone.run(sys.executable, "-m", "stages.train").stdout
     assert f"after epoch {second}, from checkpoints/" in printed
     assert outputs(clone) == expected
@@ -246,7 +254,7 @@ def test_a_killed_train_resumes_in_its_run_and_its_outputs_are_the_same_to_the_b
     assert run.info.status == "FINISHED"
     assert "error" not in run.data.tags
     steps = [metric.step for metric in clone.client.get_metric_history(run.info.run_id, "train/loss")]
-    assert sorted(steps) == list(range(1, 41)), "each epoch once"
+    assert sorted(steps) == list(range(1, epochs + 1)), "each epoch once"
 
 
 @pytest.mark.long

@@ -153,11 +153,16 @@ def test_each_range_includes_its_ends_and_nothing_beyond(key):
     number = type(DEFAULTS[key])
     included = [number(end) for end, name in ((low, "minimum"), (high, "maximum")) if name in schema]
     excluded = [number(end) for end in (low, high) if number(end) not in included]
+    others = DEFAULTS | {"validation_images": 1}  # without them, patience is refused
     for value in included:
-        assert getattr(check_parameters(DEFAULTS | {key: value}), key) == value
+        assert getattr(check_parameters(others | {key: value}), key) == value
     for value in [number(high) * 2, number(low) - 1, *excluded]:
         with pytest.raises(UserError, match=rf"^params\.yaml: {key} is {re.escape(str(value))}; allowed: "):
-            check_parameters(DEFAULTS | {key: value})
+            check_parameters(others | {key: value})
+
+
+def test_stopping_early_needs_validation_images(file):
+    assert refusal(file, params_yaml(patience=5)) == ": patience is 5, but stopping needs validation_images above 0"
 
 
 def test_an_unknown_key_is_reported_with_all_known_ones(file):

@@ -208,7 +208,9 @@ def test_editing_code_that_decides_results_re_runs_its_stages(edited, room, chan
 def test_repro_makes_all_results(repository):
     data = ["data/raw/train-images-idx3-ubyte.gz", "data/model/model.safetensors", "data/latents.parquet"]
     data += ["data/snapshots.npz", *(f"plots/thumbnails/{name}" for name in THUMBNAILS)]
-    metrics = [f"metrics/{name}" for name in ("train.json", "test.json", "per_class.csv", "per_latent.csv")]
+    metrics = [
+        f"metrics/{name}" for name in ("train.json", "test.json", "validation.json", "per_class.csv", "per_latent.csv")
+    ]
     tables = [*metrics, "plots/training.csv", "plots/latents.csv", "plots/confusion.csv"]
     made = [*data, *tables, "plots/explorer.html", *(f"plots/{p}" for p in PICTURES)]
     assert [path for path in made if not (repository.root / path).is_file()] == []
@@ -270,8 +272,11 @@ def test_plots_show_has_all_curves_and_pictures(repository, tmp_path):
     drawn = set()
     for match in re.finditer(r"var spec = ", page):
         chart, _ = json.JSONDecoder().raw_decode(page, match.end())
-        single = re.search(r'"y": {"field": "(\w+)"', json.dumps(chart))  # otherwise rows name their curve
-        drawn |= {(row.get("field") or single[1], row.get("epoch")) for row in chart["data"]["values"]}
+        single = re.search(r'"y": {"field": "(\w+)"', json.dumps(chart))[1]  # unless rows name their curve
+        curve = re.search(r"^datum\['(\w+)'\]$", chart.get("transform", [{}])[0].get("calculate", ""))
+        for row in chart["data"]["values"]:
+            names = {curve[1], curve[1].replace("train", "test")} if curve else {row.get("field") or single}
+            drawn |= {(name, row.get("epoch")) for name in names if name in row or not curve}
     curves = {(name, epoch) for name in [*CURVES, "article_loss"] for epoch in ("1", "2")}
     tables = {"axis_2", "row", "nll", "prior_distance", "label_accuracy", "label_accuracy_iw", "sample_accuracy"}
     assert drawn == {*curves, *((name, None) for name in tables)}  # figures measured once have no epoch; rows: classes
@@ -352,7 +357,7 @@ def test_an_experiments_run_has_each_picture_as_artifact_and_thumbnails_as_image
     files = Path(run.info.artifact_uri)
     assert files.is_relative_to(compared.root)
     tables = {"confusion.csv", "latents.csv", "per_class.csv", "per_latent.csv", "training.csv"}
-    top = {"explorer.html", "images", "params.yaml", "test.json", "train.json", *tables}
+    top = {"explorer.html", "images", "params.yaml", "test.json", "train.json", "validation.json", *tables}
     named = {path.relative_to(files).as_posix() for path in files.rglob("*") if path.is_file()}
     images = {name for name in named if name.startswith("images/")}
     assert named - images == {*PICTURES, *(top - {"images"})}

@@ -20,6 +20,24 @@ def pictures(*names: object) -> list[str]:
     return [f"{folder}/{name}" for folder in charts.PER_CLASS for name in names]
 
 
+def test_the_page_has_the_splits_of_all_runs_and_no_others():
+    lines = {}
+    for splits in (["test"], ["validation"], ["validation", "test"]):
+        stored = charts.layout([], splits)
+        assert charts.splits_in(stored) == set(splits)
+        lines[tuple(splits)] = next(
+            chart["selectedMetricKeys"] for chart in json.loads(stored)["compareRunCharts"] if chart["type"] == "LINE"
+        )
+        bars = [chart["metricKey"] for chart in json.loads(stored)["compareRunCharts"] if chart["type"] == "BAR"]
+        assert "final_test/nll" in bars
+        assert ("final_validation/nll" in bars) == ("validation" in splits)
+    assert lines == {
+        ("test",): ["train/loss", "test/loss"],
+        ("validation",): ["train/loss", "validation/loss"],
+        ("validation", "test"): ["train/loss", "validation/loss", "test/loss"],
+    }
+
+
 def test_each_class_has_a_row_in_the_order_of_the_classes():
     assert rows(charts.layout(pictures(*range(26)))) == [str(label) for label in range(26)]
     assert rows(charts.layout(pictures(10, 9)), "latents") == ["9", "10"]

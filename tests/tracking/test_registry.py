@@ -22,8 +22,8 @@ def set_nll(nll: float) -> None:
     Path("metrics/test.json").write_text(json.dumps(figures | {"nll": nll}))
 
 
-def enter(workspace: Repository, nll: float | None, **task: object) -> str:
-    """Register the model of a run with this test NLL as track does; return the version."""
+def enter(workspace: Repository, nll: float | None, validation_nll: float | None = None, **task: object) -> str:
+    """Register the model of a run with these NLLs as track does; return the version."""
     client, location = workspace.client, locate()
     with store.locked():
         _, experiment = store.open_store(location)
@@ -34,6 +34,8 @@ def enter(workspace: Repository, nll: float | None, **task: object) -> str:
             client.log_param(run_id, name, value)
         if nll is not None:
             client.log_metric(run_id, "final_test/nll", nll)
+        if validation_nll is not None:
+            client.log_metric(run_id, "final_validation/nll", validation_nll)
         print(registry.enter(client, location, run_id, "cvae"))
     (version,) = [version.version for version in registered(workspace) if version.run_id == run_id]
     return str(version)
@@ -54,6 +56,7 @@ def test_a_model_is_registered_once_and_only_if_a_name_is_given(workspace, param
         "dataset": params["dataset"],
         "likelihood": params["likelihood"],
         "pixels": "grey",
+        "measured_on": "test images",
         "nll_samples": str(params["nll_samples"]),
     }
     assert best(workspace) == "1"
@@ -78,6 +81,25 @@ def test_best_is_the_version_with_the_lowest_nll(workspace):
     assert (enter(workspace, float("nan")), best(workspace)) == ("6", "4")
     workspace.client.delete_model_version("cvae", "4")
     assert (enter(workspace, 102.0), best(workspace)) == ("7", "5")
+
+
+def test_best_is_chosen_by_validation_and_never_by_test_figures(workspace, capsys):
+    """Each next version is better on the test images, but only the third is better on the validation images."""
+    held_out = {"validation_images": 5000}
+    assert (enter(workspace, 100.0, 50.0, **held_out), best(workspace)) == ("1", "1")
+    assert (enter(workspace, 99.0, 51.0, **held_out), best(workspace)) == ("2", "1")
+    assert (enter(workspace, 98.0, 49.0, **held_out), best(workspace)) == ("3", "3")
+    assert "`best` is now version 3, with NLL 49.0000 on 5000 validation images" in capsys.readouterr().out
+    assert (enter(workspace, 97.0, None, **held_out), best(workspace)) == ("4", "3")
+    enter(workspace, 1.0)
+    assert best(workspace) == "3"
+    assert "not comparable (measured_on 5000 validation images, not test images)" in capsys.readouterr().out
+
+
+def test_versions_older_than_validation_count_as_measured_on_test_images(workspace):
+    enter(workspace, 100.0)
+    workspace.client.delete_model_version_tag("cvae", "1", "measured_on")
+    assert (enter(workspace, 99.0, validation_images=0), best(workspace)) == ("2", "2")
 
 
 OWN = {"dataset": "images", "images": "data/own", "image_size": 32, "channels": 3, "test_share": 0.15}

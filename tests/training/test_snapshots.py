@@ -6,6 +6,7 @@ import torch
 from helpers.models import MNIST, make_model
 
 from cvae.artifacts.snapshots import read_snapshots, write_snapshots
+from cvae.compute.seeding import generator
 from cvae.data.dataset import Schema
 from cvae.support.errors import UserError
 from cvae.training.loop import Training
@@ -78,6 +79,31 @@ def test_an_interrupted_training_has_the_snapshots_of_an_uninterrupted_one(digit
     assert len(whole.images) == len(whole.epochs)
     assert torch.equal(whole.images, resumed.images)
     assert len({image.numpy().tobytes() for image in whole.images}) == len(whole.epochs), "they differ"
+
+
+def test_the_last_snapshot_is_of_the_epoch_whose_weights_the_model_has():
+    model = make_model(hidden_dims=16)
+    snapshots = Snapshots(model, 6, seed=3)
+    for epoch in snapshots.epochs[:-1]:
+        model.initialise(generator(epoch, "weights"))
+        snapshots.take(epoch)
+    planned, taken = snapshots.epochs, snapshots.images
+    model.initialise(generator(3, "weights"))
+    snapshots.end_with(3)
+    assert planned == [1, 2, 3, 4, 5, 6]
+    assert snapshots.epochs == [1, 2, 3]
+    assert torch.equal(snapshots.images, taken[:3])
+
+
+def test_ending_a_training_that_was_not_stopped_changes_no_snapshot():
+    model = make_model(hidden_dims=16)
+    snapshots = Snapshots(model, 6, seed=3)
+    for epoch in range(1, 7):
+        snapshots.take(epoch)
+    before = snapshots.epochs, snapshots.images
+    snapshots.end_with(6)
+    assert snapshots.epochs == before[0]
+    assert torch.equal(snapshots.images, before[1])
 
 
 def test_taking_snapshots_changes_nothing_in_the_training(digits):

@@ -12,7 +12,7 @@ from cvae.support.files import write_whole
 if TYPE_CHECKING:
     import pandas as pd
 
-CURVES = [f"{split}_{part}" for split in ("train", "test") for part in ("loss", "reconstruction", "kl")]
+PARTS = ("loss", "reconstruction", "kl")
 
 SUMMARY = {
     "article_loss": "article_loss",
@@ -22,10 +22,19 @@ SUMMARY = {
 }
 
 
-def write_history(rows: list[dict[str, float]], table: str | Path, summary: str | Path) -> None:
-    """Write `rows` to the CSV file `table`, and the last row's training figures to the JSON file `summary`."""
-    figures = {name: rows[-1][column] for column, name in SUMMARY.items()}
+def write_history(rows: list[dict[str, float]], table: str | Path, summary: str | Path, best_epoch: int = 0) -> None:
+    """Write `rows` to the CSV file `table`, and training figures to the JSON file `summary`.
+
+    They are those of the last epoch, or of `best_epoch`, from 1, if the model has its weights.
+    """
+    figures = {"best_epoch": best_epoch} if best_epoch else {}
+    figures |= {name: rows[best_epoch - 1][column] for column, name in SUMMARY.items()}
     write_whole({table: csv_bytes(rows), summary: (json.dumps(figures, indent=2) + "\n").encode()})
+
+
+def held_out_split(history: "pd.DataFrame") -> str:
+    """Return the split of the held-out curves in `history`: "validation" or "test"."""
+    return "validation" if "validation_loss" in history else "test"
 
 
 def read_history(table: str | Path) -> "pd.DataFrame":
@@ -47,7 +56,8 @@ def read_history(table: str | Path) -> "pd.DataFrame":
         raise UserError(f"{table}: cannot be read ({error.strerror})") from None
     except ValueError as error:  # includes pandas' own errors
         raise UserError(f"{table}: damaged ({one_line(error)[:200]}); {remedy}") from None
-    if missing := {"epoch", *CURVES} - set(rows):
+    curves = {f"{split}_{part}" for split in ("train", held_out_split(rows)) for part in PARTS}
+    if missing := {"epoch", *curves} - set(rows):
         raise UserError(f"{table}: damaged (no column {min(missing)}); {remedy}")
     for name, column in rows.items():
         if column.dtype.kind not in "if" or not np.isfinite(column).all():

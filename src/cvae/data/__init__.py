@@ -1,4 +1,5 @@
-"""Data sets and their schemas: your own images, downloads, IDX files, class names and binary pixels.
+"""Data sets and their schemas: your own images, downloads, IDX files, class names, validation and binary
+pixels.
 
 Works without DVC and MLflow: import only `compute` and `support` here. The folder, the data set's name and the mirror
 come in as arguments.

@@ -7,29 +7,23 @@ Salakhutdinov and Murray 2008, "On the quantitative analysis of deep belief netw
 once. Burda, Grosse and Salakhutdinov 2016, section 5, sample training images again each time they are used.
 """
 
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 
 from cvae.compute.seeding import numpy_generator
-from cvae.data import dataset
 from cvae.data.dataset import Dataset, Split
 
 
-def load(folder: str | Path, binarize: str) -> Dataset:
-    """Read a data set as the model sees it: grey or colour if `binarize` is "none", otherwise binary.
-
-    Raises:
-        UserError: a file is missing, damaged or not what its name says.
-    """
-    data = dataset.load(folder)
+def as_seen(data: Dataset, binarize: str) -> Dataset:
+    """Return `data` as the model sees it: unchanged if `binarize` is "none", otherwise with binary pixels."""
     if binarize == "none":
         return data
-    return Dataset(binarised(data.train, "train"), binarised(data.test, "test"), data.schema)
+    return replace(data, **{name: binarised(split, name) for name, split in data.splits.items()})
 
 
 def binarised(split: Split, name: str) -> Split:
-    """Return `split` with binary pixels, 0 or 255, always the same ones for a `name` ("train" or "test")."""
+    """Return `split` with binary pixels, 0 or 255, always the same ones for a `name`, such as "test"."""
     thresholds = sample_thresholds(numpy_generator(0, f"binarisation/{name}"), split.images.shape)
     return Split(np.where(split.images > thresholds, 255, 0).astype(np.uint8), split.labels)
 

@@ -1,4 +1,4 @@
-"""A data set: images and labels in two splits, and a schema that says what they are. Stored as files in one folder.
+"""A data set: images and labels in splits, and a schema that says what they are. Stored as files in one folder.
 
 Everything that depends on the data, such as the width of the network or the number of pictures, follows from its
 `Schema`; nothing else in the project knows how large an image is or how many classes there are.
@@ -92,11 +92,23 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A training split and a test split, and what they are."""
+    """A training split and a test split, what they are, and a validation split if `validation.hold_out` made one."""
 
     train: Split
     test: Split
     schema: Schema
+    validation: Split | None = None
+
+    @property
+    def splits(self) -> dict[str, Split]:
+        """The splits by name: train, then validation if there is one, then test."""
+        named = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: split for name, split in named.items() if split is not None}
+
+    @property
+    def held_out(self) -> str:
+        """The name of the split to compare models on: validation if there is one, else test."""
+        return "test" if self.validation is None else "validation"
 
 
 def load(folder: str | Path, remedy: str = REMEDY) -> Dataset:

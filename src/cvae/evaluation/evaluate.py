@@ -1,4 +1,4 @@
-"""Compute all test metrics of a trained model, and print and write them."""
+"""Compute all metrics of a trained model on held-out images, and print and write them."""
 
 import json
 import math
@@ -47,14 +47,15 @@ Row = dict[str, float]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Hold all test metrics.
+    """Hold all metrics on one split.
 
-    `figures`: over all test images. `per_class`: the same, one row per class. `per_latent`: one row per latent.
-    `confusion`: the actual and the predicted class of each test image; empty if the model has no labels.
-    `likelihood` and `pixels` ("grey", "colour" or "binary"): what the nats refer to; compare them only between models
-    that share both.
+    `split`: its name, "test" or "validation". `figures`: over all its images. `per_class`: the same, one row per class.
+    `per_latent`: one row per latent. `confusion`: the actual and the predicted class of each image; empty if the model
+    has no labels. `likelihood` and `pixels` ("grey", "colour" or "binary"): what the nats refer to; compare them only
+    between models that share both.
     """
 
+    split: str
     likelihood: str
     pixels: str
     figures: Row
@@ -64,9 +65,19 @@ class Evaluation:
 
 
 def evaluate(
-    model: VAE, train: Split, test: Split, *, binarize: str, beta: float, seed: int, nll_samples: int
+    model: VAE,
+    train: Split,
+    held_out: Split,
+    name: str = "test",
+    *,
+    binarize: str,
+    beta: float,
+    seed: int,
+    nll_samples: int,
 ) -> Evaluation:
-    """Measure `model` on the images of `test`: as they are if `binarize` is "none", otherwise binary (`binarised`).
+    """Measure `model` on the images of `held_out`: as they are if `binarize` is "none", otherwise binary (`binarised`).
+
+    `name`: that of the split, "test" or "validation". `train`: images that samples are compared with.
 
     Nats are summed over pixels and latents, and averaged over images. Like the training loss, they leave out the
     constant of the Gaussian likelihood. For the exact density, add `likelihood_constant` to `loss`, `reconstruction`
@@ -91,32 +102,32 @@ def evaluate(
       images (`nearest_labels`). `sample_accuracy_low` and `sample_accuracy_high`: its 95 % Wilson interval, over
       samples of z from this one model. Real MNIST test images score 96.9 %, but decoded images are smoother than those.
     - `sample_diversity`: the mean distance between two of these images with the same label, divided by that between
-      two test images with it, averaged over labels. Below 1, samples are more alike than real images. Absent if no
-      label has two test images that differ.
+      two held-out images with it, averaged over labels. Below 1, samples are more alike than real images. Absent if no
+      label has two held-out images that differ.
     - `active_units`: the number of latents whose posterior mean has a variance above 0.01 (`latents.active`).
     - `prior_distance`: the distance between the aggregate posterior and the prior, in standard deviations of the
       prior, averaged over latents (`latents.prior_distance`).
 
     For a model without labels, p(x|y) is p(x), and the figures that involve labels are absent. `sample_diversity` then
-    compares all samples with all test images, so no class has one.
+    compares all samples with all held-out images, so no class has one.
 
-    The figures of one class use only its own test images and samples; a class without test images has none. Samples are
+    The figures of one class use only its own images and samples; a class without held-out images has none. Samples are
     always compared with images as they are, whatever `binarize` is, because the decoder's output is not binary.
 
     Raises:
         UserError: a figure is not finite, for instance because the model's weights are not.
     """
     device = next(model.parameters()).device
-    images, labels = to_device(test if binarize == "none" else binarised(test, "test"), device)
+    images, labels = to_device(held_out if binarize == "none" else binarised(held_out, name), device)
     true_labels = labels.cpu()
-    noise = held_out_noise(model, len(test), seed).to(device)
+    noise = held_out_noise(model, len(held_out), seed).to(device)
     mu, sigma = posteriors(model, images, labels)
     nll = importance_weighted_nll(model, images, labels, nll_samples, seed)
     use = measure_label_use(model, images, labels, seed) if model.label_count else None
-    samples = judge_samples(model, train, test, seed)
+    samples = judge_samples(model, train, held_out, seed)
 
     def measure(picked: Tensor, label: int | None, latents: list[Row]) -> Row:
-        """Measure the test images with numbers `picked`, (m,): those with this label, or all if it is None.
+        """Measure the held-out images with numbers `picked`, (m,): those with this label, or all if it is None.
 
         `latents`: the rows of `_measure_latents` for these images.
         """
@@ -134,17 +145,19 @@ def evaluate(
         }
 
     per_class = []
-    for label, name in enumerate(model.schema.classes):
+    for label, class_name in enumerate(model.schema.classes):
         own = (true_labels == label).nonzero()[:, 0]
         if len(own):
             own_latents = _measure_latents(model, mu[own], sigma[own])
-            per_class.append({"label": name, "images": len(own), **measure(own, label, own_latents)})
+            per_class.append({"label": class_name, "images": len(own), **measure(own, label, own_latents)})
     latents = _measure_latents(model, mu, sigma)
-    figures = measure(torch.arange(len(test)), None, latents)
-    for name, value in figures.items():
+    figures = measure(torch.arange(len(held_out)), None, latents)
+    for figure, value in figures.items():
         if not math.isfinite(value):
-            raise UserError(f"{name} of the test images is {value}: the model's weights or latents are out of range")
+            what = f"{figure} of the {name} images is {value}"
+            raise UserError(f"{what}: the model's weights or latents are out of range")
     return Evaluation(
+        name,
         model.likelihood,
         kind_of_pixels(binarize, model.schema.shape[2]),
         figures,
@@ -190,24 +203,37 @@ def _measure_latents(model: VAE, mu: Tensor, sigma: Tensor) -> list[Row]:
 
 
 def format_figures(evaluation: Evaluation) -> str:
-    """Return the figures for all test images as a table with explanations, for a terminal of 80 columns."""
+    """Return the figures for all images as a table with explanations, for a terminal of 80 columns."""
     meanings = MEANINGS if "label_gap" in evaluation.figures else MEANINGS | WITHOUT_LABELS
     rows = [(name, f"{value:.6g}", meanings.get(name, "")) for name, value in evaluation.figures.items()]
-    title = f"Test images, {evaluation.likelihood} likelihood of {evaluation.pixels} pixels, nats per image:"
-    return f"{title}\n{tabulate(rows, tablefmt='plain', disable_numparse=True, colalign=('left', 'right', 'left'))}"
+    title = f"{evaluation.split.capitalize()} images, {evaluation.likelihood} likelihood of {evaluation.pixels} pixels"
+    table = tabulate(rows, tablefmt="plain", disable_numparse=True, colalign=("left", "right", "left"))
+    return f"{title}, nats per image:\n{table}"
 
 
-def write_evaluation(evaluation: Evaluation, metrics: str | Path, plots: str | Path) -> None:
-    """Write test.json, per_class.csv and per_latent.csv to `metrics`, and confusion.csv to `plots`."""
+def write_evaluation(
+    test: Evaluation, metrics: str | Path, plots: str | Path, validation: Evaluation | None = None
+) -> None:
+    """Write test.json, validation.json, per_class.csv and per_latent.csv to `metrics`, and confusion.csv to `plots`.
+
+    validation.json is an empty object if there are no validation images; all other files are of the test images.
+    """
     metrics, plots = Path(metrics), Path(plots)
-    context = {"likelihood": evaluation.likelihood, "pixels": evaluation.pixels}
-    figures = json.dumps(context | rounded(evaluation.figures), indent=2) + "\n"
-    per_class = [context | rounded(row) for row in evaluation.per_class]
+    context = _context(test)
+    per_class = [context | rounded(row) for row in test.per_class]
     known = set().union(*per_class)  # a class with one test image has no `sample_diversity`, so its cell stays empty
-    columns = (*context, "label", "images", *(name for name in evaluation.figures if name in known))
+    columns = (*context, "label", "images", *(name for name in test.figures if name in known))
     tables = {
         metrics / "per_class.csv": csv_bytes(per_class, columns),
-        metrics / "per_latent.csv": csv_bytes([rounded(row) for row in evaluation.per_latent]),
-        plots / "confusion.csv": csv_bytes(evaluation.confusion, ("actual", "predicted")),
+        metrics / "per_latent.csv": csv_bytes([rounded(row) for row in test.per_latent]),
+        plots / "confusion.csv": csv_bytes(test.confusion, ("actual", "predicted")),
     }
-    write_whole({metrics / "test.json": figures.encode(), **tables})
+    figures = {"test": context | rounded(test.figures), "validation": {}}
+    if validation:
+        figures["validation"] = _context(validation) | rounded(validation.figures)
+    files = {metrics / f"{name}.json": (json.dumps(each, indent=2) + "\n").encode() for name, each in figures.items()}
+    write_whole(files | tables)
+
+
+def _context(evaluation: Evaluation) -> dict[str, str]:
+    return {"likelihood": evaluation.likelihood, "pixels": evaluation.pixels}

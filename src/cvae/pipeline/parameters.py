@@ -47,6 +47,7 @@ class Parameters(BaseModel):
     image_size: int = Field(28, ge=8, le=256)
     channels: Annotated[Literal[1, 3], BeforeValidator(_whole)] = 1
     test_share: float = Field(0.15, gt=0, lt=1)
+    validation_images: int = Field(0, ge=0, le=1_000_000)
 
     model: str = Field(
         "cvae.model:CVAE",
@@ -66,6 +67,7 @@ class Parameters(BaseModel):
     beta: float = Field(1.0, ge=0, le=1e4)
 
     epochs: int = Field(100, ge=1, le=1_000_000)
+    patience: int = Field(0, ge=0, le=1_000_000)
     batch_size: int = Field(128, ge=1, le=60_000)
     learning_rate: float = Field(1e-3, gt=0, le=10)
     learning_rate_schedule: Literal["constant", "cosine"] = "constant"
@@ -144,10 +146,13 @@ def check_parameters(content: object, name: str = "params.yaml") -> Parameters:
         if key not in content:
             raise UserError(f"{name}: {key} is missing; allowed: {_allowed(key)}")
     try:
-        return Parameters(**content)
+        params = Parameters(**content)
     except ValidationError as error:
         key = error.errors()[0]["loc"][0]
         raise UserError(f"{name}: {key} is {_short(content[key])}; allowed: {_allowed(key)}") from None
+    if params.patience and not params.validation_images:
+        raise UserError(f"{name}: patience is {params.patience}, but stopping needs validation_images above 0")
+    return params
 
 
 def _allowed(key: str) -> str:

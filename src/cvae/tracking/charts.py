@@ -6,7 +6,7 @@ has one small card for each metric and picture, in alphabetical order, and crops
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 VIEW = "cvae"
@@ -17,6 +17,7 @@ FIGURES = (*PARTS, "nll", "label_accuracy", "sample_accuracy", "label_gap", "act
 OVERVIEWS = ("manifolds", "latents", "reconstructions", "styles")
 LEARNING = "learning"  # one image for each of some epochs
 PER_CLASS = ("manifolds", "latents")  # folders in plots/ with a picture of each class
+HIDDEN = ("train", "validation", "test", "final_validation", "final_test", "latents", "manifolds")  # sections
 MOST_ROWS = 30  # of pictures; further ones are in the hidden sections, which MLflow fills itself
 
 
@@ -36,24 +37,32 @@ def pictures_in(layout: str) -> list[str]:
     return re.findall(rf'"((?:{"|".join(PER_CLASS)})/\w+)"', layout)
 
 
-def layout(pictures: Iterable[str]) -> str:
+def splits_in(layout: str) -> set[str]:
+    """Return the held-out splits whose curves `layout`, a value of `TAG`, shows."""
+    return set(re.findall(r'"(validation|test)/loss"', layout))
+
+
+def layout(pictures: Iterable[str], splits: Collection[str] = ("test",)) -> str:
     """Return the value of `TAG`: curves, figures, and pictures with a column per run, in the format of MLflow 3.17.
 
     `pictures`: the keys of the pictures per class. Each gets a row, which is empty for runs without it.
+    `splits`: the held-out splits of any run's curves. Final figures are always of the test images too.
     """
     rows = {folder: _in_order({key for key in pictures if key.startswith(f"{folder}/")}) for folder in PER_CLASS}
+    curves_of = ["train", *(split for split in ("validation", "test") if split in splits)]
+    measured_on = ["validation", "test"] if "validation" in splits else ["test"]
     sections = [
-        _section("Curves in nats: test dashed, log epoch axis", columns=3, cardHeight=360),
+        _section("Curves in nats: held-out dashed, log epoch axis", columns=3, cardHeight=360),
         _section("How a model learns: move the slider", columns=1, cardHeight=420),
         _section("Overviews, one column per run", columns=1, cardHeight=900),
         _section("Manifolds, one row per class", columns=1, cardHeight=900),
         _section("Latents, one row per class", columns=1, cardHeight=900),
-        _section("Trained model, on the test images", columns=2, cardHeight=260),
-        *(_section(name, shown=False) for name in ("train", "test", "final_test", "latents", "manifolds")),
+        *(_section(f"Trained model, on the {split} images", columns=2, cardHeight=260) for split in measured_on),
+        *(_section(name, shown=False) for name in HIDDEN),
     ]
-    curves, learning, overviews, manifolds, latents, figures = (section["uuid"] for section in sections[:6])
+    curves, learning, overviews, manifolds, latents, *figures = (section["uuid"] for section in sections)
     charts = [
-        *(_line(curves, [f"train/{part}", f"test/{part}"]) for part in PARTS),
+        *(_line(curves, [f"{split}/{part}" for split in curves_of]) for part in PARTS),
         _images(learning, [LEARNING], step=1),
         _images(overviews, list(OVERVIEWS)),
         *(
@@ -61,7 +70,11 @@ def layout(pictures: Iterable[str]) -> str:
             for place, name in zip((manifolds, latents), PER_CLASS, strict=True)
             if rows[name]
         ),
-        *(_bar(figures, name) for name in FIGURES),
+        *(
+            _bar(place, f"final_{split}/{name}")
+            for place, split in zip(figures, measured_on, strict=False)
+            for name in FIGURES
+        ),
     ]
     state = {
         "compareRunSections": sections,
@@ -102,8 +115,7 @@ def _line(section: str, metrics: list[str]) -> dict:
     )
 
 
-def _bar(section: str, figure: str) -> dict:
-    metric = f"final_test/{figure}"
+def _bar(section: str, metric: str) -> dict:
     return _chart(section, "BAR", metric, metricKey=metric, runsCountToCompare=20)
 
 

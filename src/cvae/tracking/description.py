@@ -18,7 +18,8 @@ Each run is one result of the pipeline in `dvc.yaml`: its parameters, curves, te
 not matter whether DVC ran the stages or took the result from its cache.
 
 - **Charts** (the icon above the list of runs): `train/…` and `test/…` are curves over the epochs, in nats per image.
-  `final_test/…` are the trained model's test figures. Images are grids per class, with one column per run.
+  `final_test/…` are the trained model's test figures. Runs with validation images have the curve `validation/…` and the
+  figures `final_validation/…`: choose by these. Images are grids per class, with one column per run.
 - **Compare** (tick two runs): parameters and figures side by side, and the overview pictures under *Artifacts*.
 """
 

@@ -24,6 +24,7 @@ from cvae.tracking.runs import (
 )
 from cvae.tracking.store import locked, open_store
 from cvae.tracking.store_errors import explain
+from cvae.tracking.tasks import split_of
 
 PATIENCE = 60.0  # seconds to wait at the end for a local store, because other stages may have locked it
 SERVER_PATIENCE = 5.0  # seconds to wait at the end for a server, because it may be down
@@ -83,7 +84,7 @@ class LiveRun:
         try:
             with writer() as own:
                 with locked():
-                    client, experiment = open_store(location)
+                    client, experiment = open_store(location, split_of(self._params))
                     close_killed_runs(client, experiment)
                     tags = self._tags | {"dvc.stage": "train", INPUTS: run_keys.inputs_key(self._params)}
                     described = (client, experiment, self._params, tags, own)
@@ -159,8 +160,8 @@ def log_rows(client, run_id: str, rows: list[dict[str, float]]) -> None:
 
 
 def logged_epochs(client, run_id: str) -> set[int]:
-    """Return the epochs whose figures the run has."""
-    return {metric.step for metric in client.get_metric_history(run_id, "test/loss")}
+    """Return the epochs whose figures the run has. The article's loss is the last one of an epoch to be logged."""
+    return {metric.step for metric in client.get_metric_history(run_id, "train/article_loss")}
 
 
 def metric_name(column: str) -> str:
@@ -169,4 +170,4 @@ def metric_name(column: str) -> str:
     MLflow's pages group metrics by the part before the slash.
     """
     split, _, part = column.partition("_")
-    return f"{split}/{part}" if split in ("train", "test") else f"train/{column}"
+    return f"{split}/{part}" if split in ("train", "validation", "test") else f"train/{column}"

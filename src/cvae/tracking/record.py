@@ -24,6 +24,7 @@ from cvae.tracking.runs import (
 )
 from cvae.tracking.store import locked, open_store
 from cvae.tracking.store_errors import explain, reported_in_one_line
+from cvae.tracking.tasks import split_of
 from cvae.tracking.writers import remove_tags
 
 MEASURED = ("device", "torch.version", "train.seconds", "train.images_per_second")  # tags whose values only train knows
@@ -49,7 +50,7 @@ def record(params: dict) -> str:
     results = read_results(params)
     advice = "; run `dvc repro` again when it can be used"
     with reported_in_one_line(location, advice), locked(), writer() as own:
-        client, experiment = open_store(location)
+        client, experiment = open_store(location, split_of(params))
         close_killed_runs(client, experiment)
         key, training = run_keys.pipeline_key(params), run_keys.training_key(params)
         same_training = find(client, experiment, TRAINING_KEY, training)

@@ -1,4 +1,7 @@
-"""Register the models of runs, and keep the alias `best` on the version with the lowest test NLL."""
+"""Register the models of runs, and keep the alias `best` on the version with the lowest NLL.
+
+It is the NLL of the validation images for runs that have some, else of the test images.
+"""
 
 import math
 import re
@@ -8,12 +11,11 @@ from cvae.tracking import description
 from cvae.tracking.location import Location
 from cvae.tracking.runs import newest_model
 from cvae.tracking.store_errors import explain
-from cvae.tracking.tasks import data_name, pixels_of
+from cvae.tracking.tasks import data_name, measured_on, pixels_of, split_of
 from cvae.tracking.writers import DELETED
 
 ALIAS = "best"
-NLL = "final_test/nll"  # a metric of runs, in nats per image
-TASK = ("dataset", "likelihood", "pixels", "nll_samples")  # a version's tags; NLLs are comparable if all are equal
+TASK = ("dataset", "likelihood", "pixels", "measured_on", "nll_samples")  # tags; NLLs are comparable if all are equal
 
 
 def enter(client, location: Location, run_id: str, name: str) -> str:
@@ -47,7 +49,11 @@ def _version_of(client, run, name: str):
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     params = run.data.params
-    values = params | {"dataset": data_name(params), "pixels": pixels_of(params)}
+    values = params | {
+        "dataset": data_name(params),
+        "pixels": pixels_of(params),
+        "measured_on": measured_on(params),
+    }
     task = {key: values[key] for key in TASK}
     model = newest_model(client, run)
     for version in _versions(client, name):
@@ -106,12 +112,13 @@ def _place_alias(client, version) -> str:
         return f"`{ALIAS}` stays on version {holder}, whose NLL is not comparable ({differences})"
     ranked = _ranked(client, name, task)
     if not ranked:
-        return f"`{ALIAS}` does not move: no comparable version has a test NLL"
+        return f"`{ALIAS}` does not move: no comparable version has an NLL"
     nll, best = ranked[0]
+    chosen = f"version {best}, with NLL {nll:.4f} on {task['measured_on']}"
     if str(holder) == str(best):
-        return f"`{ALIAS}` stays on version {best}, with test NLL {nll:.4f}"
+        return f"`{ALIAS}` stays on {chosen}"
     client.set_registered_model_alias(name, ALIAS, str(best))
-    return f"`{ALIAS}` is now version {best}, with test NLL {nll:.4f}"
+    return f"`{ALIAS}` is now {chosen}"
 
 
 def _ranked(client, name: str, task: dict[str, str | None]) -> list[tuple[float, int]]:
@@ -128,13 +135,14 @@ def _versions(client, name: str) -> list:
 
 
 def _task(version) -> dict[str, str | None]:
-    return {key: version.tags.get(key) for key in TASK}
+    defaults = {"measured_on": measured_on({})}  # of versions that are older than validation
+    return {key: version.tags.get(key, defaults.get(key)) for key in TASK}
 
 
 def _nll(client, version) -> float | None:
-    """Return the test NLL of the version's run in nats per image, or None if there is no NLL or no run."""
+    """Return the NLL in nats per image by which the version is chosen, or None if there is no NLL or no run."""
     run = find_run(client, version.run_id)
-    nll = run.data.metrics.get(NLL, math.nan) if run else math.nan
+    nll = run.data.metrics.get(f"final_{split_of(run.data.params)}/nll", math.nan) if run else math.nan
     return nll if math.isfinite(nll) else None
 
 

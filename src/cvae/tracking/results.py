@@ -18,6 +18,7 @@ from cvae.tracking.charts import LEARNING
 from cvae.tracking.fetch import fetch_model
 from cvae.tracking.live import log_rows, logged_epochs
 from cvae.tracking.runs import INPUTS, newest_model, run_name, source_tags
+from cvae.tracking.tasks import split_of
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Results:
     Attributes:
         params: the parameters that the results were made with
         history: plots/training.csv, a row per epoch
-        figures: the numbers of metrics/test.json
+        figures: the numbers of metrics/test.json, metrics/validation.json and the best epoch, by their names in MLflow
         hashes: tags with DVC's hashes of the data and the model
         schema: what the data are, according to the model
     """
@@ -45,12 +46,23 @@ def read_results(params: dict) -> Results:
     Raises:
         UserError: a file is missing or damaged.
     """
-    return Results(params, read_history(run_keys.HISTORY), _test_figures(), _hash_tags(), _schema())
+    return Results(params, read_history(run_keys.HISTORY), _figures(params), _hash_tags(), _schema())
 
 
-def _test_figures() -> dict[str, float]:
-    """Return the numbers in metrics/test.json. Leave out its words, `likelihood` and `pixels`."""
-    path, again = Path(run_keys.TEST_FIGURES), "`dvc repro -sf evaluate` makes it again"
+def _figures(params: dict) -> dict[str, float]:
+    """Return final figures by their names in MLflow, such as final_test/nll."""
+    splits = ("validation", "test") if split_of(params) == "validation" else ("test",)
+    figures = {
+        f"final_{split}/{name}": value for split in splits for name, value in _numbers(split, "evaluate").items()
+    }
+    if "best_epoch" in (training := _numbers("train", "train")):
+        figures["train/best_epoch"] = training["best_epoch"]
+    return figures
+
+
+def _numbers(name: str, stage: str) -> dict[str, float]:
+    """Return the numbers in metrics/NAME.json, which `stage` writes. Leave out words, such as `likelihood`."""
+    path, again = Path(f"metrics/{name}.json"), f"`dvc repro -sf {stage}` makes it again"
     try:
         figures = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -103,8 +115,9 @@ def log_results(client, run_id: str, results: Results) -> None:
     rows = results.history.to_dict("records")
     log_rows(client, run_id, [row for row in rows if row["epoch"] not in logged])
     run, now = client.get_run(run_id), int(time.time() * 1000)
-    figures = {f"final_test/{name}": value for name, value in results.figures.items()}
-    added = [Metric(name, value, now, 0) for name, value in figures.items() if run.data.metrics.get(name) != value]
+    added = [
+        Metric(name, value, now, 0) for name, value in results.figures.items() if run.data.metrics.get(name) != value
+    ]
     client.log_batch(run_id, metrics=added)
 
     _log_files(client, run_id)

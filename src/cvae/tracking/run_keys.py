@@ -5,7 +5,6 @@ from cvae.pipeline.dvc_yaml import fingerprint, paths, stage
 MODEL = "data/model"
 HISTORY = "plots/training.csv"
 THUMBNAILS = "plots/thumbnails"
-TEST_FIGURES = "metrics/test.json"
 RECEIPT = "data/tracked.json"
 DESTINATION = "registered_model"  # the only parameter that changes no result
 

@@ -51,10 +51,10 @@ def connect(location: Location):
     return mlflow.MlflowClient(location.uri)
 
 
-def open_store(location: Location):
+def open_store(location: Location, split: str | None = None):
     """Return an MLflow client and the experiment's id. Create the store and the experiment if they are missing.
 
-    The caller must hold the lock.
+    The caller must hold the lock. `split`: the held-out split of the run to be written, for the charts page.
 
     Raises:
         UserError: the store is unusable, its experiment was deleted, or its files belong to a repository that has
@@ -68,7 +68,10 @@ def open_store(location: Location):
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
-        tags = {description.NOTE: description.OF_EXPERIMENT, charts.TAG: charts.layout(charts.present_pictures())}
+        tags = {
+            description.NOTE: description.OF_EXPERIMENT,
+            charts.TAG: charts.layout(charts.present_pictures(), {split or "test"}),
+        }
         folder = None if location.artifacts is None else str(location.artifacts)
         try:
             return client, client.create_experiment(name, artifact_location=folder, tags=tags)
@@ -78,8 +81,10 @@ def open_store(location: Location):
             experiment = client.get_experiment_by_name(name)  # another clone, with its own lock, was faster
     _require_own_experiment(location, experiment, name)
     stored = experiment.tags.get(charts.TAG, "")
-    # All runs share the layout, so keep the rows of those with other classes.
-    if (layout := charts.layout({*charts.pictures_in(stored), *charts.present_pictures()})) != stored:
+    # All runs share the layout, so keep the rows of those with other classes, and the curves of other splits.
+    pictures = {*charts.pictures_in(stored), *charts.present_pictures()}
+    splits = charts.splits_in(stored) | ({split} if split else set())
+    if (layout := charts.layout(pictures, splits or {"test"})) != stored:
         client.set_experiment_tag(experiment.experiment_id, charts.TAG, layout)
     return client, experiment.experiment_id
 

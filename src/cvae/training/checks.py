@@ -57,9 +57,9 @@ def require_one_decoder(model: VAE, z: Tensor, y: Tensor) -> None:
 
 def refuse_non_finite(row: dict[str, float], learning_rate: float) -> None:
     """Stop the training if a loss is infinite or NaN; `row` holds the figures of an epoch."""
-    for part in ("train_reconstruction", "train_kl", "test_reconstruction", "test_kl"):
-        if not abs(row[part]) < float("inf"):
+    for part, value in row.items():
+        if part.endswith(("_reconstruction", "_kl")) and not abs(value) < float("inf"):
             raise UserError(
-                f"training diverged in epoch {row['epoch']}: {part} is {row[part]}; "
+                f"training diverged in epoch {row['epoch']}: {part} is {value}; "
                 f"a lower learning_rate (now {learning_rate:g}) is the usual cure"
             )

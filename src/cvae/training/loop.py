@@ -23,6 +23,7 @@ from cvae.model import VAE
 from cvae.objective import article_loss, held_out_noise, held_out_sums, means, training_loss
 from cvae.training.adam import Adam, set_learning_rate
 from cvae.training.checks import refuse_non_finite, require_interface, require_one_decoder, require_weights
+from cvae.training.early_stopping import EarlyStopping
 from cvae.training.state import restore, state_of
 
 
@@ -30,13 +31,16 @@ class Training:
     """Train `model` on its own device. Iterate over it: each epoch yields a row of figures.
 
     All of the model's parameters are trained; buffers, such as the averages of batch norm, are updated too. The model
-    is in training mode during an epoch and in evaluation mode for the test figures.
+    is in training mode during an epoch and in evaluation mode for the held-out figures.
 
     A row holds `epoch`, from 1; `loss` (reconstruction + beta · KL), `reconstruction` and `kl`, each with the prefix
-    `train_` and `test_`, means in nats per image; and `article_loss`, a sum over the training images. Training figures
-    accumulate during the epoch, as the article's do. Test figures are taken at its end in float32, with one sample of
-    z per image from the same noise in every epoch.
+    `train_` and that of the held-out split, means in nats per image; and `article_loss`, a sum over the training
+    images. Training figures accumulate during the epoch, as the article's do. Held-out figures are taken at its end in
+    float32, with one sample of z per image from the same noise in every epoch.
 
+    `held_out`: images that are not trained on. `held_out_name`: the prefix of their figures, "test" or "validation".
+    `patience`: epochs without a lower held-out loss after which the training ends; 0 for never. If it is set, the model
+    has the weights of the best epoch, `best_epoch`, once the iteration is over.
     `batch_size`: images per optimiser step, over all `processes`. Every process yields the same rows.
     `schedule`: "constant" keeps `learning_rate`; "cosine" starts there and falls towards 0 along half a cosine wave
     (Loshchilov and Hutter 2017, "SGDR", equation 5, without restarts).
@@ -52,14 +56,16 @@ class Training:
         self,
         model: VAE,
         train_split: Split,
-        test_split: Split,
+        held_out: Split,
         *,
+        held_out_name: str = "test",
         epochs: int,
         batch_size: int,
         learning_rate: float,
         schedule: str = "constant",
         beta: float,
         seed: int,
+        patience: int = 0,
         resample_pixels: bool = False,
         precision: str = "float32",
         processes: Processes = ONE_PROCESS,
@@ -69,10 +75,11 @@ class Training:
         require_weights(model)
         self._device = device = next(model.parameters()).device
 
-        test = (*to_device(test_split, device), held_out_noise(model, len(test_split), seed).to(device))
-        self._test, self._test_count = [processes.share(part) for part in test], len(test_split)
-        require_interface(model, test[0][:2], test[1][:2])
-        require_one_decoder(model, test[2][:100], test[1][:100])
+        x, y, noise = (*to_device(held_out, device), held_out_noise(model, len(held_out), seed).to(device))
+        self._held_out = [processes.share(part) for part in (x, y, noise)]
+        self._held_out_name, self._held_out_count = held_out_name, len(held_out)
+        require_interface(model, x[:2], y[:2])
+        require_one_decoder(model, noise[:100], y[:100])
 
         images, labels = to_device(train_split, device)
         steps = Steps(model, images, labels, batch_size, learning_rate, beta, processes)
@@ -80,6 +87,7 @@ class Training:
         self._grey = torch.tensor(train_split.images, device=device) if resample_pixels else None
 
         self._epoch = 0  # the last one completed
+        self._stopping = EarlyStopping(model, patience)
         self._shuffles, self._noises = generator(seed, "shuffles"), generator(seed, "noise")
         self._thresholds = threshold_generator(seed) if resample_pixels else None
         self._remember_random_state()
@@ -87,23 +95,28 @@ class Training:
     def __iter__(self) -> Iterator[dict[str, float]]:
         """Train the remaining epochs, and yield a row after each."""
         order, noise = self._sample_epoch()
-        while self._epoch < self._epochs:
+        while self._epoch < self._epochs and not self._stopping.is_over(self._epoch):
             epoch = self._epoch + 1
             self._set_learning_rate(epoch)
             if self._thresholds:
                 self._resample_pixels()
             with products_in(self._precision, self._device):
                 train_sums = self._steps(order.to(self._device), noise.to(self._device))
-            sums = torch.stack((train_sums, self._test_sums()))
+            sums = torch.stack((train_sums, self._held_out_sums()))
             self._processes.sum(sums)
             self._remember_random_state()  # for `state`, which must not include the next epoch's samples
             order, noise = self._sample_epoch()  # of the next epoch, while the device works
-            train_sums, test_sums = sums.cpu().double()  # waits for the device
-
-            row = self._row(epoch, train_sums, test_sums)
+            row = self._row(epoch, *sums.cpu().double())  # waits for the device
             refuse_non_finite(row, self._learning_rate)
+            self._stopping.update(epoch, row[f"{self._held_out_name}_loss"])
             self._epoch = epoch
             yield row
+        self._stopping.restore_best()
+
+    @property
+    def best_epoch(self) -> int:
+        """The epoch with the lowest held-out loss so far, or 0 if there is no `patience`."""
+        return self._stopping.best_epoch
 
     def _sample_epoch(self) -> tuple[Tensor, Tensor]:
         """Sample a permutation of the training images and noise for each: (N,) and (N, latent_dims)."""
@@ -122,13 +135,13 @@ class Training:
         self._steps.images.copy_(self._grey > thresholds.to(self._device))
 
     @torch.no_grad()
-    def _test_sums(self) -> Tensor:
+    def _held_out_sums(self) -> Tensor:
         self.model.eval()
-        return held_out_sums(self.model, *self._test)
+        return held_out_sums(self.model, *self._held_out)
 
-    def _row(self, epoch: int, train_sums: Tensor, test_sums: Tensor) -> dict[str, float]:
-        row = {"epoch": epoch}
-        for split, sums, count in (("train", train_sums, self._train_count), ("test", test_sums, self._test_count)):
+    def _row(self, epoch: int, train_sums: Tensor, other_sums: Tensor) -> dict[str, float]:
+        row, held_out = {"epoch": epoch}, (self._held_out_name, other_sums, self._held_out_count)
+        for split, sums, count in (("train", train_sums, self._train_count), held_out):
             row |= {f"{split}_{part}": value for part, value in means(self.model, sums, count, self._beta).items()}
         row["article_loss"] = float(article_loss(self.model, train_sums, self._train_count))
         return row
@@ -138,6 +151,7 @@ class Training:
         shuffles, noise = self._random_state
         state = state_of(self._steps)
         state |= {"epoch": torch.tensor(self._epoch), "shuffles": shuffles, "noise": noise}
+        state |= self._stopping.state()
         return state | ({"thresholds": pack(self._thresholds)} if self._thresholds else {})
 
     def resume(self, state: dict[str, Tensor]) -> None:
@@ -149,6 +163,7 @@ class Training:
         if not state:
             return
         restore(self._steps, state)
+        self._stopping.resume(state)
         self._epoch = int(state["epoch"])
         self._shuffles.set_state(state["shuffles"])
         self._noises.set_state(state["noise"])

@@ -51,3 +51,9 @@ class Snapshots:
             pixels = self._model.decode(self._z, self._labels).clamp(0, 1) * 255
             taken = pixels.round().to("cpu", torch.uint8).view(1, *self._shape)
             self.images = torch.cat((self.images, taken))
+
+    def end_with(self, epoch: int) -> None:
+        """Make the last snapshot that of `epoch`, whose weights the model now has. Later ones are dropped."""
+        earlier = [each for each in self.epochs if each < epoch]
+        self.epochs, self.images = [*earlier, epoch], self.images[: len(earlier)]
+        self.take(epoch)

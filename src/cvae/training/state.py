@@ -17,7 +17,7 @@ def state_of(steps: "Steps") -> dict[str, Tensor]:
     These are the model's parameters and buffers, the state and the learning rates of each optimiser, the numbers among
     the attributes of `steps`, and torch's own random generators, from which layers such as dropout sample.
     """
-    state = {f"model {name}": tensor for name, tensor in _tensors(steps.model).items()}
+    state = {f"model {name}": tensor for name, tensor in tensors_of(steps.model).items()}
     state |= {f"number {name}": torch.tensor(value) for name, value in vars(steps).items() if _is_number(value)}
     for name, optimiser in _optimisers(steps).items():
         for number, group in enumerate(optimiser.param_groups):
@@ -33,7 +33,7 @@ def state_of(steps: "Steps") -> dict[str, Tensor]:
 @torch.no_grad()
 def restore(steps: "Steps", state: dict[str, Tensor]) -> None:
     """Restore what `state_of` returned for steps of the same kind."""
-    for name, tensor in _tensors(steps.model).items():
+    for name, tensor in tensors_of(steps.model).items():
         tensor.copy_(state[f"model {name}"])
     for key, tensor in state.items():
         if key.startswith("number "):
@@ -52,7 +52,8 @@ def restore(steps: "Steps", state: dict[str, Tensor]) -> None:
         torch.cuda.set_rng_state(state["cuda"], steps.images.device)
 
 
-def _tensors(model: nn.Module) -> dict[str, Tensor]:
+def tensors_of(model: nn.Module) -> dict[str, Tensor]:
+    """Return the model's parameters and buffers by name."""
     return dict(model.named_parameters()) | dict(model.named_buffers())
 
 

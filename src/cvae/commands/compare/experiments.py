@@ -5,22 +5,26 @@ from pathlib import Path
 
 import pandas as pd
 
-from cvae.commands.compare.results import IMMATERIAL, MEASURED, read_results
+from cvae.commands.compare.results import IMMATERIAL, read_results
 from cvae.pipeline.dvc_lock import LOCK, md5_of, parameters_behind, parse_lock
 from cvae.pipeline.git import files_at, require_git
 from cvae.pipeline.parameters import load_yaml
 from cvae.support.errors import UserError, one_line
 
+MEASURED = ("metrics/test.json", "metrics/validation.json")
+
 
 def is_current(files: Mapping[str, bytes]) -> bool:
-    """Whether the metrics/test.json in `files` was measured with their params.yaml, according to their dvc.lock."""
+    """Whether the figures in `files` were measured with their params.yaml, according to their dvc.lock."""
     try:
         params, lock = load_yaml(files["params.yaml"].decode()), parse_lock(files[LOCK].decode())
-        measured, digest = parameters_behind(lock, MEASURED), md5_of(files[MEASURED])
-        if measured is None or all(made.outs.get(MEASURED) != digest for made in lock.values()):
+        outs = {path: digest for made in lock.values() for path, digest in made.outs.items()}
+        measured = parameters_behind(lock, MEASURED[0])
+        # An older result has no validation.json.
+        if measured is None or any(md5_of(files[path]) != outs[path] for path in MEASURED if path in outs):
             return False
         return all(params.get(key) == measured[key] for key in measured if key not in IMMATERIAL)
-    except (ValueError, AttributeError):  # a file is damaged or missing
+    except (LookupError, ValueError, AttributeError):  # a file is damaged or missing
         return False
 
 
@@ -49,7 +53,7 @@ def current_revisions(revs: Iterable[str]) -> set[str]:
 
     DVC reports what a commit contains, and somebody may have edited the figures or the parameters before committing.
     """
-    files = (MEASURED, "params.yaml", LOCK)
+    files = (*MEASURED, "params.yaml", LOCK)
     revs = set(revs)
     contents = files_at(revs - {"workspace"}, files)
     contents |= {("workspace", file): Path(file).read_bytes() for file in files if Path(file).is_file()}

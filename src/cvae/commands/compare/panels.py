@@ -8,6 +8,7 @@ import pandas as pd
 
 from cvae.commands.compare.results import COMPARED, CONFIGURATION, sample_counts, shown, task_name, varied
 from cvae.commands.compare.tables import PICTURE
+from cvae.tracking.tasks import split_of
 
 if TYPE_CHECKING:
     from cvae.commands.compare.rate_distortion import Panel
@@ -40,7 +41,8 @@ def panels_of(groups: Sequence[pd.DataFrame]) -> list["Panel"]:
     panels = []
     for group in groups:
         title = f"Rate and distortion: {task_name(group)}"
-        panels.append(Panel(title, group, *label_results(group), *find_curves(group), find_sweep(group)))
+        found = *label_results(group), *find_curves(group), find_sweep(group)
+        panels.append(Panel(title, group, *found, split_of(group.iloc[0])))
     return panels
 
 
@@ -72,7 +74,7 @@ def find_sweep(results: pd.DataFrame) -> "Sweep | None":
 
     curves, along = find_curves(results)
     shares = {
-        "label_accuracy (test images)": 100 * results["label_accuracy"],
+        f"label_accuracy ({split_of(results.iloc[0])} images)": 100 * results["label_accuracy"],
         "sample_accuracy (sampled images)": 100 * results["sample_accuracy"],
     }
     shares = {name: figure for name, figure in shares.items() if figure.notna().any()}
@@ -87,4 +89,4 @@ def find_sweep(results: pd.DataFrame) -> "Sweep | None":
     swept = [figures.loc[curve.index].set_axis(curve[along].infer_objects()) for curve in curves]
     others = [key for key in varied(results) if key not in (along, "seed")]
     labels = [", ".join(shown(curve[key].iloc[0]) for key in others) for curve in curves]
-    return Sweep(along, swept, labels, ", ".join(others), list(shares), list(nats))
+    return Sweep(along, swept, labels, ", ".join(others), list(shares), list(nats), split_of(results.iloc[0]))

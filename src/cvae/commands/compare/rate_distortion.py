@@ -32,7 +32,8 @@ class Panel:
     """The runs of one task, and how to draw them.
 
     `results`: `kl` and `reconstruction`, in nats per image. `label_name`: what `labels` show. `curves`: the rows of
-    `results` on each curve; rows with the same `curve_name` share a point. `sweep`: drawn beside them.
+    `results` on each curve; rows with the same `curve_name` share a point. `sweep`: drawn beside them. `split`: the
+    split that all figures are of.
     """
 
     title: str
@@ -42,6 +43,7 @@ class Panel:
     curves: Sequence[pd.DataFrame] = ()
     curve_name: str = ""
     sweep: Sweep | None = None
+    split: str = "test"
 
     @property
     def points(self) -> np.ndarray:
@@ -101,8 +103,8 @@ def _draw_points(axes: Axes, panel: Panel) -> None:
     axes.ticklabel_format(useOffset=False)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
-    axes.set_xlabel("rate: KL to the prior, nats per test image")
-    axes.set_ylabel("distortion: reconstruction, nats per test image")
+    axes.set_xlabel(f"rate: KL to the prior, nats per {panel.split} image")
+    axes.set_ylabel(f"distortion: reconstruction, nats per {panel.split} image")
     axes.set_title(panel.title, fontsize=16, pad=36)
     legend = {"ncols": 3, "frameon": False, "fontsize": 10, "columnspacing": 1.5, "handlelength": 1.5}
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), **legend)

@@ -1,17 +1,18 @@
-"""Read the results of experiments into one table: test figures and the parameters behind them.
+"""Read the results of experiments into one table: figures on held-out images, and the parameters behind them.
 
-`kl` of metrics/test.json is the rate, `reconstruction` the distortion: the KL to the prior and the negative expected
-log-likelihood, in nats per test image, without the Gaussian's constant (Alemi et al. 2018, "Fixing a Broken ELBO",
-section 2). Their sum is the negative ELBO for any `beta`. `loss` of metrics/test.json weights `kl` by `beta`, so it
-cannot be compared across values of `beta`.
+The figures are those of metrics/validation.json for results with validation images, else of metrics/test.json. `kl` is
+the rate, `reconstruction` the distortion: the KL to the prior and the negative expected log-likelihood, in nats per
+image, without the Gaussian's constant (Alemi et al. 2018, "Fixing a Broken ELBO", section 2). Their sum is the negative
+ELBO for any `beta`. `loss` weights `kl` by `beta`, so it cannot be compared across values of `beta`.
 
 `nll` is a tighter bound on the negative log-likelihood. It tightens with the number of samples, so it can be compared
 only at equal `nll_samples`.
 
-Nats cannot be compared across data, likelihoods or kinds of pixels (grey, colour or binary). Each combination is a
-task, with its own table and axes. With `labels: given` they are those of an image given its label, with `none` of the
-image alone; the difference is what the label tells about the image, so the two are one task. Runs that differ only in
-their seed have the same configuration and are summarised by mean and sample standard deviation.
+Nats cannot be compared across data, the images they were measured on, likelihoods or kinds of pixels (grey, colour or
+binary). Each combination is a task, with its own table and axes. With `labels: given` they are those of an image given
+its label, with `none` of the image alone; the difference is what the label tells about the image, so the two are one
+task. Runs that differ only in their seed have the same configuration and are summarised by mean and sample standard
+deviation.
 """
 
 import fnmatch
@@ -24,9 +25,8 @@ import pandas as pd
 
 from cvae.pipeline.parameters import Parameters
 from cvae.support.errors import UserError, suggest
-from cvae.tracking.tasks import applicable, data_name, pixels_of
+from cvae.tracking.tasks import applicable, data_name, measured_on, pixels_of, split_of
 
-MEASURED = "metrics/test.json"
 # Parameters that leave the figures the same, except for rounding.
 IMMATERIAL = ("device", "threads", "launcher", "grid_size", "grid_range", "registered_model")
 COMPARED = [key for key in Parameters.model_fields if key not in (*IMMATERIAL, "nll_samples")]
@@ -36,6 +36,8 @@ DEFAULTS_OF_OLD_RUNS = {
     "labels": "given",
     "activation": "article",
     "binarize": "none",
+    "validation_images": 0,
+    "patience": 0,
 }  # older than these parameters
 FIGURES = {  # the columns, and how the table formats them
     "kl": ".3f",
@@ -43,11 +45,13 @@ FIGURES = {  # the columns, and how the table formats them
     "negative_elbo": ".3f",
     "nll": ".3f",
     "nll_samples": "d",
+    "test_nll": ".3f",  # beside the validation figures
     "label_accuracy": ".4f",
     "sample_accuracy": ".4f",
     "active_units": "d",
 }
-MEASURED_FIGURES = [figure for figure in FIGURES if figure not in ("negative_elbo", "nll_samples")]  # by evaluate
+DERIVED = ("negative_elbo", "nll_samples", "test_nll")
+MEASURED_FIGURES = [figure for figure in FIGURES if figure not in DERIVED]  # by evaluate, under these names
 ADVICE = {
     "queued": "`dvc queue start` runs the queue",
     "running": "`dvc queue status` shows progress",
@@ -68,7 +72,12 @@ def read_row(row: dict) -> dict[str, Value] | None:
     def cell(file: str, key: str) -> Value:
         return row.get(f"{file}:{key}", row.get(key))
 
-    measured = {figure: cell(MEASURED, figure) for figure in MEASURED_FIGURES}
+    parameters = {key: _plain(cell("params.yaml", key)) for key in COMPARED}
+    parameters |= {key: value for key, value in DEFAULTS_OF_OLD_RUNS.items() if parameters[key] is None}
+    split = split_of(parameters)
+    measured = {figure: cell(f"metrics/{split}.json", figure) for figure in MEASURED_FIGURES}
+    if split == "validation":
+        measured["test_nll"] = cell("metrics/test.json", "nll")
     figures = {key: value for key, value in measured.items() if isinstance(value, float) and math.isfinite(value)}
     if not {"kl", "reconstruction"} <= figures.keys():
         return None
@@ -77,8 +86,6 @@ def read_row(row: dict) -> dict[str, Value] | None:
         figures["active_units"] = int(figures["active_units"])
     if "nll" in figures:
         figures["nll_samples"] = _plain(cell("params.yaml", "nll_samples"))
-    parameters = {key: _plain(cell("params.yaml", key)) for key in COMPARED}
-    parameters |= {key: value for key, value in DEFAULTS_OF_OLD_RUNS.items() if parameters[key] is None}
     parameters |= dict.fromkeys(parameters.keys() - applicable(parameters).keys())
     return {"experiment": name_of(row)} | parameters | figures
 
@@ -143,7 +150,7 @@ def read_results(
         counts = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
         notes.append("; ".join([f"Left out: {counts}", *(ADVICE[state] for state in ADVICE if state in states)]) + ".")
     if incomplete:
-        notes.append(f"Left out, without kl and reconstruction in metrics/test.json: {', '.join(incomplete)}.")
+        notes.append(f"Left out, without kl and reconstruction: {', '.join(incomplete)}.")
     if edited:
         notes.append(f"Left out, edited or damaged since the figures were measured: {', '.join(edited)}.")
     for first, *others in equal.values():
@@ -171,9 +178,9 @@ def as_table(results: Iterable[Mapping[str, Value]]) -> pd.DataFrame:
 
 
 def by_task(results: pd.DataFrame) -> list[pd.DataFrame]:
-    """Split `results` by data, likelihood and kind of pixels."""
-    data, pixels = results.apply(data_name, axis=1), results.apply(pixels_of, axis=1)
-    tasks = results.groupby([data, "likelihood", pixels], sort=False, dropna=False)
+    """Split `results` by data, measured images, likelihood and kind of pixels."""
+    data, images, pixels = (results.apply(name, axis=1) for name in (data_name, measured_on, pixels_of))
+    tasks = results.groupby([data, images, "likelihood", pixels], sort=False, dropna=False)
     return [group.reset_index(drop=True) for _, group in tasks]
 
 

@@ -36,7 +36,7 @@ class Sweep:
 
     `curves`: one table each, with a row for each run and the swept quantity as its index; runs with the same index
     differ only in their seed. `labels`: the value of `label_name` for each curve. `shares`, `nats`: the columns to
-    draw, in percent and in nats per image.
+    draw, in percent and in nats per image. `split`: the split that they are of.
     """
 
     name: str
@@ -45,6 +45,7 @@ class Sweep:
     label_name: str
     shares: Sequence[str]
     nats: Sequence[str]
+    split: str = "test"
 
     @property
     def title(self) -> str:
@@ -58,7 +59,7 @@ def draw_sweep(figure: Figure, place: SubplotSpec, sweep: Sweep) -> None:
     fewest, most = seeds.min(), seeds.max()
     colours = COLOURS[: len(sweep.curves)]  # the same as for the rate–distortion curves
     parts = [("percent", shares) for shares in _on_one_scale(sweep)]
-    parts += [("nats per test image", sweep.nats)] if sweep.nats else []
+    parts += [(f"nats per {sweep.split} image", sweep.nats)] if sweep.nats else []
     grid = place.subgridspec(len(parts), 1).subplots(sharex=True, squeeze=False)[:, 0]
     for axes, (unit, figures) in zip(grid, parts, strict=True):
         legends = [_draw_figures(axes, sweep, figures, colours)]

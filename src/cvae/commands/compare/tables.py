@@ -19,15 +19,19 @@ from cvae.commands.compare.results import (
     varied,
 )
 from cvae.support.files import write_whole
+from cvae.tracking.tasks import measured_on
 
 TABLE, PICTURE = Path("plots/rate_distortion.csv"), Path("plots/rate_distortion.png")
-SPARED = ("active_units", "nll_samples", "kl", "reconstruction", "sample_accuracy")  # least missed first
+SPARED = ("active_units", "nll_samples", "kl", "reconstruction", "sample_accuracy", "test_nll")  # least missed first
 AVERAGED = [figure for figure, digits in FIGURES.items() if digits != "d"]
 
 
 def heading(results: pd.DataFrame) -> str:
     """Return the heading of a task's table: the task and the units."""
-    parts = [f"{task_name(results)}: test set, nats per image", "kl is the rate, reconstruction the distortion"]
+    parts = [
+        f"{task_name(results)}: {measured_on(results.iloc[0])}, nats per image",
+        "kl is the rate, reconstruction the distortion",
+    ]
     if "labels" in varied(results):
         parts.append("with labels none, nats are of the image alone, not given its label")
     if len(counts := sample_counts(results)) == 1:

@@ -167,8 +167,8 @@ def open_data(folder: str | None, origin: Origin, schema: "Schema") -> "Dataset"
     Raises:
         UserError: images are missing, not like those that the model was trained on, or of another data set.
     """
-    from cvae.data.binarisation import load
-    from cvae.data.dataset import require_same
+    from cvae.data.binarisation import as_seen
+    from cvae.data.dataset import load, require_same
 
     if folder is not None and not Path(folder).is_dir():
         raise UserError(f"--data {folder}: no such folder")
@@ -176,7 +176,7 @@ def open_data(folder: str | None, origin: Origin, schema: "Schema") -> "Dataset"
         require_data_of(origin.dataset)
     place = DATA if folder is None else folder
     try:
-        data = load(place, origin.binarize or "none")
+        data = as_seen(load(place), origin.binarize or "none")
     except UserError as error:
         raise error if folder is None else UserError(without_advice(error)) from None
     has_no_names = not (schema.title and data.schema.title)  # files and models may come without, only with numbers
