@@ -109,14 +109,14 @@ def median(quick, empty_database, monkeypatch) -> Repository:
     (quick.root / "mlflow.db").write_bytes(empty_database.read_bytes())
     monkeypatch.chdir(quick.root)
     head = quick.git("rev-parse", "HEAD").strip()
-    settings = ["latent_dims=2..32", "registered_model=live", "epochs=20", "grid_range=1.0"]
+    settings = ["latent_dims=2..32", "grid_size=99", "epochs=20", "grid_range=0.6"]
     plan = Plan(settings, "nll", 0, read_parameters().model_dump(), head, head)
     create_study("first", plan, {"trials": COMPARED + 1, "jobs": 1, "pruning": True})
     study = Study("first")
     for _ in range(COMPARED):
         number = study.propose()
         study.values(number)
-        study.report(number, {epoch: 1.0 for epoch in range(1, 21)})
+        study.report(number, dict.fromkeys(range(1, 21), 1.0))
         study.complete(number, 1.0)
     return quick
 

@@ -14,7 +14,6 @@ from cvae.commands.tune.study import Plan, Study, create_study
 from cvae.pipeline.parameters import Parameters
 
 SPACE = ("-S", "latent_dims=2..32", "-S", "learning_rate=1e-4..1e-2 log", "-S", "hidden_dims=[128],[256,256]")
-SECONDS = r"(?m)^first: \d+ %, about .* left\n"
 
 
 # One search of two at once, with an edited workspace
@@ -63,7 +62,7 @@ def test_the_workspace_stays_as_it_was(searched):
 
 def test_a_line_for_each_trial_and_a_table_are_printed(searched):
     lab, printed = searched
-    lines = re.sub(SECONDS, "", printed).splitlines()
+    lines = printed.splitlines()
     for line in lines[:4]:
         assert re.fullmatch(
             r"first-\d: latent_dims=\d+ learning_rate=[\d.e-]+ hidden_dims=\[[\d,]+\]: nll [\d.]+; "

@@ -25,12 +25,12 @@ def files_of(client: MlflowClient, run, folder: str | None = None) -> set[str]:
     return found
 
 
-def assert_complete(client: MlflowClient, run, epochs: int = 2) -> None:
-    """Assert that `run` has all parameters, steps of curves, figures, pictures, data and the model."""
+def assert_complete(client: MlflowClient, run, epochs: int = 2, split: str = "test") -> None:
+    """Assert that `run` has all parameters, curves of `split`, figures, pictures, data and the model."""
     assert run.info.status == "FINISHED"
     assert PIPELINE_KEY in run.data.tags
     assert {"dataset", "latent_dims", "epochs", "device", "threads", "grid_size"} <= run.data.params.keys()
-    for name in CURVES:
+    for name in (curve.replace("test/", f"{split}/") for curve in CURVES):
         steps = [metric.step for metric in client.get_metric_history(run.info.run_id, name)]
         assert sorted(steps) == list(range(1, epochs + 1)), name
     assert {final(figure) for figure in FIGURES} <= run.data.metrics.keys()

@@ -33,14 +33,17 @@ from cvae.tracking.live import LiveRun
 from cvae.tracking.runs import CHECKPOINT, study_tags
 
 
+LIVE = 99  # the grid_size with which it logs to MLflow
+
+
 def main() -> None:
     params = read_parameters()
     with (main_repository() / ".dvc/tmp/started.txt").open("a") as file:
         file.write(study_tags().get("study.trial", "none") + "\\n")
     if params.learning_rate > 1:
         raise UserError("training diverged in epoch 1; lower learning_rate")
-    row = {"validation_reconstruction": params.latent_dims, "validation_kl": 0.5}
-    if params.registered_model:  # log to MLflow
+    row = {"validation_reconstruction": params.latent_dims, "validation_kl": 0.5, "article_loss": 1.0}
+    if params.grid_size == LIVE:
         checkpoint = main_repository() / "checkpoints/of-this.safetensors"
         checkpoint.parent.mkdir(exist_ok=True)
         checkpoint.touch()
@@ -59,7 +62,7 @@ def main() -> None:
 if __name__ == "__main__":
     run_stage(main)
 '''
-KEYS = ["latent_dims", "learning_rate", "hidden_dims", "epochs", "grid_range", "registered_model"]
+KEYS = ["latent_dims", "learning_rate", "hidden_dims", "epochs", "grid_range", "grid_size"]
 PIPELINE = {
     "stages": {
         "train": {
@@ -109,7 +112,7 @@ def tune(repository: Repository, *arguments: str, status: int = 0, **variables: 
 
 @contextmanager
 def tuning(repository: Repository, *arguments: str):
-    """Start `cvae tune` in its own process group, with output in .dvc/tmp/tune.log. Kill it and its trials at the end."""
+    """Start `cvae tune` as the leader of a process group, with output in .dvc/tmp/tune.log. At the end, kill all."""
     with open(repository.root / ".dvc/tmp/tune.log", "w") as log:
         process = subprocess.Popen(
             command(*arguments),

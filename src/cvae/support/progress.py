@@ -56,6 +56,24 @@ def progress(what: str, total: int) -> Iterator[Callable[[int], object]]:
         yield _quarters(what, total) if bar.disable else bar.update
 
 
+@contextmanager
+def count_progress(what: str, total: int, done: int = 0) -> Iterator[Callable[[int, str], None]]:
+    """Yield a function that shows, on a terminal, how many of `total` steps are done now, and a remark.
+
+    `done`: the steps that were done before, which say nothing about the time left.
+    """
+    form = "{desc}: {n_fmt}/{total_fmt}|{bar}| {elapsed}<{remaining}{postfix}"
+    bar = tqdm(desc=what, total=total, initial=done, disable=None, leave=False, dynamic_ncols=True, bar_format=form)
+
+    def show(count: int, remark: str) -> None:
+        if not bar.disable:
+            bar.n = count
+            bar.set_postfix_str(remark)
+
+    with bar, _lines_above(bar):
+        yield show
+
+
 def duration(seconds: float) -> str:
     """Return `seconds`, rounded, in seconds, minutes or hours."""
     if seconds < 100:

@@ -22,7 +22,7 @@ from cvae.pipeline.git import git, require_git
 from cvae.pipeline.parameters import Parameters, read_parameters
 from cvae.pipeline.repository import require_root
 from cvae.support.errors import UserError, suggest
-from cvae.support.progress import progress
+from cvae.support.progress import count_progress
 
 EXAMPLE = "-S 'latent_dims=2..32' -S 'learning_rate=1e-4..1e-2 log'"
 DEFAULTS = {"trials": 20, "jobs": 1, "pruning": True}
@@ -157,7 +157,7 @@ def _search(study: Study) -> None:
         print(f"{study.name}: {finished} of {total} trials are finished", flush=True)
     if finished < total:
         try:
-            with progress(study.name, total - finished) as show:
+            with count_progress(study.name, total, finished) as show:
                 Search(study, show).run()
         except KeyboardInterrupt:
             print(f"Interrupted; `cvae tune {study.name}` resumes.", flush=True)

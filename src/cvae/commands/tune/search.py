@@ -20,9 +20,9 @@ LOST = 5  # failures in a row that end it otherwise
 
 
 class Search:
-    """A search that is going on. `show(count)`: called when `count` more trials are finished."""
+    """A search that is going on. `show(count, remark)`: called every second; `count` trials are finished."""
 
-    def __init__(self, study: Study, show: Callable[[int], object]):
+    def __init__(self, study: Study, show: Callable[[int, str], object]):
         options = study.options
         self._study = study
         self._show = show
@@ -31,7 +31,8 @@ class Search:
         self._cache = copies.dvc_cache()
         self._running: list[trials.Trial] = []
         self._to_run: list[int] = []  # trials that were running when the search was interrupted
-        self._polled_at = 0.0
+        self._epochs: dict[int, int] = {}  # how far running trials are
+        self._polled_at = self._shown_at = 0.0
         self._failures = 0  # in a row
         self._has_succeeded = False
 
@@ -52,6 +53,7 @@ class Search:
                 for trial in [trial for trial in self._running if trial.has_ended()]:
                     self._finish(trial)
                 self._prune()
+                self._report_progress()
         finally:
             trials.end(self._running)
         copies.remove_copies(self._study.name)
@@ -101,7 +103,7 @@ class Search:
             self._running.remove(trial)
         copies.remove_copy(trial.name)
         print(report.line(study, trial.number), flush=True)
-        self._show(1)
+        self._shown_at = 0.0
         self._give_up_if_hopeless(failure)
 
     def _give_up_if_hopeless(self, failure: str) -> None:
@@ -119,8 +121,19 @@ class Search:
         for trial in self._running:
             curve = self._curves.of(trial.number)
             epochs = trial.values.get("epochs", self._study.plan.base["epochs"])
-            last = max(curve, default=0)
+            last = self._epochs[trial.number] = max(curve, default=0)
             if not trial.pruned_after and last < epochs and self._study.report(trial.number, curve):
                 trial.pruned_after = last
                 trial.interrupt()
         self._polled_at = time.monotonic()
+
+    def _report_progress(self) -> None:
+        if time.monotonic() < self._shown_at + 1:
+            return
+        finished = len(self._study.trials) - len(self._study.running())
+        running = []
+        for trial in self._running:
+            epoch = self._epochs.get(trial.number)
+            running.append(f"{trial.number} (epoch {epoch})" if epoch else f"{trial.number}")
+        self._show(finished, f"running {', '.join(running)}" if running else "")
+        self._shown_at = time.monotonic()

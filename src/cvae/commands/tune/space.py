@@ -51,8 +51,9 @@ class Dimension:
     choices: Mapping[str, Value] | None = None
 
     @property
-    def smallest(self) -> Value:
-        return self.low if self.choices is None else min(self.choices.values())
+    def ends(self) -> list[Value]:
+        """Return both ends of the range, or all choices."""
+        return [self.low, self.high] if self.choices is None else list(self.choices.values())
 
     def suggest(self, trial: "optuna.Trial") -> Value:
         """Let Optuna choose a value, or return the one that it chose for `trial` before."""
@@ -92,7 +93,7 @@ def parse_space(settings: Sequence[str], base: Mapping[str, Value]) -> Space:
     Raises:
         UserError: one is not a setting, or a value is not allowed; one line says which and what to write.
     """
-    dimensions, fixed = [], {}
+    dimensions, fixed = {}, {}
     for setting in settings:
         key, sign, text = (part.strip() for part in setting.partition("="))
         if not sign or not text:
@@ -100,24 +101,25 @@ def parse_space(settings: Sequence[str], base: Mapping[str, Value]) -> Space:
         if key not in Parameters.model_fields:
             advice = suggest(key, Parameters.model_fields, "params.yaml lists what there is")
             raise UserError(f"-S {setting}: {key} is not a parameter; {advice}")
-        if key in fixed or any(key == dimension.key for dimension in dimensions):
+        if key in fixed or key in dimensions:
             raise UserError(f"-S {setting}: {key} is set twice; write all its values in one -S")
         try:
             dimension = _range(key, text) or Dimension(key, choices=_choices(text))
         except ValueError as error:
             raise UserError(f"-S {setting}: {one_line(error)}; {FORMS}") from None
-        values = [dimension.low, dimension.high] if dimension.choices is None else dimension.choices.values()
-        for value in values:
-            check_parameters({**base, key: value}, f"-S {setting}")
         if dimension.choices and len(dimension.choices) == 1:
             (fixed[key],) = dimension.choices.values()
-        elif reason := UNSEARCHABLE.get(key):
-            raise UserError(f"-S {setting}: {key} cannot be searched, since {reason}; give it one value")
         else:
-            dimensions.append(dimension)
+            dimensions[key] = dimension
+    check_parameters({**base, **fixed}, "-S")
+    for key, dimension in dimensions.items():
+        for value in dimension.ends:
+            check_parameters({**base, **fixed, key: value}, "-S")
+        if reason := UNSEARCHABLE.get(key):
+            raise UserError(f"-S: {key} cannot be searched, since {reason}; give it one value")
     if not dimensions:
         raise UserError(f"there is nothing to search; {FORMS}")
-    return Space(dimensions, fixed)
+    return Space(list(dimensions.values()), fixed)
 
 
 def spell(value: Value) -> str:

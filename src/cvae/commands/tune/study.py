@@ -63,7 +63,7 @@ class Study:
         self.plan = Plan(**json.loads(self._study.user_attrs["plan"]))
         self.space: Space = parse_space(self.plan.settings, self.plan.base)
         epochs = [dimension for dimension in self.space.dimensions if dimension.key == "epochs"]
-        fewest = epochs[0].smallest if epochs else (self.plan.base | dict(self.space.fixed))["epochs"]
+        fewest = min(epochs[0].ends) if epochs else (self.plan.base | dict(self.space.fixed))["epochs"]
         self._study.pruner = optuna.pruners.MedianPruner(COMPARED, max(1, fewest // WARM_UP))
 
     @property
