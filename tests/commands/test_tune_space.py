@@ -3,7 +3,8 @@
 import optuna
 import pytest
 
-from cvae.commands.tune.space import parse_space, spell
+from cvae.commands.compare.results import IMMATERIAL
+from cvae.commands.tune.space import UNSEARCHABLE, parse_space, spell
 from cvae.pipeline.parameters import Parameters
 from cvae.support.errors import UserError
 
@@ -121,3 +122,8 @@ def test_dvc_reads_a_spelled_value_as_it_was(value, tmp_path):
     apply_overrides(file, [f"key={spell(value)}"])
     read = load_yaml(file)["key"]
     assert (read, type(read)) == (value, type(value))
+
+
+def test_parameters_that_change_no_figure_cannot_be_searched():
+    assert UNSEARCHABLE.keys() <= Parameters.model_fields.keys()
+    assert set(IMMATERIAL) <= UNSEARCHABLE.keys()

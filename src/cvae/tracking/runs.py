@@ -20,6 +20,7 @@ TRACKING = "pipeline.tracking"  # the pipeline key of what track writes to the r
 PIPELINE_KEY = "pipeline.key"  # identifies everything that track logs; set when everything is logged
 
 STUDY, TRIAL = "study", "study.trial"  # the search of `cvae tune` that made the run, and its number in it
+PRUNED = "study.pruned"  # when it was pruned
 STUDY_VARIABLE, TRIAL_VARIABLE = "CVAE_STUDY", "CVAE_TRIAL"  # in which `cvae tune` names them to the stages
 
 COLOUR = "mlflow.runColor"  # MLflow's tag
@@ -77,7 +78,7 @@ def reopen_run(client, experiment: str, params: dict, tags: dict[str, str], writ
             continue
         tags = source_tags() | tags
         client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
-        remove_tags(client, run_id, {"error"} & run.data.tags.keys())  # the reason for the interruption
+        remove_tags(client, run_id, {"error", PRUNED} & run.data.tags.keys())  # the reason for the interruption
         client.update_run(run_id, status="RUNNING", name=run_name(params))
         return run_id
     return None

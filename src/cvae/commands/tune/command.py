@@ -23,6 +23,7 @@ from cvae.pipeline.parameters import Parameters, read_parameters
 from cvae.pipeline.repository import require_root
 from cvae.support.errors import UserError, suggest
 from cvae.support.progress import count_progress
+from cvae.tracking.tasks import split_of
 
 EXAMPLE = "-S 'latent_dims=2..32' -S 'learning_rate=1e-4..1e-2 log'"
 DEFAULTS = {"trials": 20, "jobs": 1, "pruning": True}
@@ -101,7 +102,7 @@ def _begin(
     base = params.model_dump()
     space = parse_space(settings, base)
     used = base | space.fixed
-    if not used["validation_images"]:
+    if split_of(used) != "validation":
         raise UserError(
             "trials are compared on validation images, and validation_images is 0; add -S validation_images=5000, "
             "or another number of training images to hold out"

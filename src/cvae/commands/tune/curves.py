@@ -6,12 +6,11 @@ import time
 from collections.abc import Callable
 
 from cvae.tracking.location import locate
-from cvae.tracking.runs import CHECKPOINT, PIPELINE_KEY, STUDY, TRIAL
+from cvae.tracking.runs import CHECKPOINT, PIPELINE_KEY, PRUNED, STUDY, TRIAL
 from cvae.tracking.store import EXPERIMENT, connect
 from cvae.tracking.store_errors import explain
 
 PARTS = ("validation/reconstruction", "validation/kl")  # their sum is comparable whatever beta is
-PRUNED = "study.pruned"  # a run's tag
 PAUSE = 60  # seconds to the next attempt after MLflow could not be used
 
 

@@ -34,7 +34,7 @@ class Search:
         self._epochs: dict[int, int] = {}  # how far running trials are
         self._polled_at = self._shown_at = 0.0
         self._failures = 0  # in a row
-        self._has_succeeded = False
+        self._has_succeeded = study.best() is not None
 
     def run(self) -> None:
         """Run trials until the study has all of them.

@@ -53,9 +53,13 @@ class Trial:
 
     def interrupt(self, number: int = signal.SIGINT) -> None:
         """Send the trial's processes a signal, as Ctrl-C in a terminal does."""
+        groups = set()
         for process in self._processes:
             with suppress(ProcessLookupError):
-                os.killpg(os.getpgid(process.pid), number)
+                groups.add(os.getpgid(process.pid))
+        for group in groups:  # once each: DVC takes a second Ctrl-C for impatience
+            with suppress(ProcessLookupError):
+                os.killpg(group, number)
 
     def status(self) -> int | None:
         """Return the exit status of a trial that has ended, or None if another process started it."""
