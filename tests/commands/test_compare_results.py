@@ -84,6 +84,14 @@ def test_an_older_run_without_a_parameter_or_a_figure_is_compared():
     assert results["experiment"].tolist() == ["new", "old"]
 
 
+def test_an_older_run_may_have_the_word_none_for_a_parameter_that_did_not_exist():
+    """`dvc.api.exp_show()` fills it in if a newer run has the parameter."""
+    old = row("old", kl=3.1, validation_images="None", patience="None", labels="None", images="None")
+    results, _ = read_results([old, row("new")])
+    assert varied(results) == []
+    assert measured_on(results.iloc[1]) == "test images"
+
+
 def test_a_run_older_than_binary_pixels_and_other_activations_counts_as_one_of_grey_pixels():
     old = row("old", kl=3.1)
     del old["binarize"], old["activation"]

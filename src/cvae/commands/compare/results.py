@@ -70,7 +70,8 @@ def read_row(row: dict) -> dict[str, Value] | None:
     """
 
     def cell(file: str, key: str) -> Value:
-        return row.get(f"{file}:{key}", row.get(key))
+        value = row.get(f"{file}:{key}", row.get(key))
+        return None if value == "None" else value  # what DVC has for a parameter that did not exist then
 
     parameters = {key: _plain(cell("params.yaml", key)) for key in COMPARED}
     parameters |= {key: value for key, value in DEFAULTS_OF_OLD_RUNS.items() if parameters[key] is None}
