@@ -25,6 +25,9 @@ LONGEST = (
     "store_errors",
     "compare_command",
     "interrupted_experiments",
+    "tune_interrupted",
+    "tune_search",
+    "tune_pipeline",
     "checkpoint",
     "stages",
 )

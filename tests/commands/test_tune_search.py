@@ -122,6 +122,7 @@ def test_another_plan_is_refused_when_a_study_is_resumed(searched, arguments, re
 def test_other_parameters_are_refused_when_a_study_is_resumed(searched, tmp_path):
     lab = searched[0].copy(tmp_path / "cvae")
     lab.set(beta=2.0, latent_dims=7)  # the second is searched, so its value here does not matter
+    assert "4 trials: 4 complete" in tune(lab, "first").stdout, "nothing is left to run, so nothing can be wrong"
     refused = tune(lab, "first", "--trials", "5", status=1)
     assert refused.stderr == (
         "tune: params.yaml has changed since first began with beta: 1.0; set it back, or give the new search another "
@@ -134,7 +135,7 @@ def test_edited_code_is_mentioned_and_trials_run_the_code_of_then(searched, tmp_
     lab = searched[0].copy(tmp_path / "cvae")
     (lab.root / "stages/train.py").write_text("raise SystemExit('edited since')\n")
     printed = tune(lab, "first", "--trials", "5").stdout
-    assert printed.startswith("The code has changed since first began; its trials still run the code of then.\n")
+    assert "The code has changed since first began; its trials still run the code of then.\n" in printed
     assert outcomes(lab, "first")[4][0] == "COMPLETE"
 
 
@@ -174,7 +175,9 @@ def test_an_accuracy_is_maximised(tmp_path, monkeypatch):
     create_study("sharp", plan, {"trials": 3, "jobs": 1, "pruning": False})
     study = Study("sharp")
     for value in (0.5, 0.9, 0.7):
-        study.complete(study.propose(), value)
+        number = study.propose()
+        study.values(number)
+        study.complete(number, value)
     assert study.best().number == 1
     assert report.table(study).splitlines()[1].startswith("sharp-1 ")
     assert study.optuna.best_trial.number == 1, "Optuna prefers the same"
@@ -239,6 +242,13 @@ def test_a_study_cannot_be_searched_twice_at_once(quick):
         wait_for(lambda: started(quick))
         refused = tune(quick, "first", status=1)
     assert refused.stderr == "tune: another `cvae tune` is searching first; wait for it, or choose another name\n"
+
+
+def test_a_renamed_study_is_reported_in_one_line(searched, tmp_path):
+    lab = searched[0].copy(tmp_path / "cvae")
+    (lab.root / "studies/first.db").rename(lab.root / "studies/second.db")
+    refused = tune(lab, "second", status=1)
+    assert refused.stderr == "tune: studies/second.db: has another study; a study's file cannot be renamed\n"
 
 
 def test_a_damaged_study_is_reported_in_one_line(quick):

@@ -26,6 +26,7 @@ from cvae.support.progress import count_progress
 from cvae.tracking.tasks import split_of
 
 EXAMPLE = "-S 'latent_dims=2..32' -S 'learning_rate=1e-4..1e-2 log'"
+ANOTHER = "give the new search another name"
 DEFAULTS = {"trials": 20, "jobs": 1, "pruning": True}
 
 
@@ -80,9 +81,9 @@ def tune(
 
             with reported_in_one_line(name):
                 study = Study(name)
-                _require_same(study, settings, metric, seed, params)
+                _require_same_plan(study, settings, metric, seed)
                 study.options |= options
-                _search(study)
+                _search(study, params)
     except Timeout:
         raise UserError(f"another `cvae tune` is searching {name}; wait for it, or choose another name") from None
 
@@ -126,12 +127,9 @@ def _begin(
         create_study(name, Plan(list(settings), metric, seed, base, head, snapshot), options)
 
 
-def _require_same(
-    study: Study, settings: tuple[str, ...], metric: str | None, seed: int | None, params: Parameters
-) -> None:
-    """Raise a `UserError` unless the study was started with the same space, metric, seed and parameters."""
-    plan, present = study.plan, params.model_dump()
-    another = "give the new search another name"
+def _require_same_plan(study: Study, settings: tuple[str, ...], metric: str | None, seed: int | None) -> None:
+    """Raise a `UserError` if one of these is given and differs from what the study began with."""
+    plan = study.plan
     for option, chosen, planned in (
         ("-S", list(settings) or None, plan.settings),
         ("--metric", metric, plan.metric),
@@ -139,17 +137,22 @@ def _require_same(
     ):
         if chosen not in (None, planned):
             was = " ".join(f"'{each}'" for each in planned) if isinstance(planned, list) else planned
-            raise UserError(f"{study.name} began with {option} {was}; leave {option} out to resume it, or {another}")
-    searched = {*study.space.fixed, *(dimension.key for dimension in study.space.dimensions)}
-    if edited := [key for key in plan.base if key not in searched and present.get(key) != plan.base[key]]:
+            raise UserError(f"{study.name} began with {option} {was}; leave {option} out to resume it, or {ANOTHER}")
+
+
+def _require_same_base(study: Study, params: Parameters) -> None:
+    """Raise a `UserError` if params.yaml has changed since the study began. Mention it if the code has."""
+    plan, present = study.plan, params.model_dump()
+    set_by_trials = {*study.space.fixed, *(dimension.key for dimension in study.space.dimensions)}
+    if edited := [key for key in plan.base if key not in set_by_trials and present.get(key) != plan.base[key]]:
         were = ", ".join(f"{key}: {spell(plan.base[key])}" for key in edited)
-        raise UserError(f"params.yaml has changed since {study.name} began with {were}; set it back, or {another}")
+        raise UserError(f"params.yaml has changed since {study.name} began with {were}; set it back, or {ANOTHER}")
     if git("diff", "--name-only", plan.snapshot, "--", "src", "stages", "dvc.yaml"):
         print(f"The code has changed since {study.name} began; its trials still run the code of then.")
 
 
-def _search(study: Study) -> None:
-    """Run the missing trials, and show the outcome."""
+def _search(study: Study, params: Parameters) -> None:
+    """Run the missing trials, and show the outcome of all."""
     from cvae.commands.tune.search import Search
 
     total = study.options["trials"]
@@ -157,6 +160,7 @@ def _search(study: Study) -> None:
     if finished:
         print(f"{study.name}: {finished} of {total} trials are finished", flush=True)
     if finished < total:
+        _require_same_base(study, params)
         try:
             with count_progress(study.name, total, finished) as show:
                 Search(study, show).run()

@@ -56,7 +56,9 @@ class Search:
                 self._report_progress()
         finally:
             trials.end(self._running)
-        copies.remove_copies(self._study.name)
+            for trial in self._running:
+                copies.experiment(trial.name)  # one that was finished before it was interrupted is not lost
+            copies.remove_copies(self._study.name)
 
     def _take_up(self) -> None:
         """Sort the trials without an outcome into those that still run, are finished, or must be run again."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cvae.commands.tune.space import Space, Value, parse_space
+from cvae.pipeline.parameters import Parameters
 from cvae.support.errors import UserError, one_line
 
 if TYPE_CHECKING:
@@ -59,9 +60,14 @@ class Study:
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.name = name
-        self._study = optuna.load_study(study_name=name, storage=_storage(file_of(name)))
+        try:
+            self._study = optuna.load_study(study_name=name, storage=_storage(file_of(name)))
+        except KeyError:
+            raise UserError(f"{file_of(name)}: has another study; a study's file cannot be renamed") from None
         self.plan = Plan(**json.loads(self._study.user_attrs["plan"]))
-        self.space: Space = parse_space(self.plan.settings, self.plan.base)
+        # Parameters that are newer than the study have their defaults.
+        known = {key: value for key, value in self.plan.base.items() if key in Parameters.model_fields}
+        self.space: Space = parse_space(self.plan.settings, Parameters().model_dump() | known)
         epochs = [dimension for dimension in self.space.dimensions if dimension.key == "epochs"]
         fewest = min(epochs[0].ends) if epochs else (self.plan.base | dict(self.space.fixed))["epochs"]
         self._study.pruner = optuna.pruners.MedianPruner(COMPARED, max(1, fewest // WARM_UP))
