@@ -1,6 +1,5 @@
 """A team's servers on this machine: PostgreSQL, ssh and S3."""
 
-import getpass
 import glob
 import json
 import os
@@ -106,8 +105,13 @@ def s3(folder: Path, key: str, secret: str, bucket: str) -> Iterator[int]:
         except (BotoCoreError, ClientError):
             return False
 
-    with running(command, folder / "weed.log", has_bucket, cwd=folder, env=environment()):
-        yield ports["s3.port"]
+    try:
+        with running(command, folder / "weed.log", has_bucket, cwd=folder, env=environment()):
+            yield ports["s3.port"]
+    finally:
+        for port in ports.values():  # a killed server leaves its sockets
+            for socket in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
+                socket.unlink()
 
 
 @contextmanager

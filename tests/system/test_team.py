@@ -247,7 +247,11 @@ def test_no_secret_leaves_its_place(team, shared):
     for name in ("mlflow", "mlflow_users"):
         (team.folder / f"{name}.sql").write_text(team.run(team.folder, "pg_dump", name, **team.database))
     key = (team.folder / "ssh/ann.key").read_text().splitlines()[2]
-    hidden = [wrong, key, *(value for name, value in team.places.items() if re.search("password|-key|secret|text", name))]
+    hidden = [
+        wrong,
+        key,
+        *(value for name, value in team.places.items() if re.search("password|-key|secret|text", name)),
+    ]
     assert len(hidden) == 9
     files = [path for path in team.folder.rglob("*") if path.is_file() and path.name not in PRIVATE]
     assert [path for path in files if any(each.encode() in path.read_bytes() for each in hidden)] == []
@@ -271,7 +275,9 @@ def fail(team: Team, ann: Repository, wrong: str) -> None:
 
     def run(case: tuple) -> None:
         command, variables, expected = case
-        assert expected in team.run(ann.root, *command, status=1 if command == TRACK else None, **team.login | variables)
+        assert expected in team.run(
+            ann.root, *command, status=1 if command == TRACK else None, **team.login | variables
+        )
 
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(run, failing))

@@ -40,8 +40,8 @@ def record(params: dict) -> str:
 
     A run that another process may still write to is left alone. The pipeline key is written last, so a run without it
     is incomplete. Such a run ends FAILED or KILLED with the reason in its `error` tag, and the next attempt completes
-    it. Clones that record the same results at once share no lock, only the store: each makes a run, and the one that
-    is complete first stays. If `params["registered_model"]` is not empty, the run's model is registered under that name.
+    it. Clones that record the same results at once share no lock, only the store: each makes a run, and the first one
+    that is complete stays. If `params["registered_model"]` is not empty, the run's model is registered under that name.
 
     Raises:
         UserError: the store cannot be used. DVC will run track again.
@@ -107,7 +107,7 @@ def record(params: dict) -> str:
 def _first_complete(client, runs: list):
     """Return the first of `runs` that was completed and still has its files, or None.
 
-    All clones agree on it: the clocks of two machines may differ, but the times in the store are the same for all.
+    All clones agree on it: clocks of two machines may differ, but the times in the store are the same for all.
     """
     in_order = sorted(runs, key=lambda run: (run.info.end_time or math.inf, run.info.run_id))
     return next((run for run in in_order if has_its_files(client, run)), None)
@@ -116,8 +116,8 @@ def _first_complete(client, runs: list):
 def _delete_repeats(client, experiment: str, key: str) -> set[str]:
     """Delete all complete runs of the same results but the first, and return the ids of the deleted ones.
 
-    Each clone does so after its own run is complete. So the last one to look sees all of them, and as every clone keeps
-    the same run, that run is deleted by none. If a clone is killed before, the next track does it.
+    Each clone does so once its own run is complete. The last one to look sees all of them, and all keep the same one,
+    so exactly one remains. If a clone is killed before it looks, the next track does it.
     """
     runs = find(client, experiment, PIPELINE_KEY, key)
     if len(runs) < 2 or not (first := _first_complete(client, runs)):
