@@ -94,7 +94,7 @@ def s3(folder: Path, key: str, secret: str, bucket: str) -> Iterator[int]:
     command = [program("weed"), "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3"]
     command += [f"-s3.config={folder / 's3.json'}", "-volume.max=20", "-master.volumeSizeLimitMB=64"]
     command += [f"-{name}={port}" for name, port in ports.items()]
-    command += ["-s3.port.iceberg=0", "-s3.port.lance=0"]
+    command += ["-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false"]
     login = {"aws_access_key_id": key, "aws_secret_access_key": secret, "region_name": "us-east-1"}
     url = f"http://127.0.0.1:{ports['s3.port']}"
     client = botocore.session.get_session().create_client("s3", endpoint_url=url, **login)
