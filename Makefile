@@ -104,7 +104,7 @@ compare: $(READY)  ## Compare DVC experiments, all or those named in ARGS, in ta
 screenshots: $(READY)  ## Photograph the pages for docs/, with two experiments named in ARGS. This needs Chromium.
 	@$(ENV); PYTHONPATH=src:tests python docs/screenshots.py $(ARGS)
 
-constraints:  ## Update constraints.txt after a change in requirements.txt.
+constraints:  ## Update constraints.txt after a change in requirements.txt or requirements-team.txt.
 	@$(PYTHON) -m venv .venv-uv; trap 'rm -rf .venv-uv' EXIT; .venv-uv/bin/pip install -q uv; \
-	  grep -v '^-[ce]' requirements.txt | .venv-uv/bin/uv pip compile - \
+	  grep -hv '^-[ce]' requirements.txt requirements-team.txt | .venv-uv/bin/uv pip compile - \
 	  --universal --python-version 3.11 --strip-extras --no-header --no-annotate --no-emit-index-url -q -o constraints.txt

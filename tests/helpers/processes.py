@@ -76,7 +76,7 @@ def mlflow_server(folder: Path, port: int, *options: str) -> Iterator[subprocess
             kill_group(process)
 
 
-FOREIGN = ("CHECKPOINT_SECONDS", "DVC_", "GIT_", "MLFLOW_", "MNIST_MIRROR", "PYTHONPATH")
+FOREIGN = ("AWS_", "CHECKPOINT_SECONDS", "DVC_", "GIT_", "MLFLOW_", "MNIST_MIRROR", "PG", "PYTHONPATH")
 
 
 def environment(**variables: str) -> dict[str, str]:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import mlflow
@@ -14,6 +15,8 @@ from mlflow.protos.databricks_pb2 import BAD_REQUEST
 from cvae.tracking.description import NOTE
 from cvae.tracking.live import LiveRun
 from cvae.tracking.record import record
+from cvae.tracking.results import log_results
+from cvae.tracking.writers import Writer
 
 
 def test_results_from_the_cache_become_a_run_with_the_full_history(workspace, params):
@@ -84,6 +87,49 @@ def test_epochs_missing_from_the_live_run_are_added(workspace, params):
     (run,) = workspace.runs()
     assert run.data.tags["dvc.stage"] == "train"
     assert_complete(workspace.client, run)
+
+
+def record_at_once(params, monkeypatch, meanwhile=lambda: None) -> None:
+    """Record while another clone, with its own lock, does `meanwhile` and records the same."""
+
+    def log_later(*arguments) -> None:
+        monkeypatch.setattr("cvae.tracking.record.log_results", log_results)
+        meanwhile()
+        record(params)
+        log_results(*arguments)
+
+    monkeypatch.setattr("cvae.tracking.record.locked", nullcontext)
+    monkeypatch.setattr("cvae.tracking.record.log_results", log_later)
+    record(params)
+
+
+def test_of_two_clones_that_record_the_same_at_once_the_first_keeps_its_run(workspace, params, monkeypatch, capsys):
+    record_at_once(params, monkeypatch)
+    (run,) = workspace.runs()
+    assert_complete(workspace.client, run)
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"These results are now MLflow run {run.info.run_name} ({run.info.run_id})")
+    assert second.startswith(f"These results are already MLflow run {run.info.run_name} ({run.info.run_id})")
+
+
+def test_a_clone_that_is_killed_before_it_deletes_its_repeat_leaves_that_to_the_next(workspace, params, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("cvae.tracking.record._delete_repeats", lambda *_: set())
+        record_at_once(params, patch)
+    assert len(workspace.runs()) == 2
+    record(params)
+    (run,) = workspace.runs()
+    assert_complete(workspace.client, run)
+
+
+def test_a_run_that_another_clone_completes_meanwhile_is_kept(workspace, params, monkeypatch, tmp_path):
+    train(params)
+    (run,) = workspace.runs()
+    with Writer(tmp_path / "of another clone") as another:
+        assert another.claim(workspace.client, run.info.run_id)
+        record_at_once(params, monkeypatch, lambda: another.release(workspace.client, run.info.run_id))
+    assert [each.info.run_id for each in workspace.runs()] == [run.info.run_id]
+    assert_complete(workspace.client, workspace.runs()[0])
 
 
 def test_a_repeated_training_leaves_no_second_run(workspace, params):

@@ -2,11 +2,13 @@
 
 import json
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 from helpers.repository import Repository
 from helpers.tracking import assert_complete, best, registered
+from mlflow import MlflowClient
 from mlflow.entities import LoggedModelOutput
 
 from cvae.support.errors import UserError
@@ -81,6 +83,33 @@ def test_best_is_the_version_with_the_lowest_nll(workspace):
     assert (enter(workspace, float("nan")), best(workspace)) == ("6", "4")
     workspace.client.delete_model_version("cvae", "4")
     assert (enter(workspace, 102.0), best(workspace)) == ("7", "5")
+
+
+def test_two_clones_that_register_one_model_at_once_leave_one_version(workspace, params, monkeypatch):
+    create = MlflowClient.create_model_version
+
+    def create_after_another(*arguments, **options):
+        create(*arguments, **options)
+        return create(*arguments, **options)
+
+    monkeypatch.setattr(MlflowClient, "create_model_version", create_after_another)
+    record(params | {"registered_model": "cvae"})
+    assert [str(version.version) for version in registered(workspace)] == ["1"]
+    assert best(workspace) == "1"
+
+
+def test_a_better_version_that_another_clone_enters_meanwhile_is_best(workspace, monkeypatch):
+    place = MlflowClient.set_registered_model_alias
+
+    def place_later(*arguments):
+        monkeypatch.setattr(MlflowClient, "set_registered_model_alias", place)
+        enter(workspace, 20.0)
+        place(*arguments)
+
+    monkeypatch.setattr(store, "locked", nullcontext)  # another clone has its own
+    monkeypatch.setattr(MlflowClient, "set_registered_model_alias", place_later)
+    enter(workspace, 30.0)
+    assert best(workspace) == "2"
 
 
 def test_best_is_chosen_by_validation_and_never_by_test_figures(workspace, capsys):

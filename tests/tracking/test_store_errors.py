@@ -109,7 +109,7 @@ def test_a_faulty_server_fails_track_in_one_line_and_does_not_stop_training(
 @pytest.mark.parametrize(
     ("uri", "expected"),
     [
-        ("postgresql://someone:hush@127.0.0.1:1/runs", "postgresql://127.0.0.1:1/runs: No module named 'psycopg"),
+        ("postgresql://someone:hush@127.0.0.1:1/runs", "postgresql://127.0.0.1:1/runs: "),
         ("postgresql://someone:hu%2Fsh@127.0.0.1:1/runs?password=hush", "postgresql://127.0.0.1:1/runs?…: "),
         ("mysql+pymysql://someone:hu/s#h@127.0.0.1:1/runs", "mysql+pymysql://127.0.0.1:1/runs: "),
         ("mssql+pyodbc:///?odbc_connect=UID%3Dsomeone%3BPWD%3Dhush", "mssql+pyodbc:///?…: "),
@@ -125,9 +125,11 @@ def test_an_unusable_store_is_reported_in_one_line_without_its_secrets(
 ):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    started = time.monotonic()
     train(params)
     with pytest.raises(UserError) as failed:
         record(params)
+    assert time.monotonic() - started < 10
     (line,) = capfd.readouterr().err.splitlines()
     assert line.startswith(f"train: MLflow at {expected}")
     assert str(failed.value).startswith(f"MLflow at {expected}")

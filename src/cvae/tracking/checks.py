@@ -18,15 +18,26 @@ ADDRESSES = (
 
 
 def require_usable(location: Location) -> None:
-    """Check the address, and the SQLite database if it exists.
+    """Check the address, and the database if it exists.
 
     Raises:
-        UserError: MLflow cannot use the address, or the database cannot be read or belongs to another program.
+        UserError: MLflow cannot use the address, or the SQLite database cannot be read or belongs to another program.
+        sqlalchemy.exc.SQLAlchemyError: another database does not let us in.
+        ModuleNotFoundError: its driver is not installed.
     """
     if not _is_address(location):
         raise UserError(f"MLflow at {location.shown}: MLflow cannot use this address; {ADDRESSES}")
     if location.database and location.database.exists():
         _require_readable(location)
+    elif not location.is_server and not location.database:
+        _require_connection(location)
+
+
+def _require_connection(location: Location) -> None:
+    """Connect to the database once. MLflow would try ten times, for a minute and a half."""
+    from sqlalchemy import NullPool, create_engine
+
+    create_engine(location.uri, poolclass=NullPool).connect().close()
 
 
 def _is_address(location: Location) -> bool:

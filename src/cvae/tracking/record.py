@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import math
 from contextlib import suppress
 
 from cvae.support.errors import shown
@@ -40,7 +41,8 @@ def record(params: dict) -> str:
 
     A run that another process may still write to is left alone. The pipeline key is written last, so a run without it
     is incomplete. Such a run ends FAILED or KILLED with the reason in its `error` tag, and the next attempt completes
-    it. If `params["registered_model"]` is not empty, the run's model is registered under that name.
+    it. Clones that record the same results at once share no lock, only the store: each makes a run, and the first one
+    that is complete stays. If `params["registered_model"]` is not empty, the run's model is registered under that name.
 
     Raises:
         UserError: the store cannot be used. DVC will run track again.
@@ -57,7 +59,7 @@ def record(params: dict) -> str:
         measured = _measured(same_training)
         unfinished = [run for run in same_training if PIPELINE_KEY not in run.data.tags]
         known = find(client, experiment, PIPELINE_KEY, key)
-        complete = next((run for run in known if has_its_files(client, run)), None)
+        complete = _first_complete(client, known)
 
         if complete:
             run_id, verb = complete.info.run_id, "are already"
@@ -65,8 +67,9 @@ def record(params: dict) -> str:
             edited = complete.data.tags.get(description.NOTE, ours) != ours
             _tag(client, run_id, results, measured, keep_description=edited)
         else:
-            candidates = [*known, *_completable(unfinished, key)]
-            left = next((run for each in candidates if (run := own.claim(client, each.info.run_id))), None)
+            candidates = [(run, "") for run in known] + [(run, PIPELINE_KEY) for run in _completable(unfinished, key)]
+            claims = (own.claim(client, run.info.run_id, unless) for run, unless in candidates)
+            left = next(filter(None, claims), None)
             verb = "are now"
             if left:
                 verb = "are again" if PIPELINE_KEY in left.data.tags else "complete"
@@ -86,17 +89,44 @@ def record(params: dict) -> str:
                     own.release(client, run_id)
                 raise
             own.release(client, run_id)
+        is_kept = run_id not in _delete_repeats(client, experiment, key)
         for run in unfinished:  # left by a repeated training, for example
             if run.info.run_id != run_id and not _is_left_to_another(run, key):
-                own.delete(client, run.info.run_id)
+                own.delete(client, run.info.run_id, unless=PIPELINE_KEY)
         delete_superseded(client, experiment)
         run_name = client.get_run(run_id).info.run_name
+    if not is_kept:
+        return record(params | {run_keys.DESTINATION: name})  # finds the run of the clone that was faster
     print(f"These results {verb} MLflow run {run_name} ({run_id}) in {location.shown}")
     if name:
         with reported_in_one_line(location, advice), locked():
             entered = registry.enter(client, location, run_id, name)
         print(entered)
     return key
+
+
+def _first_complete(client, runs: list):
+    """Return the first of `runs` that was completed and still has its files, or None.
+
+    All clones agree on it: clocks of two machines may differ, but the times in the store are the same for all.
+    """
+    in_order = sorted(runs, key=lambda run: (run.info.end_time or math.inf, run.info.run_id))
+    return next((run for run in in_order if has_its_files(client, run)), None)
+
+
+def _delete_repeats(client, experiment: str, key: str) -> set[str]:
+    """Delete all complete runs of the same results but the first, and return the ids of the deleted ones.
+
+    Each clone does so once its own run is complete. The last one to look sees all of them, and all keep the same one,
+    so exactly one remains. If a clone is killed before it looks, the next track does it.
+    """
+    runs = find(client, experiment, PIPELINE_KEY, key)
+    if len(runs) < 2 or not (first := _first_complete(client, runs)):
+        return set()
+    repeats = {run.info.run_id for run in runs} - {first.info.run_id}
+    for run_id in repeats:
+        client.delete_run(run_id)
+    return repeats
 
 
 def _close(client, run_id: str, location: Location, error: BaseException) -> None:

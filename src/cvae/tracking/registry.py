@@ -56,14 +56,27 @@ def _version_of(client, run, name: str):
     }
     task = {key: values[key] for key in TASK}
     model = newest_model(client, run)
-    for version in _versions(client, name):
-        if version.run_id == run.info.run_id and version.source.endswith(model.model_id):
-            for key in TASK:
-                if version.tags.get(key) != task[key]:  # a person may have registered it without tags
-                    client.set_model_version_tag(name, version.version, key, task[key])
-            return client.get_model_version(name, version.version)
+    if version := _first_version(client, name, run, model):
+        for key in TASK:
+            if version.tags.get(key) != task[key]:  # a person may have registered it without tags
+                client.set_model_version_tag(name, version.version, key, task[key])
+        return client.get_model_version(name, version.version)
     about = {"tags": task, "description": model.tags.get(description.NOTE), "model_id": model.model_id}
-    return client.create_model_version(name, model.model_uri, run.info.run_id, **about)
+    made = client.create_model_version(name, model.model_uri, run.info.run_id, **about)
+    first = _first_version(client, name, run, model)
+    if int(first.version) != int(made.version):  # another clone, with its own lock, was faster
+        client.delete_model_version(name, made.version)
+    return first
+
+
+def _first_version(client, name: str, run, model):
+    """Return the oldest version of `run`'s `model` under `name`, or None."""
+    versions = [
+        version
+        for version in _versions(client, name)
+        if version.run_id == run.info.run_id and version.source.endswith(model.model_id)
+    ]
+    return min(versions, key=lambda version: int(version.version), default=None)
 
 
 def resolve(client, uri: str) -> str:
@@ -118,6 +131,8 @@ def _place_alias(client, version) -> str:
     if str(holder) == str(best):
         return f"`{ALIAS}` stays on {chosen}"
     client.set_registered_model_alias(name, ALIAS, str(best))
+    if _ranked(client, name, task)[:1] != ranked[:1]:  # another clone has entered a better one since
+        return _place_alias(client, version)
     return f"`{ALIAS}` is now {chosen}"
 
 

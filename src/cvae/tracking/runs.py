@@ -71,10 +71,9 @@ def reopen_run(client, experiment: str, params: dict, tags: dict[str, str], writ
 
     for run in interrupted_runs(client, experiment):
         run_id = run.info.run_id
-        if run.data.tags[CHECKPOINT] != tags.get(CHECKPOINT) or not (run := writer.claim(client, run_id)):
+        if run.data.tags[CHECKPOINT] != tags.get(CHECKPOINT):
             continue
-        if TRAINING_KEY in run.data.tags:  # another process was faster and has completed it
-            writer.release(client, run_id)
+        if not (run := writer.claim(client, run_id, unless=TRAINING_KEY)):
             continue
         tags = source_tags() | tags
         client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
@@ -115,7 +114,7 @@ def delete_superseded(client, experiment: str) -> None:
         same = find(client, experiment, INPUTS, run.data.tags.get(INPUTS, ""))
         if any(TRAINING_KEY in each.data.tags for each in same):
             with writer() as own:
-                own.delete(client, run.info.run_id)
+                own.delete(client, run.info.run_id, unless=TRAINING_KEY)
 
 
 def newest_model(client, run):

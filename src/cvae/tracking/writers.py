@@ -57,8 +57,10 @@ class Writer:
         """Register a run that was created with `tags`."""
         self._runs.add(run_id)
 
-    def claim(self, client, run_id: str):
+    def claim(self, client, run_id: str, unless: str = ""):
         """Become the only writer of a run that has ended. Return the run, or None if another may still write to it.
+
+        Also return None if the run has the tag `unless`, because another process was faster.
 
         Sets its own tag before it reads the others. If two processes try at once, at least one sees the other and
         withdraws. They only need to share the store, not a lock.
@@ -76,7 +78,8 @@ class Writer:
             self._runs.discard(run_id)
             return None
         others = {name: identity for name, identity in writers_of(run).items() if name not in self.tags}
-        if run.info.status == "RUNNING" or not all(_is_dead(self._folder, *each) for each in others.items()):
+        is_free = run.info.status != "RUNNING" and unless not in run.data.tags
+        if not is_free or not all(_is_dead(self._folder, *each) for each in others.items()):
             self.release(client, run_id)
             return None
         remove_writers(client, self._folder, run_id, others)
@@ -87,9 +90,9 @@ class Writer:
         remove_tags(client, run_id, self.tags)
         self._runs.discard(run_id)
 
-    def delete(self, client, run_id: str) -> None:
-        """Delete a run, unless another process may still write to it."""
-        if self.claim(client, run_id):
+    def delete(self, client, run_id: str, unless: str) -> None:
+        """Delete a run that can be claimed."""
+        if self.claim(client, run_id, unless):
             client.delete_run(run_id)
             self._runs.discard(run_id)
 
