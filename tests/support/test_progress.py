@@ -141,9 +141,10 @@ def test_durations(seconds, shown):
     assert duration(seconds) == shown
 
 
-def test_the_table_of_evaluate_fits_80_columns_and_explains_each_figure():
+@pytest.mark.parametrize("split", ["test", "validation"])
+def test_the_table_of_evaluate_fits_80_columns_and_explains_each_figure(split):
     figures = dict.fromkeys(MEANINGS, -1.234567e-05)
-    table = format_figures(Evaluation("bernoulli", "binary", figures, [], [], []))
+    table = format_figures(Evaluation(split, "bernoulli", "binary", figures, [], [], []))
     assert max(map(len, table.splitlines())) <= 80
     assert [line.split()[0] for line in table.splitlines()[1:]] == list(MEANINGS)
     assert table.isascii()
@@ -152,7 +153,7 @@ def test_the_table_of_evaluate_fits_80_columns_and_explains_each_figure():
 def test_evaluate_prints_its_device_and_explains_its_figures(repository, tmp_path):
     clone = repository.copy(tmp_path / "cvae")
     lines = clone.run(sys.executable, "-m", "stages.evaluate").stdout.splitlines()
-    assert re.fullmatch(r"Evaluating on .+: [\d,]+ images, \d+ samples of z per image", lines[0])
+    assert re.fullmatch(r"Evaluating on .+: [\d,]+ test images, \d+ samples of z per image", lines[0])
     shown = dict(line.split()[:2] for line in lines[2:])
     assert "label_accuracy" in shown
     assert set(shown) <= set(MEANINGS)
