@@ -34,14 +34,15 @@ def embed(model: VAE, split: Split, noise: torch.Tensor) -> dict[str, np.ndarray
 def embed_dataset(model: VAE, splits: dict[str, Split], seed: int) -> pa.Table:
     """Return a table with one row per image.
 
-    Columns: `split` ("train", "validation" or "test"), `index` within the split, `label`, mu_0 …, sigma_0 …, z_0 …
+    Columns: `split` ("train", "validation" or "test"), `index`, `label`, mu_0 …, sigma_0 …, z_0 … The index counts
+    among the training images in the data set's files, to which validation images belong, or among the test images.
     """
     tables = []
     for name, split in splits.items():
         noise = torch.randn(len(split), model.latent_dims, generator=generator(seed, f"embedding/{name}"))
         columns = {
             "split": pa.array([name] * len(split)).dictionary_encode(),
-            "index": np.arange(len(split), dtype=np.int32),
+            "index": (np.arange(len(split)) if split.positions is None else split.positions).astype(np.int32),
             "label": split.labels,
         }
         for quantity, values in embed(model, split, noise).items():

@@ -1,6 +1,7 @@
 """`cvae tune` in a repository with a quick pipeline: trials, their outcomes, and what is refused."""
 
 import json
+import os
 import re
 
 import pytest
@@ -210,6 +211,41 @@ def test_the_search_stops_if_the_first_three_trials_fail(quick):
     )
 
 
+def test_a_trial_whose_experiment_git_cannot_fetch_is_taken_up_by_the_next_search(quick):
+    git = quick.root / ".git"
+    head = quick.git("rev-parse", "HEAD").strip()
+    lock = git / "refs/exps" / head[:2] / head[2:] / "first-0.lock"
+    lock.parent.mkdir(parents=True)
+    lock.touch()
+    stopped = tune(quick, "first", "-S", "latent_dims=2..32", "--trials", "1", status=1)
+    assert stopped.stderr.startswith("tune: git: ")
+    assert [state for state, *_ in outcomes(quick, "first").values()] == ["RUNNING"]
+    lock.unlink()
+    tune(quick, "first")
+    assert [state for state, *_ in outcomes(quick, "first").values()] == ["COMPLETE"]
+    assert started(quick) == [0], "it ran once"
+
+
+def test_git_need_not_know_the_user_outside_the_repository(quick, tmp_path):
+    nobody = {"HOME": str(tmp_path), "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull}
+    tune(quick, "first", "-S", "latent_dims=2..32", "--trials", "1", **nobody)
+    assert [state for state, *_ in outcomes(quick, "first").values()] == ["COMPLETE"]
+
+
+def test_a_study_may_begin_in_a_shallow_clone_with_edits(quick, tmp_path):
+    quick.git("commit", "--quiet", "--allow-empty", "--message", "Another")
+    url = quick.root.resolve().as_uri()
+    quick.git("clone", "--quiet", "--depth", "1", url, str(tmp_path / "shallow"))
+    shallow = Repository(tmp_path / "shallow")
+    for key in ("user.name", "user.email"):
+        shallow.git("config", key, "test@example.org")
+    (shallow.root / ".dvc/tmp").mkdir(exist_ok=True)
+    shallow.set(prior_std=0.5)
+    tune(shallow, "first", "-S", "latent_dims=2..32", "--trials", "1")
+    assert [state for state, *_ in outcomes(shallow, "first").values()] == ["COMPLETE"]
+    assert experiments(shallow) == ["first-0"]
+
+
 # What is refused before anything runs
 
 
@@ -220,6 +256,8 @@ def test_the_search_stops_if_the_first_three_trials_fail(quick):
         (["first", "-S", "latent_dim=2..8"], "latent_dim is not a parameter; did you mean latent_dims?"),
         (["first", *SPACE, "-S", "validation_images=0"], "add -S validation_images=5000"),
         (["first", *SPACE, "--metric", "loss", "-S", "beta=0.5..2"], "it cannot be compared while beta is searched"),
+        (["first", *SPACE, "--metric", "label_accuracy", "-S", "labels=none"], "a model without labels has none"),
+        (["first", *SPACE, "--metric", "bits_per_dim", "-S", "binarize=static"], "is no code for pixels"),
         (["a/b", *SPACE], "'a/b' cannot be the name of a study"),
     ],
 )
@@ -234,7 +272,8 @@ def test_a_search_that_cannot_work_is_refused_in_one_line(quick_origin, argument
 def test_a_study_does_not_take_over_experiments_of_the_same_name(quick):
     quick.dvc("exp", "run", "--name", "first-0", "--set-param", "latent_dims=3")
     refused = tune(quick, "first", *SPACE, status=1)
-    assert "there is an experiment first-0 already" in refused.stderr
+    assert "there are experiments of a study first already" in refused.stderr
+    assert refused.stderr.endswith("dvc exp remove first-0\n")
 
 
 def test_a_study_cannot_be_searched_twice_at_once(quick):

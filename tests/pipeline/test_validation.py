@@ -6,6 +6,7 @@ import re
 import sys
 from collections import Counter
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import vl_convert
@@ -60,11 +61,13 @@ def test_test_figures_are_beside_those_of_the_validation_images(validated):
 
 
 def test_held_out_images_are_embedded_as_a_split_of_their_own(validated):
-    table = pq.read_table(validated.root / "data/latents.parquet", columns=["split", "label"])
+    table = pq.read_table(validated.root / "data/latents.parquet", columns=["split", "index", "label"])
     assert Counter(table["split"].to_pylist()) == {"train": TRAINING, "validation": IMAGES, "test": TEST}
     held_out = hold_out(dataset.load(validated.root / "data/raw"), IMAGES, PARAMETERS["seed"])
-    labels = table.filter(table["split"].cast("string").to_numpy() == "validation")["label"]
-    assert labels.to_pylist() == held_out.validation.labels.tolist()
+    found = table.filter(table["split"].cast("string").to_numpy() == "validation")
+    assert found["label"].to_pylist() == held_out.validation.labels.tolist()
+    images = dataset.load(validated.root / "data/raw").train.images[found["index"].to_numpy()]
+    assert np.array_equal(images, held_out.validation.images), "the index leads to the image"
 
 
 def test_a_forced_repro_makes_the_same_bytes(validated):

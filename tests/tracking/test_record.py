@@ -9,9 +9,10 @@ from pathlib import Path
 import mlflow
 import pytest
 from helpers.repository import Repository
-from helpers.tracking import MEASURED, assert_complete, history, rows, train
+from helpers.tracking import MEASURED, assert_complete, history, registered, rows, train
 from mlflow.protos.databricks_pb2 import BAD_REQUEST
 
+from cvae.tracking import record as record_module
 from cvae.tracking.description import NOTE
 from cvae.tracking.live import LiveRun
 from cvae.tracking.record import record
@@ -112,9 +113,29 @@ def test_of_two_clones_that_record_the_same_at_once_the_first_keeps_its_run(work
     assert second.startswith(f"These results are already MLflow run {run.info.run_name} ({run.info.run_id})")
 
 
+def test_a_clone_whose_run_another_one_deleted_takes_that_ones_run(workspace, params, monkeypatch, capsys):
+    """Another clone deletes the run after it is complete, and before its own clone looks for repeats."""
+
+    def keep_first_later(client, experiment: str, key: str, own: str) -> str:
+        monkeypatch.setattr("cvae.tracking.record._keep_first", keep_first)
+        client.delete_run(own)
+        record(params)
+        return keep_first(client, experiment, key, own)
+
+    monkeypatch.setattr("cvae.tracking.record.locked", nullcontext)
+    keep_first = record_module._keep_first
+    monkeypatch.setattr("cvae.tracking.record._keep_first", keep_first_later)
+    record(params | {"registered_model": "cvae"})
+    (run,) = workspace.runs()
+    assert_complete(workspace.client, run)
+    printed = capsys.readouterr().out.splitlines()
+    assert f"These results are already MLflow run {run.info.run_name} ({run.info.run_id})" in printed[1]
+    assert [version.run_id for version in registered(workspace)] == [run.info.run_id]
+
+
 def test_a_clone_that_is_killed_before_it_deletes_its_repeat_leaves_that_to_the_next(workspace, params, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr("cvae.tracking.record._delete_repeats", lambda *_: set())
+        patch.setattr("cvae.tracking.record._keep_first", lambda *arguments: arguments[-1])
         record_at_once(params, patch)
     assert len(workspace.runs()) == 2
     record(params)

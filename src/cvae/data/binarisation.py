@@ -23,9 +23,9 @@ def as_seen(data: Dataset, binarize: str) -> Dataset:
 
 
 def binarised(split: Split, name: str) -> Split:
-    """Return `split` with binary pixels, 0 or 255, always the same ones for a `name`, such as "test"."""
+    """Return `split` with binary pixels, 0 or 255: always the same ones for a `name` and a number of images."""
     thresholds = sample_thresholds(numpy_generator(0, f"binarisation/{name}"), split.images.shape)
-    return Split(np.where(split.images > thresholds, 255, 0).astype(np.uint8), split.labels)
+    return replace(split, images=np.where(split.images > thresholds, 255, 0).astype(np.uint8))
 
 
 def threshold_generator(seed: int) -> np.random.RandomState:

@@ -80,11 +80,13 @@ def mnist_like(classes: int = 10) -> Schema:
 class Split:
     """Images, (n, image_dims) uint8 from 0 to 255, and their labels, (n,) uint8: positions in `Schema.classes`.
 
-    The values of an image are in the order height, width, channel.
+    The values of an image are in the order height, width, channel. `positions`: where the images are among the training
+    images in the data set's files, (n,), if some of these are held out.
     """
 
     images: np.ndarray
     labels: np.ndarray
+    positions: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)

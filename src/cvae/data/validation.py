@@ -29,5 +29,7 @@ def hold_out(data: Dataset, count: int, seed: int) -> Dataset:
     if lost := set(labels.tolist()) - set(labels[~chosen].tolist()):
         name = data.schema.classes[min(lost)]
         raise UserError(f"validation_images is {count}, which leaves no training image of class {name}; lower it")
-    kept, held_out = (Split(data.train.images[picked], labels[picked]) for picked in (~chosen, chosen))
+    kept, held_out = (
+        Split(data.train.images[picked], labels[picked], picked.nonzero()[0]) for picked in (~chosen, chosen)
+    )
     return replace(data, train=kept, validation=held_out)

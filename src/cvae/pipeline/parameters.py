@@ -151,7 +151,8 @@ def check_parameters(content: object, name: str = "params.yaml") -> Parameters:
         key = error.errors()[0]["loc"][0]
         raise UserError(f"{name}: {key} is {_short(content[key])}; allowed: {_allowed(key)}") from None
     if params.patience and not params.validation_images:
-        raise UserError(f"{name}: patience is {params.patience}, but stopping needs validation_images above 0")
+        problem = f"patience is {params.patience}, but there are no validation images to stop by"
+        raise UserError(f"{name}: {problem}; also set validation_images, for example to 5000")
     return params
 
 

@@ -12,6 +12,7 @@ from cvae.tracking.location import Location, locate
 from cvae.tracking.results import Results, has_its_files, log_results, read_results
 from cvae.tracking.runs import (
     PIPELINE_KEY,
+    PRUNED,
     TRACKING,
     TRAINING_KEY,
     close_killed_runs,
@@ -80,7 +81,7 @@ def record(params: dict) -> str:
                 remove_tags(client, run_id, {PIPELINE_KEY} & left.data.tags.keys() if left else [])
                 log_results(client, run_id, results)
                 _tag(client, run_id, results, measured)
-                remove_tags(client, run_id, {"error"} & client.get_run(run_id).data.tags.keys())
+                remove_tags(client, run_id, {"error", PRUNED} & client.get_run(run_id).data.tags.keys())
                 client.set_terminated(run_id, "FINISHED")
                 client.set_tag(run_id, PIPELINE_KEY, key)
             except BaseException as error:
@@ -89,13 +90,13 @@ def record(params: dict) -> str:
                     own.release(client, run_id)
                 raise
             own.release(client, run_id)
-        is_kept = run_id not in _delete_repeats(client, experiment, key)
+        kept = _keep_first(client, experiment, key, run_id)
         for run in unfinished:  # left by a repeated training, for example
             if run.info.run_id != run_id and not _is_left_to_another(run, key):
                 own.delete(client, run.info.run_id, unless=PIPELINE_KEY)
         delete_superseded(client, experiment)
         run_name = client.get_run(run_id).info.run_name
-    if not is_kept:
+    if kept != run_id:
         return record(params | {run_keys.DESTINATION: name})  # finds the run of the clone that was faster
     print(f"These results {verb} MLflow run {run_name} ({run_id}) in {location.shown}")
     if name:
@@ -114,19 +115,20 @@ def _first_complete(client, runs: list):
     return next((run for run in in_order if has_its_files(client, run)), None)
 
 
-def _delete_repeats(client, experiment: str, key: str) -> set[str]:
-    """Delete all complete runs of the same results but the first, and return the ids of the deleted ones.
+def _keep_first(client, experiment: str, key: str, own: str) -> str:
+    """Delete all complete runs of the same results but the first, and return the id of the run that stays.
 
-    Each clone does so once its own run is complete. The last one to look sees all of them, and all keep the same one,
-    so exactly one remains. If a clone is killed before it looks, the next track does it.
+    `own`: the run that this process completed; another clone may have deleted it since. Each clone does this once its
+    own run is complete. The last one to look sees all of them, and all keep the same one, so exactly one remains. If a
+    clone is killed before it looks, the next track does it.
     """
     runs = find(client, experiment, PIPELINE_KEY, key)
-    if len(runs) < 2 or not (first := _first_complete(client, runs)):
-        return set()
-    repeats = {run.info.run_id for run in runs} - {first.info.run_id}
-    for run_id in repeats:
-        client.delete_run(run_id)
-    return repeats
+    if [run.info.run_id for run in runs] == [own] or not (first := _first_complete(client, runs)):
+        return own
+    for run in runs:
+        if run is not first:
+            client.delete_run(run.info.run_id)
+    return first.info.run_id
 
 
 def _close(client, run_id: str, location: Location, error: BaseException) -> None:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from cvae.commands.compare.results import COMPARED, CONFIGURATION, sample_counts, shown, task_name, varied
 from cvae.commands.compare.tables import PICTURE
-from cvae.tracking.tasks import split_of
+from cvae.tracking.tasks import measured_on, split_of
 
 if TYPE_CHECKING:
     from cvae.commands.compare.rate_distortion import Panel
@@ -40,7 +40,7 @@ def panels_of(groups: Sequence[pd.DataFrame]) -> list["Panel"]:
 
     panels = []
     for group in groups:
-        title = f"Rate and distortion: {task_name(group)}"
+        title = f"Rate and distortion on {measured_on(group.iloc[0])}: {task_name(group)}"
         found = *label_results(group), *find_curves(group), find_sweep(group)
         panels.append(Panel(title, group, *found, split_of(group.iloc[0])))
     return panels

@@ -1,12 +1,13 @@
 """`cvae tune`: start a search, or resume it."""
 
 import re
+from collections.abc import Mapping
 
 import click
 from filelock import FileLock, Timeout
 
 from cvae.commands.tune import copies, report
-from cvae.commands.tune.space import parse_space, spell
+from cvae.commands.tune.space import Value, parse_space, spell
 from cvae.commands.tune.study import (
     FOLDER,
     MAXIMISED,
@@ -41,7 +42,11 @@ DEFAULTS = {"trials": 20, "jobs": 1, "pruning": True}
     help="What to search: 'KEY=LOW..HIGH', 'KEY=LOW..HIGH log' or 'KEY=A,B,C'; one value is set for all trials. "
     "Can be repeated.",
 )
-@click.option("--trials", type=click.IntRange(1), help=f"The study's trials in all.  [default: {DEFAULTS['trials']}]")
+@click.option(
+    "--trials",
+    type=click.IntRange(1),
+    help=f"Search until the study has this many trials.  [default: {DEFAULTS['trials']}]",
+)
 @click.option("-j", "--jobs", type=click.IntRange(1), help=f"Trials at once.  [default: {DEFAULTS['jobs']}]")
 @click.option(
     "--metric",
@@ -112,19 +117,24 @@ def _begin(
         raise UserError(
             "--metric loss weights the KL by beta, so it cannot be compared while beta is searched; use nll"
         )
+    if reason := _never_measured(metric, used):
+        raise UserError(f"--metric {metric}: {reason}; use another")
     if taken := copies.experiments_named_like(name):
-        raise UserError(
-            f"there is an experiment {taken[0]} already; choose another name, or remove it: dvc exp remove {taken[0]}"
-        )
-    if options["jobs"] * used["threads"] > cores() and options["jobs"] > 1:
-        print(
-            f"{options['jobs']} trials at once with {used['threads']} threads each are more than the {cores()} cores "
-            "here; -S threads=1 is faster"
-        )
+        remedy = f"choose another name, or remove them: dvc exp remove {' '.join(taken)}"
+        raise UserError(f"there are experiments of a study {name} already; {remedy}")
 
     head, snapshot = copies.take_snapshot(name)
     with reported_in_one_line(name):
         create_study(name, Plan(list(settings), metric, seed, base, head, snapshot), options)
+
+
+def _never_measured(metric: str, used: Mapping[str, Value]) -> str:
+    """Return why no trial would have `metric`, or an empty string."""
+    if metric.startswith("label_accuracy") and used["labels"] == "none":
+        return "a model without labels has none"
+    if metric == "bits_per_dim" and (used["likelihood"] == "gaussian") != (used["binarize"] == "none"):
+        return f"a {used['likelihood']} likelihood with binarize: {used['binarize']} is no code for pixels"
+    return ""
 
 
 def _require_same_plan(study: Study, settings: tuple[str, ...], metric: str | None, seed: int | None) -> None:
@@ -148,7 +158,7 @@ def _require_same_base(study: Study, params: Parameters) -> None:
         were = ", ".join(f"{key}: {spell(plan.base[key])}" for key in edited)
         raise UserError(f"params.yaml has changed since {study.name} began with {were}; set it back, or {ANOTHER}")
     if git("diff", "--name-only", plan.snapshot, "--", "src", "stages", "dvc.yaml"):
-        print(f"The code has changed since {study.name} began; its trials still run the code of then.")
+        print(f"The code has changed since {study.name} began; its trials still run the earlier code.")
 
 
 def _search(study: Study, params: Parameters) -> None:
@@ -158,9 +168,12 @@ def _search(study: Study, params: Parameters) -> None:
     total = study.options["trials"]
     finished = len(study.trials) - len(study.running())
     if finished:
-        print(f"{study.name}: {finished} of {total} trials are finished", flush=True)
+        print(f"{study.name}: {finished} of {max(total, finished)} trials are finished", flush=True)
     if finished < total:
         _require_same_base(study, params)
+        jobs, threads = study.options["jobs"], (params.model_dump() | study.space.fixed)["threads"]
+        if jobs > 1 and jobs * threads > cores():
+            print(f"{jobs} trials of {threads} threads are more than the {cores()} cores here; use -S threads=1")
         try:
             with count_progress(study.name, total, finished) as show:
                 Search(study, show).run()

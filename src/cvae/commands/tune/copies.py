@@ -17,6 +17,8 @@ from cvae.pipeline.git import git
 from cvae.pipeline.repository import TRIALS
 from cvae.support.errors import UserError
 
+SNAPSHOTS = "refs/cvae/studies/"  # git's references to the snapshots of all studies
+
 
 def take_snapshot(study: str) -> tuple[str, str]:
     """Return the current commit, and a commit with the edits on top of it. The workspace stays as it is.
@@ -30,7 +32,7 @@ def take_snapshot(study: str) -> tuple[str, str]:
     # Without edits, `git stash create` may fail, as after the repository was copied. `git status` prevents that.
     is_edited = git("status", "--porcelain", "--untracked-files=no")
     snapshot = git("stash", "create").decode().strip() if is_edited else head
-    git("update-ref", f"refs/cvae/studies/{study}", snapshot)  # else git's garbage collection may delete it
+    git("update-ref", SNAPSHOTS + study, snapshot)  # else git's garbage collection may delete it
     return head, snapshot
 
 
@@ -42,13 +44,17 @@ def dvc_cache() -> dict[str, object]:
         return {**repo.config.read("local").get("cache", {}), "dir": repo.cache.local_cache_dir}
 
 
-def make_copy(folder: Path, head: str, snapshot: str, cache: dict[str, object]) -> Path:
-    """Clone the repository into `folder`, as it was in `snapshot`, and return the project's folder in the clone."""
+def make_copy(folder: Path, study: str, head: str, snapshot: str, cache: dict[str, object]) -> Path:
+    """Clone the repository into `folder`, as in the study's `snapshot`. Return the project's folder in the clone."""
     from configobj import ConfigObj
 
     shutil.rmtree(folder, ignore_errors=True)
     top, prefix = (git("rev-parse", f"--show-{each}").decode().rstrip("\n") for each in ("toplevel", "prefix"))
     git("clone", "--quiet", "--shared", "--no-checkout", top, str(folder))
+    git("-C", str(folder), "fetch", "--quiet", "--no-tags", "--update-shallow", top, SNAPSHOTS + study)
+    for key in ("user.name", "user.email", "core.autocrlf"):  # a clone does not get them
+        if value := git("config", "--default", "", "--get", key).decode().rstrip("\n"):
+            git("-C", str(folder), "config", key, value)
     git("-C", str(folder), "update-ref", "--no-deref", "HEAD", head)
     git("-C", str(folder), "read-tree", "-u", "--reset", snapshot)
     project = folder / prefix
@@ -75,7 +81,7 @@ def remove_copies(study: str, kept: Iterable[str] = ()) -> None:
             remove_copy(folder.name)
 
 
-def experiment(name: str) -> str | None:
+def bring_experiment(name: str) -> str | None:
     """Return the commit of the experiment `name`. If only its copy has it, bring it into this repository first."""
     if found := _experiment_in(".", name):
         return found[0]

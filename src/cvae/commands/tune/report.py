@@ -40,7 +40,7 @@ def table(study: Study) -> str:
     states = [trial.state.name for trial in study.trials]
     names = {"complete": "COMPLETE", "pruned": "PRUNED", "failed": "FAIL"}
     counts = [f"{states.count(state)} {name}" for name, state in names.items() if state in states]
-    lines += [f"{len(states)} trials: {', '.join(counts)}"]
+    lines += [f"{len(states)} trial{'s' * (len(states) != 1)}: {', '.join(counts)}"]
     if rows:
         lines += [f"`dvc exp apply {rows[0][0]}` brings the best into your workspace."]
     return "\n".join(lines)

@@ -27,7 +27,7 @@ class Search:
         self._study = study
         self._show = show
         self._jobs, self._total = options["jobs"], options["trials"]
-        self._curves = Curves(study.name) if options["pruning"] and study.plan.metric in PRUNABLE else None
+        self._curves = Curves(study) if options["pruning"] and study.plan.metric in PRUNABLE else None
         self._cache = copies.dvc_cache()
         self._running: list[trials.Trial] = []
         self._to_run: list[int] = []  # trials that were running when the search was interrupted
@@ -57,7 +57,7 @@ class Search:
         finally:
             trials.end(self._running)
             for trial in self._running:
-                copies.experiment(trial.name)  # one that was finished before it was interrupted is not lost
+                copies.bring_experiment(trial.name)  # one that was finished before it was interrupted is not lost
             copies.remove_copies(self._study.name)
 
     def _take_up(self) -> None:
@@ -67,7 +67,7 @@ class Search:
             name, values = study.experiment(number), study.values(number)
             if trial := trials.adopt(number, name, values, log_of(study.name, name)):
                 self._running.append(trial)
-            elif copies.experiment(name):
+            elif copies.bring_experiment(name):
                 self._finish(trials.Trial(number, name, values, log_of(study.name, name), []))
             else:
                 self._to_run.append(number)
@@ -82,24 +82,29 @@ class Search:
     def _start(self, number: int) -> None:
         study = self._study
         name, values = study.experiment(number), study.values(number)
-        folder = copies.make_copy(copies.copy_of(name), study.plan.head, study.plan.snapshot, self._cache)
+        folder = copies.make_copy(copies.copy_of(name), study.name, study.plan.head, study.plan.snapshot, self._cache)
         self._running.append(trials.start(study.name, number, name, values, folder, log_of(study.name, name)))
 
     def _finish(self, trial: trials.Trial) -> None:
         """Store the outcome of a trial that has ended, and print it."""
-        study = self._study
-        value, failure = None, ""
-        try:
-            value = trials.figure(trial.name, study.plan.metric, study.plan.base | trial.values)
-        except UserError as error:
-            failure = str(error)
-        if value is not None:
-            study.complete(trial.number, value)
-        elif trial.pruned_after and not failure:
+        study, failure = self._study, ""
+        commit = copies.bring_experiment(trial.name)  # if git fails, the search ends, and the next one tries again
+        if commit:
+            try:
+                value = trials.figure(trial.name, commit, study.plan.metric, study.plan.base | trial.values)
+                study.complete(trial.number, value)
+            except UserError as error:
+                failure = str(error)
+        elif trial.pruned_after:
             self._curves.mark_pruned(trial.number, trial.pruned_after)
             study.prune(trial.number)
+        elif trial.status() is None:  # an earlier `cvae tune` started it, and it may have ended because that was killed
+            self._running.remove(trial)
+            self._to_run.append(trial.number)
+            return
         else:
-            failure = failure or trials.reason_for_failure(trial)
+            failure = trials.reason_for_failure(trial)
+        if failure:
             study.fail(trial.number, failure)
         if trial in self._running:
             self._running.remove(trial)

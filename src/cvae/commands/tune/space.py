@@ -5,7 +5,7 @@ learning_rate=1e-4..1e-2 log   a range, uniform on a log scale
 hidden_dims=[128],[256,256]    choices, as YAML
 epochs=10                      one value, the same for all trials
 latent_dims=range(2,33,2)      DVC's own form; the end is left out
-labels=choice(given,none)      DVC's own form of choices
+activation=choice(relu,tanh)   DVC's own form of choices
 """
 
 import json
@@ -30,6 +30,7 @@ UNSEARCHABLE = {  # why a search over a parameter makes no sense
     **dict.fromkeys(
         ("dataset", "images", "image_size", "channels", "test_share", "likelihood", "binarize"), OTHER_TASK
     ),
+    "labels": "the NLL of an image given its label cannot be compared with that of the image alone",
     "validation_images": "results on different images cannot be compared",
     "nll_samples": "more samples lower the NLL of the same model",
     "seed": "the best seed is luck, not a setting",

@@ -1,7 +1,7 @@
 """A study: the plan of a search and all its trials, in one file that survives a kill at any moment, studies/NAME.db.
 
-It is a database of Optuna's. What a trial is told is written at once, so after a kill the file holds all finished
-trials, and the running ones with the values that were chosen for them.
+It is a database of Optuna's. Each outcome is written at once, so after a kill the file holds all finished trials, and
+the running ones with the values that were chosen for them.
 """
 
 import json
@@ -69,8 +69,12 @@ class Study:
         known = {key: value for key, value in self.plan.base.items() if key in Parameters.model_fields}
         self.space: Space = parse_space(self.plan.settings, Parameters().model_dump() | known)
         epochs = [dimension for dimension in self.space.dimensions if dimension.key == "epochs"]
-        fewest = min(epochs[0].ends) if epochs else (self.plan.base | dict(self.space.fixed))["epochs"]
+        fewest = min(epochs[0].ends) if epochs else self.fixed("epochs")
         self._study.pruner = optuna.pruners.MedianPruner(COMPARED, max(1, fewest // WARM_UP))
+
+    def fixed(self, key: str) -> Value:
+        """Return the value of a parameter that is not searched."""
+        return self.space.fixed.get(key, self.plan.base[key])
 
     @property
     def options(self) -> dict[str, int | bool]:

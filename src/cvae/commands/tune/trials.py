@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cvae.commands.tune.copies import copy_of, experiment
+from cvae.commands.tune.copies import copy_of
 from cvae.commands.tune.space import Value, spell
 from cvae.pipeline.git import files_at
 from cvae.pipeline.parameters import load_yaml
@@ -51,7 +51,7 @@ class Trial:
             for process in self._processes
         )
 
-    def interrupt(self, number: int = signal.SIGINT) -> None:
+    def interrupt(self, sent: signal.Signals = signal.SIGINT) -> None:
         """Send the trial's processes a signal, as Ctrl-C in a terminal does."""
         groups = set()
         for process in self._processes:
@@ -59,7 +59,7 @@ class Trial:
                 groups.add(os.getpgid(process.pid))
         for group in groups:  # once each: DVC takes a second Ctrl-C for impatience
             with suppress(ProcessLookupError):
-                os.killpg(group, number)
+                os.killpg(group, sent)
 
     def status(self) -> int | None:
         """Return the exit status of a trial that has ended, or None if another process started it."""
@@ -114,14 +114,12 @@ def end(trials: Sequence[Trial]) -> None:
                 trial.interrupt(signal.SIGKILL)
 
 
-def figure(name: str, metric: str, params: Mapping[str, Value]) -> float | None:
-    """Return `metric` of the experiment `name`, or None if there is no such experiment.
+def figure(name: str, commit: str, metric: str, params: Mapping[str, Value]) -> float:
+    """Return `metric` of the experiment `name`, which is at `commit`.
 
     Raises:
         UserError: the experiment has no such figure, or was not made with `params`.
     """
-    if (commit := experiment(name)) is None:
-        return None
     files = files_at([commit], [FIGURES, "params.yaml"])
     made_with = load_yaml(files[commit, "params.yaml"].decode())
     if others := [key for key in params if made_with.get(key) != params[key]]:
