@@ -132,11 +132,11 @@ def test_other_parameters_are_refused_when_a_study_is_resumed(searched, tmp_path
     assert len(started(lab)) == 4
 
 
-def test_edited_code_is_mentioned_and_trials_run_the_code_of_then(searched, tmp_path):
+def test_edited_code_is_mentioned_and_trials_run_the_earlier_code(searched, tmp_path):
     lab = searched[0].copy(tmp_path / "cvae")
     (lab.root / "stages/train.py").write_text("raise SystemExit('edited since')\n")
     printed = tune(lab, "first", "--trials", "5").stdout
-    assert "The code has changed since first began; its trials still run the code of then.\n" in printed
+    assert "The code has changed since first began; its trials still run the earlier code.\n" in printed
     assert outcomes(lab, "first")[4][0] == "COMPLETE"
 
 

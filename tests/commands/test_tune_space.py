@@ -37,7 +37,7 @@ def refusal(*settings: str) -> str:
         ("beta=range(0,1,0.25)", {0.0, 0.25, 0.5, 0.75}),
         ("hidden_dims=[128],[256],[256, 256]", {"[128]", "[256]", "[256, 256]"}),
         ("hidden_dims=64,[400,200]", {64, "[400, 200]"}),
-        ("labels=given,none", {"given", "none"}),
+        ("activation=relu,tanh", {"relu", "tanh"}),
         (
             "model=cvae.model:CVAE,cvae.models.convolutional:ConvolutionalCVAE",
             {"cvae.model:CVAE", "cvae.models.convolutional:ConvolutionalCVAE"},
