@@ -161,7 +161,7 @@ def on_a_disk(namespace, tmp_path):
     ("stage", "free", "file"),
     [
         ("download", 0, "data/raw/"),
-        ("evaluate", 8, "metrics/per_latent.csv"),
+        ("evaluate", 12, "metrics/per_latent.csv"),
         pytest.param("download", 300, "data/raw/t", marks=pytest.mark.long),
         pytest.param("train", 300, "data/model/model.safetensors", marks=pytest.mark.long),
         pytest.param("evaluate", 0, "metrics/test.json", marks=pytest.mark.long),

@@ -51,7 +51,8 @@ def make_copy(folder: Path, study: str, head: str, snapshot: str, cache: dict[st
     shutil.rmtree(folder, ignore_errors=True)
     top, prefix = (git("rev-parse", f"--show-{each}").decode().rstrip("\n") for each in ("toplevel", "prefix"))
     git("clone", "--quiet", "--shared", "--no-checkout", top, str(folder))
-    git("-C", str(folder), "fetch", "--quiet", "--no-tags", "--update-shallow", top, SNAPSHOTS + study)
+    if snapshot != head:  # a shallow repository does not share its objects
+        git("-C", str(folder), "fetch", "--quiet", "--no-tags", "--update-shallow", top, SNAPSHOTS + study)
     for key in ("user.name", "user.email", "core.autocrlf"):  # a clone does not get them
         if value := git("config", "--default", "", "--get", key).decode().rstrip("\n"):
             git("-C", str(folder), "config", key, value)
