@@ -35,23 +35,16 @@ def assert_complete(repository: Repository) -> None:
     assert repository.git("status", "--porcelain") == ""
 
 
-def test_trials_that_outlive_their_search_are_adopted(quick):
-    with tuning(quick, "first", *SPACE, *slow(6)) as search:
+@pytest.mark.parametrize("still_run", [True, False], ids=["still running", "finished meanwhile"])
+def test_trials_that_outlive_their_search_are_taken_in(quick, still_run):
+    trials = quick.root / ".dvc/tmp/exps/tune"
+    with tuning(quick, "first", *SPACE, *slow(6 if still_run else 3)) as search:
         wait_for(lambda: len(started(quick)) == 2)
         os.kill(search.pid, signal.SIGKILL)
         search.wait()
-        assert processes_below(quick.root / ".dvc/tmp/exps/tune"), "the trials go on by themselves"
-        tune(quick, "first")
-    assert_complete(quick)
-    assert sorted(started(quick)) == [0, 1, 2], "no trial ran twice"
-
-
-def test_trials_that_finish_after_their_search_was_killed_are_taken_in(quick):
-    with tuning(quick, "first", *SPACE, *slow(3)) as search:
-        wait_for(lambda: len(started(quick)) == 2)
-        os.kill(search.pid, signal.SIGKILL)
-        search.wait()
-        wait_for(lambda: not processes_below(quick.root / ".dvc/tmp/exps/tune"))
+        assert processes_below(trials), "the trials go on by themselves"
+        if not still_run:
+            wait_for(lambda: not processes_below(trials))
         assert experiments(quick) == []
         tune(quick, "first")
     assert_complete(quick)

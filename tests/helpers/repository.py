@@ -92,10 +92,17 @@ class Repository:
 
 @contextmanager
 def started(repository: Repository, *arguments: str, **variables: str):
-    """Start DVC in its own process group, with output in .dvc/tmp/printed.log. Kill it at the end if it still runs."""
-    with open(repository.root / ".dvc" / "tmp" / "printed.log", "w") as log:
+    """Start DVC as `leading` does, with output in .dvc/tmp/printed.log."""
+    with leading(repository, [sys.executable, "-m", "dvc", *arguments], "printed.log", **variables) as process:
+        yield process
+
+
+@contextmanager
+def leading(repository: Repository, command: list[str], log_name: str, **variables: str):
+    """Start `command` in its own process group, with output in .dvc/tmp. Kill the group at the end if it still runs."""
+    with open(repository.root / ".dvc" / "tmp" / log_name, "w") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "dvc", *arguments],
+            command,
             cwd=repository.root,
             env=environment(**variables),
             stdout=log,

@@ -15,8 +15,7 @@ import psutil
 import yaml
 
 from cvae.pipeline.parameters import Parameters
-from helpers.processes import environment, kill_group
-from helpers.repository import PROJECT, Repository
+from helpers.repository import PROJECT, Repository, leading
 
 STAGE = '''
 """Write figures that depend on latent_dims; fail if learning_rate is above 1. grid_range: seconds for each epoch."""
@@ -112,22 +111,13 @@ def tune(repository: Repository, *arguments: str, status: int = 0, **variables: 
 
 @contextmanager
 def tuning(repository: Repository, *arguments: str):
-    """Start `cvae tune` as the leader of a process group, with output in .dvc/tmp/tune.log. At the end, kill all."""
-    with open(repository.root / ".dvc/tmp/tune.log", "w") as log:
-        process = subprocess.Popen(
-            command(*arguments),
-            cwd=repository.root,
-            env=environment(PYTHONPATH="src"),
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-        try:
+    """Start `cvae tune` as `leading` does, with output in .dvc/tmp/tune.log. At the end, kill its trials too."""
+    try:
+        with leading(repository, command(*arguments), "tune.log", PYTHONPATH="src") as process:
             yield process
-        finally:
-            kill_group(process)
-            for each in processes_below(repository.root):
-                each.kill()
+    finally:
+        for each in processes_below(repository.root):
+            each.kill()
 
 
 def processes_below(folder: Path) -> list[psutil.Process]:

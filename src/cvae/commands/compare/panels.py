@@ -40,7 +40,7 @@ def panels_of(groups: Sequence[pd.DataFrame]) -> list["Panel"]:
 
     panels = []
     for group in groups:
-        title = f"Rate and distortion on {measured_on(group.iloc[0])}: {task_name(group)}"
+        title = f"{task_name(group)}: {measured_on(group.iloc[0])}"
         found = *label_results(group), *find_curves(group), find_sweep(group)
         panels.append(Panel(title, group, *found, split_of(group.iloc[0])))
     return panels
